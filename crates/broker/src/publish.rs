@@ -1,0 +1,270 @@
+//! Publishing with confirms, in a window, over a connection that comes back.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use lapin::{
+    BasicProperties, Channel, Connection,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::{AMQPValue, FieldTable},
+};
+use messages::{Encoded, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::warn;
+
+use crate::{
+    AmqpUrl, BrokerError, Patience,
+    confirms::{Confirms, all_confirmed},
+    connect::{REFUSED_WAIT_MS, connect},
+    declare::soft_error,
+    delivery::{HEADER_ATTEMPT, HEADER_SCHEMA_VERSION},
+};
+
+/// Messages without a confirm at any moment; a wide window is what makes a quorum queue fast.
+pub const WINDOW_MESSAGES_MAX: usize = 3_000;
+/// Messages waiting to enter the window; past that, `publish` waits.
+const QUEUE_MESSAGES_MAX: usize = 1_024;
+/// AMQP's number for messages that survive a restart.
+const DELIVERY_MODE_PERSISTENT: u8 = 2;
+
+/// A message on its way out.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Which exchange.
+    pub exchange: String,
+    /// With which routing key.
+    pub routing_key: String,
+    /// What, by whom it is known: job id, run id or another unique text.
+    pub message_id: String,
+    /// Our count of attempts, for jobs and results.
+    pub attempt: Option<u32>,
+    /// The bytes.
+    pub message: Encoded,
+}
+
+/// Publishes with `mandatory` and confirms, over a connection of its own that is reopened when lost.
+///
+/// A message whose confirm is outstanding when the connection breaks is published again: its receiver may see
+/// it twice and counts it once, by its id. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    requests: mpsc::Sender<Request>,
+    patience: Patience,
+    /// Ends the publishing task with the last clone, even while it waits for a broker that does not come back.
+    _last: Arc<DropGuard>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) outgoing: Outgoing,
+    answer: oneshot::Sender<Result<(), BrokerError>>,
+}
+
+impl Request {
+    pub(crate) fn answer(self, answer: Result<(), BrokerError>) {
+        // Whoever asked may have stopped waiting; there is nobody else to tell.
+        drop(self.answer.send(answer));
+    }
+}
+
+impl Publisher {
+    /// Connects, and starts the task that publishes until `stop` or until the last clone is dropped.
+    ///
+    /// `patience` bounds the first connection and how long a message waits for its confirm.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Connect`] if no broker answers within `patience`.
+    pub async fn start(
+        url: &AmqpUrl,
+        name: &str,
+        patience: Patience,
+        stop: CancellationToken,
+    ) -> Result<Self, BrokerError> {
+        let stop = stop.child_token();
+        let link = Link::open(url, name, patience, &stop).await?;
+        let (requests, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
+        let waiting = VecDeque::new();
+        let publishing = Publishing { url: url.clone(), name: name.to_owned(), stop: stop.clone(), waiting };
+        tokio::spawn(publishing.run(link, receiver));
+        Ok(Self { requests, patience, _last: Arc::new(stop.drop_guard()) })
+    }
+
+    /// Publishes one message and waits until the broker has stored it.
+    ///
+    /// Whoever drops the future gives the message up: it may be stored or not.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Unroutable`] and [`BrokerError::Refused`] if it was not stored,
+    /// [`BrokerError::Unconfirmed`] if that is not known, [`BrokerError::Closed`] after the stop.
+    pub async fn publish(&self, outgoing: Outgoing) -> Result<(), BrokerError> {
+        let exchange = outgoing.exchange.clone();
+        let (answer, answered) = oneshot::channel();
+        let stored = async {
+            self.requests.send(Request { outgoing, answer }).await.map_err(|_| BrokerError::Closed)?;
+            answered.await.map_err(|_| BrokerError::Closed)?
+        };
+        let Patience::For(limit) = self.patience else { return stored.await };
+        let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        tokio::time::timeout(limit, stored).await.unwrap_or(Err(BrokerError::Unconfirmed { exchange, waited_ms }))
+    }
+}
+
+/// A connection with one channel in confirm mode.
+struct Link {
+    // Dropping the connection closes it, so it is kept beside its channel.
+    _connection: Connection,
+    channel: Channel,
+}
+
+impl Link {
+    async fn open(
+        url: &AmqpUrl,
+        name: &str,
+        patience: Patience,
+        stop: &CancellationToken,
+    ) -> Result<Self, BrokerError> {
+        let connection = connect(url, name, patience, stop).await?;
+        let channel = connection.create_channel().await.map_err(BrokerError::command("open a channel"))?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(BrokerError::command("switch confirms on"))?;
+        Ok(Self { _connection: connection, channel })
+    }
+}
+
+/// The publishing task.
+struct Publishing {
+    url: AmqpUrl,
+    name: String,
+    stop: CancellationToken,
+    /// Requests to publish before new ones: those whose confirm was lost with a connection.
+    waiting: VecDeque<Request>,
+}
+
+impl Publishing {
+    async fn run(mut self, mut link: Link, mut requests: mpsc::Receiver<Request>) {
+        while let Some(failed) = self.publish_until_lost(&link, &mut requests).await {
+            self.queue_again(failed);
+            let Some(opened) = self.open_again().await else { return };
+            link = opened;
+        }
+    }
+
+    /// Publishes until the channel breaks, and gives what it did not confirm; `None` once stopped.
+    async fn publish_until_lost(
+        &mut self,
+        link: &Link,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Option<Vec<(Request, lapin::Error)>> {
+        let mut in_flight = FuturesUnordered::new();
+        let mut confirms = Confirms::default();
+        let mut failed = Vec::new();
+        while failed.is_empty() {
+            let has_room = in_flight.len() < WINDOW_MESSAGES_MAX;
+            if let (true, Some(request)) = (has_room, self.waiting.pop_front()) {
+                if request.answer.is_closed() {
+                    continue;
+                }
+                let published = tokio::select! {
+                    () = self.stop.cancelled() => return None,
+                    published = publish_one(&link.channel, &request.outgoing) => published,
+                };
+                match published {
+                    Ok(confirm) => in_flight.push(async move { (request, confirm.await) }),
+                    Err(error) => failed.push((request, error)),
+                }
+                continue;
+            }
+            tokio::select! {
+                // Confirms before requests: they make room in the window.
+                biased;
+                () = self.stop.cancelled() => return None,
+                Some(first) = in_flight.next(), if !in_flight.is_empty() => {
+                    failed = confirms.answer(all_confirmed(&link.channel, first, &mut in_flight));
+                }
+                Some(request) = requests.recv(), if has_room => self.waiting.push_back(request),
+            }
+        }
+        // The confirms of a dead channel fail at once.
+        let rest = tokio::select! {
+            () = self.stop.cancelled() => return None,
+            rest = in_flight.collect::<Vec<_>>() => rest,
+        };
+        failed.extend(confirms.answer(rest));
+        Some(failed)
+    }
+
+    /// Puts what a broken channel did not confirm before the new requests, except what broke it.
+    ///
+    /// RabbitMQ closes the channel on which somebody publishes to an exchange that does not exist or is forbidden:
+    /// such a message would break every further channel too.
+    fn queue_again(&mut self, failed: Vec<(Request, lapin::Error)>) {
+        let Some((_, lost)) = failed.first() else { return };
+        let refusal = failed.iter().find_map(|(_, error)| soft_error(error)).map(|(_, text)| text);
+        let error = refusal.clone().unwrap_or_else(|| lost.to_string());
+        warn!(connection = self.name, error, unconfirmed = failed.len(), "publishing channel lost");
+        let is_to_blame = |request: &Request| {
+            let quoted = format!("'{}'", request.outgoing.exchange);
+            refusal.as_ref().is_some_and(|text| text.contains(&quoted))
+        };
+        let somebody_is = failed.iter().any(|(request, _)| is_to_blame(request));
+        for (request, error) in failed {
+            let Outgoing { exchange, routing_key, .. } = &request.outgoing;
+            match &refusal {
+                Some(reply) if is_to_blame(&request) => {
+                    let (exchange, routing_key, reply) = (exchange.clone(), routing_key.clone(), reply.clone());
+                    request.answer(Err(BrokerError::Unroutable { exchange, routing_key, reply }));
+                }
+                Some(_) if !somebody_is => {
+                    let what = format!("publish to `{exchange}`");
+                    request.answer(Err(BrokerError::Command { what, source: Box::new(error) }));
+                }
+                _ => self.waiting.push_back(request),
+            }
+        }
+    }
+
+    /// Connects again, for as long as it takes; `None` once stopped.
+    async fn open_again(&self) -> Option<Link> {
+        loop {
+            match Link::open(&self.url, &self.name, Patience::Endless, &self.stop).await {
+                Ok(link) => return Some(link),
+                Err(BrokerError::Closed) => return None,
+                Err(error) => warn!(connection = self.name, %error, "publishing connection did not come back"),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(Duration::from_millis(REFUSED_WAIT_MS)) => {}
+            }
+        }
+    }
+}
+
+async fn publish_one(channel: &Channel, outgoing: &Outgoing) -> lapin::Result<lapin::PublisherConfirm> {
+    let mut headers = FieldTable::default();
+    headers.insert(HEADER_SCHEMA_VERSION.into(), AMQPValue::LongInt(i32::from(outgoing.message.schema_version)));
+    if let Some(attempt) = outgoing.attempt {
+        headers.insert(HEADER_ATTEMPT.into(), AMQPValue::LongLongInt(i64::from(attempt)));
+    }
+    let properties = BasicProperties::default()
+        .with_type(outgoing.message.message_type.into())
+        .with_message_id(outgoing.message_id.as_str().into())
+        .with_content_type("application/msgpack".into())
+        .with_delivery_mode(DELIVERY_MODE_PERSISTENT)
+        .with_timestamp(u64::try_from(Timestamp::now().as_seconds()).unwrap_or_default())
+        .with_headers(headers);
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    channel
+        .basic_publish(
+            outgoing.exchange.as_str().into(),
+            outgoing.routing_key.as_str().into(),
+            options,
+            &outgoing.message.body,
+            properties,
+        )
+        .await
+}

@@ -1,0 +1,101 @@
+//! A virtual host with what a test declares in it, and messages to send.
+
+use std::time::Duration;
+
+use broker::{AmqpUrl, Outgoing, Patience, Publisher, Start, Subscription, apply};
+use messages::Encoded;
+use testkit::{Vhost, shared_vhost};
+use tokio_util::sync::CancellationToken;
+use topology::{
+    ArgumentValue, Binding, Exchange, ExchangeKind, Observed, Queue, QueueKind, ServerVersion, Topology, plan,
+};
+
+/// How long a test may take before it counts as hung.
+const TEST_MAX: Duration = Duration::from_mins(2);
+/// How long anything waits for a broker that is there.
+pub(crate) const PATIENCE: Patience = Patience::For(Duration::from_mins(1));
+
+/// A virtual host of one's own on the shared node.
+pub(crate) struct World {
+    pub(crate) vhost: Vhost,
+    pub(crate) url: AmqpUrl,
+}
+
+impl World {
+    /// With these queues and exchanges declared.
+    pub(crate) async fn with(topology: &Topology) -> Self {
+        let vhost = shared_vhost().unwrap();
+        let url = vhost.url().parse().unwrap();
+        declare(&url, topology).await;
+        Self { vhost, url }
+    }
+
+    pub(crate) async fn publisher(&self) -> Publisher {
+        publisher(&self.url, PATIENCE).await
+    }
+
+    pub(crate) async fn subscribe(&self, queue: &str, start: Start) -> Subscription {
+        subscribe(&self.url, queue, start).await
+    }
+
+    /// How many connections the broker has open in this virtual host.
+    pub(crate) fn connections(&self) -> usize {
+        let name = self.vhost.name();
+        let expression = format!("length(rabbit_connection_tracking:list(<<\"{name}\">>)).");
+        self.vhost.node().evaluate(&expression).unwrap().parse().unwrap()
+    }
+}
+
+pub(crate) async fn publisher(url: &AmqpUrl, patience: Patience) -> Publisher {
+    Publisher::start(url, "test publish", patience, CancellationToken::new()).await.unwrap()
+}
+
+pub(crate) async fn subscribe(url: &AmqpUrl, queue: &str, start: Start) -> Subscription {
+    let stop = CancellationToken::new();
+    Subscription::start(url, "test consume", queue, start, 100, PATIENCE, &stop).await.unwrap()
+}
+
+pub(crate) async fn declare(url: &AmqpUrl, topology: &Topology) {
+    let steps = plan(topology, &ServerVersion::OLDEST, &Observed::absent(topology)).unwrap();
+    apply(url, &steps).await.unwrap();
+}
+
+/// Ends a test that hangs.
+pub(crate) async fn bounded<T>(test: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TEST_MAX, test).await.expect("the test hangs")
+}
+
+/// These queues and nothing else.
+pub(crate) fn queues(queues: Vec<Queue>) -> Topology {
+    Topology { exchanges: Vec::new(), queues, bindings: Vec::new() }
+}
+
+pub(crate) fn queue(name: &str, kind: QueueKind, arguments: &[(&str, &str)]) -> Queue {
+    let mut all = vec![("x-queue-type".to_owned(), ArgumentValue::Text(kind.as_str().to_owned()))];
+    all.extend(arguments.iter().map(|(name, value)| {
+        let value = value.parse().map_or_else(|_| ArgumentValue::Text((*value).to_owned()), ArgumentValue::Int);
+        ((*name).to_owned(), value)
+    }));
+    Queue { name: name.to_owned(), kind, arguments: all.into_iter().collect() }
+}
+
+pub(crate) fn fanout(name: &str) -> Exchange {
+    Exchange { name: name.to_owned(), kind: ExchangeKind::Fanout, alternate_exchange: None }
+}
+
+pub(crate) fn binding(exchange: &str, queue: &str) -> Binding {
+    Binding { exchange: exchange.to_owned(), queue: queue.to_owned(), routing_key: String::new() }
+}
+
+/// A message through the default exchange into `queue`, with its id as its body.
+pub(crate) fn to_queue(queue: &str, id: impl ToString) -> Outgoing {
+    let message_id = id.to_string();
+    let body = message_id.clone().into_bytes();
+    let message = Encoded { message_type: "test", schema_version: 1, body };
+    Outgoing { exchange: String::new(), routing_key: queue.to_owned(), message_id, attempt: None, message }
+}
+
+/// A message through `exchange`.
+pub(crate) fn to_exchange(exchange: &str, id: impl ToString) -> Outgoing {
+    Outgoing { exchange: exchange.to_owned(), ..to_queue("", id) }
+}

@@ -1,0 +1,61 @@
+//! `augur aggregator start`.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use dashboard::ApiState;
+use pipeline::AggregatorSettings;
+use store::Store;
+use tokio::{net::TcpListener, sync::watch};
+use tracing::info;
+
+use crate::{context::Context, exit::Exit, shutdown};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AggregatorCommand {
+    /// Reads results into the database and serves HTTP API and dashboard until SIGTERM.
+    #[command(after_help = "Example: augur aggregator start --db augur.duckdb --listen 127.0.0.1:7878")]
+    Start {
+        /// The database; made if it is not there. Not given: `augur.duckdb` in the state directory.
+        #[arg(long)]
+        db: Option<PathBuf>,
+        /// Where to listen; overrides `aggregator.listen`.
+        #[arg(long)]
+        listen: Option<String>,
+    },
+}
+
+pub(crate) async fn run(command: AggregatorCommand, context: &Context) -> anyhow::Result<Exit> {
+    let AggregatorCommand::Start { db, listen } = command;
+    let url = context.amqp_url()?;
+    let section = &context.loaded.settings.aggregator;
+    let db = match db {
+        Some(path) => path,
+        None => {
+            let directory = context.state_directory()?;
+            std::fs::create_dir_all(&directory).with_context(|| format!("failed to create {}", directory.display()))?;
+            directory.join("augur.duckdb")
+        }
+    };
+    let store = tokio::task::block_in_place(|| Store::open(&db))
+        .with_context(|| format!("failed to open database {}", db.display()))?;
+    let listen = listen.unwrap_or_else(|| section.listen.clone());
+    let listener = TcpListener::bind(&listen).await.with_context(|| format!("failed to listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    let stop = shutdown::token()?;
+    let (changes, watching) = watch::channel(0);
+    let state = ApiState { store: store.clone(), changes: watching };
+    let serving = tokio::spawn(dashboard::serve(listener, state, stop.clone().cancelled_owned()));
+    info!(db = %db.display(), "dashboard and HTTP API at http://{address}/");
+    let settings = AggregatorSettings {
+        batch_messages_max: section.batch_messages_max.max(1),
+        batch_wait_max: Duration::from_millis(section.batch_wait_ms),
+        patience: context.daemon_patience(),
+    };
+    let aggregated = pipeline::aggregate(&url, store, settings, changes, stop.clone()).await;
+    stop.cancel();
+    serving.await?.context("the HTTP API failed")?;
+    aggregated?;
+    Ok(Exit::Done)
+}

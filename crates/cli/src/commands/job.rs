@@ -1,0 +1,214 @@
+//! `augur job submit|show|cancel`.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use broker::Publisher;
+use clap::{Args, Subcommand, ValueEnum};
+use messages::{
+    Backend, BenchmarkSpec, CancelTarget, Configuration, JobId, ModelRef, Origin, Platform, Precision, Priority, Status,
+    TestSpec,
+};
+use pipeline::{Case, CaseSpec, Submission, Suite, prediction_subject, resolve_shape};
+use predictors::Releases;
+use store::ResultRow;
+use tokio_util::sync::CancellationToken;
+
+use super::waiting;
+use crate::{
+    context::Context,
+    exit::Exit,
+    output::{self, Format},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Publishes one job.
+    #[command(after_help = "Example: augur job submit --kind benchmark --model resnet50 --batch-size 4 --threads 2 --predict --wait")]
+    Submit(Box<SubmitArguments>),
+    /// Shows how a job ended.
+    #[command(after_help = "Example: augur job show 0190b5a0-0000-7000-8000-000000000001")]
+    Show {
+        /// The job.
+        job: JobId,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Ends a job, running or still queued.
+    #[command(after_help = "Example: augur job cancel 0190b5a0-0000-7000-8000-000000000001")]
+    Cancel {
+        /// The job.
+        job: JobId,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Benchmark,
+    Test,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArguments {
+    /// What kind of job.
+    #[arg(long, value_enum)]
+    kind: Kind,
+    /// The model of a benchmark.
+    #[arg(long, required_if_eq("kind", "benchmark"))]
+    model: Option<String>,
+    /// The runner profile of a test.
+    #[arg(long, required_if_eq("kind", "test"))]
+    profile: Option<String>,
+    /// The test's module.
+    #[arg(long)]
+    module: Option<String>,
+    /// The test's class.
+    #[arg(long)]
+    class: Option<String>,
+    /// The test's method.
+    #[arg(long)]
+    method: Option<String>,
+    #[arg(long, default_value = "cpu")]
+    platform: Platform,
+    #[arg(long, default_value = "fp32")]
+    precision: Precision,
+    #[arg(long, default_value_t = 1)]
+    batch_size: u32,
+    #[arg(long)]
+    sequence_length: Option<u32>,
+    #[arg(long)]
+    image_size: Option<u32>,
+    #[arg(long, default_value_t = 1)]
+    threads: u32,
+    /// Fewest timed iterations.
+    #[arg(long)]
+    iterations_min: Option<u32>,
+    /// Most timed iterations.
+    #[arg(long)]
+    iterations_max: Option<u32>,
+    #[arg(long, default_value = "normal")]
+    priority: Priority,
+    /// How long one attempt may take, in seconds.
+    #[arg(long, default_value_t = 300)]
+    timeout_s: u64,
+    /// Predicts first, with the current release, and sends the prediction along.
+    #[arg(long)]
+    predict: bool,
+    /// Waits for the job's end; exit 1 if it did not pass.
+    #[arg(long)]
+    wait: bool,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(crate) async fn run(command: JobCommand, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        JobCommand::Submit(arguments) => submit(*arguments, context).await,
+        JobCommand::Show { job, format } => {
+            let row: ResultRow = context.api()?.get(&format!("/api/jobs/{job}")).await?;
+            output::answer(format, &row, super::run::result_details)?;
+            Ok(Exit::Done)
+        }
+        JobCommand::Cancel { job } => {
+            cancel(context, CancelTarget::Job(job)).await?;
+            output::print(&format!("asked all workers to cancel job {job}"))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Publishes a cancel order.
+pub(crate) async fn cancel(context: &Context, target: CancelTarget) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let publisher = Publisher::start(&context.amqp_url()?, "augur cancel", context.command_patience(), stop).await?;
+    pipeline::cancel(&publisher, target).await?;
+    Ok(())
+}
+
+async fn submit(arguments: SubmitArguments, context: &Context) -> anyhow::Result<Exit> {
+    let url = context.amqp_url()?;
+    let case = match arguments.kind {
+        Kind::Test => Case {
+            name: arguments.profile.clone().unwrap_or_default(),
+            priority: arguments.priority,
+            timeout: Duration::from_secs(arguments.timeout_s),
+            spec: CaseSpec::Test {
+                platform: arguments.platform,
+                test: TestSpec {
+                    profile: arguments.profile.unwrap_or_default(),
+                    module: arguments.module,
+                    class: arguments.class,
+                    method: arguments.method,
+                },
+            },
+        },
+        Kind::Benchmark => tokio::task::block_in_place(|| benchmark_case(&arguments, context))?,
+    };
+    let suite = Suite { name: "job".to_owned(), path: String::new(), cases: vec![case] };
+    let submission = Submission::new(suite, Origin::Client, waiting::run_context("augur job submit".to_owned()));
+    let job_id = submission.jobs[0].job_id;
+    let results = waiting::submit(&url, &submission, arguments.wait, context.command_patience()).await?;
+    let Some(result) = results.first() else {
+        let answer = serde_json::json!({ "job_id": job_id.to_string(), "run_id": submission.run.run_id.to_string() });
+        output::print(&match arguments.format {
+            Format::Json => serde_json::to_string_pretty(&answer)?,
+            Format::Table => job_id.to_string(),
+        })?;
+        return Ok(Exit::Done);
+    };
+    match arguments.format {
+        Format::Json => {
+            let answer = serde_json::json!({
+                "job_id": job_id.to_string(),
+                "run_id": submission.run.run_id.to_string(),
+                "status": result.status().as_str(),
+            });
+            output::print(&serde_json::to_string_pretty(&answer)?)?;
+        }
+        Format::Table => {
+            waiting::print_failures(&results)?;
+            if arguments.predict {
+                output::print(&waiting::predicted_against_measured(&results).to_string())?;
+            }
+            output::print(&format!("job {job_id}: {}", result.status()))?;
+        }
+    }
+    Ok(if result.status() == Status::Passed { Exit::Done } else { Exit::Unwelcome })
+}
+
+fn benchmark_case(arguments: &SubmitArguments, context: &Context) -> anyhow::Result<Case> {
+    let models = context.models()?;
+    let name = arguments.model.as_deref().unwrap_or_default();
+    let mut configuration = Configuration {
+        model: ModelRef { ..models.obtain(name)?.model },
+        platform: arguments.platform,
+        backend: Backend::Onnxruntime,
+        precision: arguments.precision,
+        batch_size: arguments.batch_size,
+        sequence_length: arguments.sequence_length,
+        image_size: arguments.image_size,
+        threads: arguments.threads,
+    };
+    resolve_shape(&mut configuration);
+    configuration.validate()?;
+    let mut spec = BenchmarkSpec::usual(configuration.clone());
+    spec.iterations_min = arguments.iterations_min.unwrap_or(spec.iterations_min);
+    spec.iterations_max = arguments.iterations_max.unwrap_or(spec.iterations_max.max(spec.iterations_min));
+    if spec.iterations_min == 0 || !(spec.iterations_min..=BenchmarkSpec::ITERATIONS_LIMIT).contains(&spec.iterations_max) {
+        bail!("{} to {} iterations is no range within 1 to {}", spec.iterations_min, spec.iterations_max, BenchmarkSpec::ITERATIONS_LIMIT);
+    }
+    if arguments.predict {
+        let device = super::device::of_platform(context, arguments.platform)?;
+        let release = Releases::open(&context.releases_directory(None)?)?.current()?;
+        let Some(release) = release else { bail!("there is no release of predictors yet; leave --predict out") };
+        let subject = prediction_subject(&models, configuration.clone(), device)?;
+        let predicted = release.predictors.predict(&[subject])?.remove(0);
+        spec.prediction = Some(predicted.to_prediction(&release.manifest.release_id));
+    }
+    Ok(Case {
+        name: configuration.to_string(),
+        priority: arguments.priority,
+        timeout: Duration::from_secs(arguments.timeout_s),
+        spec: CaseSpec::Benchmark(Box::new(spec)),
+    })
+}

@@ -1,0 +1,82 @@
+//! `augur learner start`.
+
+use std::path::PathBuf;
+
+use broker::AmqpUrl;
+use clap::Subcommand;
+use pipeline::{LearnerReport, LearnerSettings, SearchSettings};
+use planner::Strategy;
+use tokio_util::sync::CancellationToken;
+
+use crate::{context::Context, exit::Exit, output, shutdown};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LearnerCommand {
+    /// Proposes benchmarks, submits them, waits, and repeats until the budget is spent.
+    #[command(after_help = "Example: augur learner start --batch 10 --budget 30")]
+    Start {
+        /// How to choose; overrides `learner.strategy`.
+        #[arg(long)]
+        strategy: Option<Strategy>,
+        /// Jobs per run; overrides `learner.batch`.
+        #[arg(long)]
+        batch: Option<usize>,
+        /// Jobs in all; overrides `learner.budget`.
+        #[arg(long)]
+        budget: Option<usize>,
+        /// Where the updater keeps releases. Not given: `releases` in the state directory.
+        #[arg(long)]
+        releases: Option<PathBuf>,
+    },
+}
+
+pub(crate) async fn run(command: LearnerCommand, context: &Context) -> anyhow::Result<Exit> {
+    let LearnerCommand::Start { strategy, batch, budget, releases } = command;
+    let section = &context.loaded.settings.learner;
+    let mut settings = settings(context, budget.unwrap_or(section.budget))?;
+    settings.strategy = self::strategy(context, strategy)?;
+    settings.batch = batch.unwrap_or(section.batch).max(1);
+    settings.releases_directory = context.releases_directory(releases.as_deref())?;
+    let report = pipeline::learn(&context.amqp_url()?, settings, context.models()?, shutdown::token()?).await?;
+    output::print(&summary(&report))?;
+    Ok(if report.measured == report.jobs { Exit::Done } else { Exit::Unwelcome })
+}
+
+/// Lets the learner of the settings spend `budget` jobs; returns a line about it.
+pub(crate) async fn learn(context: &Context, url: &AmqpUrl, budget: usize) -> anyhow::Result<String> {
+    let settings = settings(context, budget)?;
+    Ok(summary(&pipeline::learn(url, settings, context.models()?, CancellationToken::new()).await?))
+}
+
+fn settings(context: &Context, budget: usize) -> anyhow::Result<LearnerSettings> {
+    Ok(LearnerSettings {
+        releases_directory: context.releases_directory(None)?,
+        search: search(context)?,
+        strategy: strategy(context, None)?,
+        batch: context.loaded.settings.learner.batch.max(1),
+        budget,
+        patience: context.daemon_patience(),
+    })
+}
+
+fn summary(report: &LearnerReport) -> String {
+    let runs = report.runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!("active learner: {} of {} proposed jobs were measured; runs: {runs}", report.measured, report.jobs)
+}
+
+/// The strategy of a flag or of the settings.
+pub(crate) fn strategy(context: &Context, flag: Option<Strategy>) -> anyhow::Result<Strategy> {
+    flag.map_or_else(|| context.loaded.settings.learner.strategy.parse().map_err(Into::into), Ok)
+}
+
+/// What the settings allow to be proposed.
+pub(crate) fn search(context: &Context) -> anyhow::Result<SearchSettings> {
+    let section = &context.loaded.settings.learner;
+    Ok(SearchSettings {
+        models: section.models.clone(),
+        batch_sizes: section.batch_sizes.clone(),
+        sequence_lengths: section.sequence_lengths.clone(),
+        threads: section.threads.clone(),
+        priority: section.priority.parse()?,
+    })
+}

@@ -1,0 +1,68 @@
+//! Why no features or no table could be had.
+
+use std::path::PathBuf;
+
+use messages::Platform;
+use polars::error::PolarsError;
+use thiserror::Error;
+
+/// Why subjects gave no features, or a table could not be read or written.
+#[derive(Debug, Error)]
+pub enum FeatureError {
+    /// A device lacks a property without which there is no roofline.
+    #[error("device `{device}` ({platform}) cannot be described: its {missing} is unknown")]
+    DeviceUndescribed {
+        /// The device's name.
+        device: String,
+        /// Its platform.
+        platform: Platform,
+        /// What is missing, with its unit.
+        missing: &'static str,
+    },
+    /// A model's graph costs are not there or cost nothing.
+    #[error("model `{model}` cannot be described: {missing}")]
+    ModelUndescribed {
+        /// The model's name.
+        model: String,
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// The plan from raw columns to features failed.
+    #[error("failed to compute the feature frame")]
+    Frame {
+        /// What Polars says.
+        source: PolarsError,
+    },
+    /// A file could not be opened, written, synced or renamed.
+    #[error("failed to {action} `{}`", path.display())]
+    File {
+        /// What was attempted, e.g. `open`.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file is not the Parquet that was expected.
+    #[error("failed to {action} `{}` as Parquet", path.display())]
+    Parquet {
+        /// `read` or `write`.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What Polars says.
+        source: PolarsError,
+    },
+    /// A cell of a training table does not hold what its column says.
+    #[error("row {row} of training table `{}` has a wrong `{column}`: {reason}", path.display())]
+    Cell {
+        /// Which file.
+        path: PathBuf,
+        /// Row, counted from 0.
+        row: usize,
+        /// Column.
+        column: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+}

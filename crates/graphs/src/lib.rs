@@ -1,0 +1,22 @@
+//! ONNX graphs: what a model costs to run, and where its file comes from.
+//!
+//! [`OnnxModel`] reads any ONNX file into parameters, operators, multiply-accumulates and activation elements at a
+//! given [`Shape`]. [`build`] writes the models of the [`zoo`]: published architectures with seeded random weights,
+//! since speed does not depend on their values. [`ModelCache`] keeps built and registered files by content hash.
+//!
+//! Nothing here runs a model, and nothing here is downloaded.
+
+mod builder;
+mod cache;
+mod costs;
+mod error;
+mod model;
+mod proto;
+mod reader;
+mod shapes;
+mod zoo;
+
+pub use cache::{CachedModel, ModelCache};
+pub use error::GraphError;
+pub use model::{ConcreteInput, Dim, ElementType, InputSpec, OnnxModel, Shape};
+pub use zoo::{ShapeInput, ZooEntry, build, zoo, zoo_entry};

@@ -1,0 +1,205 @@
+//! A model's structure: what it takes, what it computes, how large it is. The weights themselves stay on disk.
+
+use std::{collections::HashMap, path::Path};
+
+use messages::{Configuration, GraphCosts};
+
+use crate::{
+    costs,
+    error::GraphError,
+    proto::{GraphProto, ModelProto, NodeProto, TensorProto},
+    reader,
+    shapes::{self, Fact, Facts},
+};
+
+mod inputs;
+mod types;
+
+pub use inputs::{ConcreteInput, InputSpec};
+pub use types::{Dim, ElementType};
+
+/// The sizes of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Items.
+    pub batch_size: u32,
+    /// Tokens or frames per item; `None` for a model without such a dimension.
+    pub sequence_length: Option<u32>,
+    /// Pixels per image edge; `None` for a model without such a dimension, or with a fixed one.
+    pub image_size: Option<u32>,
+}
+
+impl Shape {
+    /// The sizes that `configuration` asks for.
+    pub fn of(configuration: &Configuration) -> Self {
+        Self {
+            batch_size: configuration.batch_size,
+            sequence_length: configuration.sequence_length,
+            image_size: configuration.image_size,
+        }
+    }
+}
+
+/// An ONNX model without its weights.
+#[derive(Debug, Clone)]
+pub struct OnnxModel {
+    opset: i64,
+    inputs: Vec<InputSpec>,
+    graph: GraphProto,
+    weights: HashMap<String, Fact>,
+    parameters: u64,
+    external: Option<String>,
+}
+
+impl OnnxModel {
+    /// Reads the file at `path`; the bytes of large weights are skipped, so this takes milliseconds and little memory.
+    ///
+    /// # Errors
+    ///
+    /// [`GraphError::NotOnnx`] for bytes that are no ONNX model, [`GraphError::Io`] if the file cannot be read.
+    pub fn read(path: &Path) -> Result<Self, GraphError> {
+        let model = reader::read_model(path)?;
+        Self::new(model).map_err(|reason| GraphError::NotOnnx { path: path.to_owned(), reason })
+    }
+
+    /// Checks and indexes a decoded file; the error says what is missing.
+    pub(crate) fn new(model: ModelProto) -> Result<Self, String> {
+        let mut graph = model.graph.ok_or("it has no graph")?;
+        let is_own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        let opset = model.opset_import.iter().find(|set| is_own(&set.domain)).map(|set| set.version);
+        let opset = opset.filter(|version| *version > 0).ok_or("it does not say which operator set it uses")?;
+        if graph.node.is_empty() || graph.output.is_empty() {
+            return Err("its graph computes nothing".to_owned());
+        }
+        let initializers = std::mem::take(&mut graph.initializer);
+        let external = initializers.iter().find(|tensor| tensor.data_location == TensorProto::EXTERNAL);
+        let external = external.map(|tensor| tensor.name.clone());
+        let mut weights = HashMap::with_capacity(initializers.len());
+        for tensor in &initializers {
+            let fact = Fact::of_tensor(tensor).map_err(|reason| format!("weight `{}`: {reason}", tensor.name))?;
+            weights.insert(tensor.name.clone(), fact);
+        }
+        let parameters = count_parameters(&graph, &weights)?;
+        let inputs = graph.input.iter().filter(|input| !weights.contains_key(&input.name)).map(InputSpec::of);
+        let inputs = inputs.collect::<Result<_, _>>()?;
+        Ok(Self { opset, inputs, graph, weights, parameters, external })
+    }
+
+    /// What the model takes, in its own order.
+    pub fn inputs(&self) -> &[InputSpec] {
+        &self.inputs
+    }
+
+    /// Version of ONNX's own operators that the model uses.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// Trainable parameters: elements of float weights, each weight once, without batch normalisation's statistics.
+    pub fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// The first weight that lies in another file, if any.
+    pub(crate) fn external_weight(&self) -> Option<&str> {
+        self.external.as_deref()
+    }
+
+    pub(crate) fn graph(&self) -> &GraphProto {
+        &self.graph
+    }
+
+    /// What one batch of `shape` costs.
+    ///
+    /// # Errors
+    ///
+    /// [`GraphError::ShapeMismatch`] and [`GraphError::MissingDimension`] if the model cannot take `shape`,
+    /// [`GraphError::UnknownOperator`] and [`GraphError::Inference`] if the graph cannot be followed.
+    pub fn costs(&self, shape: &Shape) -> Result<GraphCosts, GraphError> {
+        let (_, facts) = self.infer(shape)?;
+        costs::of_graph(self, &facts)
+    }
+
+    /// The inputs of one batch of `shape`, in the model's order.
+    ///
+    /// # Errors
+    ///
+    /// As [`costs`](Self::costs): a shape that comes back can be run.
+    pub fn concrete_inputs(&self, shape: &Shape) -> Result<Vec<ConcreteInput>, GraphError> {
+        let (dims, facts) = self.infer(shape)?;
+        let concrete = self.inputs.iter().zip(dims).map(|(input, dims)| {
+            let dims = dims.into_iter().map(|dim| usize::try_from(dim).unwrap_or(usize::MAX)).collect();
+            let value_max = inputs::value_max(&self.graph, &facts, &input.name);
+            ConcreteInput { name: input.name.clone(), element: input.element, dims, value_max }
+        });
+        Ok(concrete.collect())
+    }
+
+    /// Every value's fact at `shape`.
+    #[cfg(test)]
+    pub(crate) fn facts(&self, shape: &Shape) -> Result<Facts, GraphError> {
+        self.infer(shape).map(|(_, facts)| facts)
+    }
+
+    /// Every input's dimensions and every value's fact at `shape`.
+    fn infer(&self, shape: &Shape) -> Result<(Vec<Vec<u64>>, Facts), GraphError> {
+        let dims = inputs::resolve(&self.inputs, shape)?;
+        match self.follow(&dims, shape) {
+            Ok(facts) => Ok((dims, facts)),
+            Err(error @ GraphError::Inference { .. }) => {
+                Err(self.longest_sequence(shape).map_or(error, |longest| GraphError::ShapeMismatch {
+                    dimension: "sequence length",
+                    asked: u64::from(shape.sequence_length.unwrap_or(0)),
+                    possible: format!("at most {longest} is possible"),
+                }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn follow(&self, dims: &[Vec<u64>], shape: &Shape) -> Result<Facts, GraphError> {
+        let mut facts = self.weights.clone();
+        for (input, dims) in self.inputs.iter().zip(dims) {
+            facts.insert(input.name.clone(), Fact::activation(input.element, dims.clone()));
+        }
+        shapes::infer(&self.graph, shape, facts)
+    }
+
+    /// The longest sequence below the one asked for that the graph can be followed with, by bisection.
+    ///
+    /// A table of positions that is too short shows only as two dimensions that do not fit somewhere in the graph;
+    /// this turns that into the limit that a person can act on.
+    fn longest_sequence(&self, shape: &Shape) -> Option<u32> {
+        let fits = |length: u32| {
+            let shape = Shape { sequence_length: Some(length), ..*shape };
+            inputs::resolve(&self.inputs, &shape).is_ok_and(|dims| self.follow(&dims, &shape).is_ok())
+        };
+        let (mut fitting, mut failing) = (1, shape.sequence_length?);
+        if failing <= 1 || !fits(fitting) {
+            return None;
+        }
+        while failing - fitting > 1 {
+            let middle = fitting.midpoint(failing);
+            if fits(middle) {
+                fitting = middle;
+            } else {
+                failing = middle;
+            }
+        }
+        Some(fitting)
+    }
+}
+
+fn count_parameters(graph: &GraphProto, weights: &HashMap<String, Fact>) -> Result<u64, String> {
+    let is_norm = |node: &&NodeProto| node.op_type == "BatchNormalization";
+    let statistics: Vec<&String> =
+        graph.node.iter().filter(is_norm).flat_map(|node| node.input.iter().skip(3).take(2)).collect();
+    let trained = weights.iter().filter(|(name, fact)| fact.element.is_float() && !statistics.contains(name));
+    trained
+        .map(|(_, fact)| fact.elements())
+        .try_fold(0_u64, u64::checked_add)
+        .ok_or_else(|| "its weights have more elements than can be counted".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! The processor's measured peaks, kept in a file so that a machine is measured once.
+
+mod arithmetic;
+mod bandwidth;
+mod rounds;
+
+use std::{
+    fs,
+    io::Write,
+    num::NonZero,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    HardwareError,
+    lock::{self, POLL_INTERVAL, Sharing},
+};
+
+/// Version of the way of measuring; a change makes every kept measurement stale.
+const MEASUREMENT_VERSION: u32 = 1;
+
+/// Longest wait for another process that is measuring this machine; a measurement takes about two seconds.
+const MEASURING_WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// What identifies a machine and bounds its measurement.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    pub(crate) name: String,
+    pub(crate) cores: usize,
+    pub(crate) threads: NonZero<usize>,
+    pub(crate) simd: Option<&'static str>,
+    /// Last-level cache of all cores; 0 if unknown.
+    pub(crate) last_level_cache_bytes: u64,
+    pub(crate) free_memory_bytes: u64,
+}
+
+/// What a machine can do at best.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Peaks {
+    /// fp32 arithmetic over all threads, in GFLOP/s.
+    pub(crate) fp32_gflops: f64,
+    /// Triad bandwidth over all threads, in GB/s.
+    pub(crate) bandwidth_gb_per_s: f64,
+}
+
+/// The cache file's content.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    machine: String,
+    peaks: Peaks,
+}
+
+/// The machine's peaks, measured unless `directory` keeps them.
+pub(crate) fn of_machine(machine: &Machine, directory: &Path) -> Result<Peaks, HardwareError> {
+    kept_or(directory, &identity(machine), || measure(machine))
+}
+
+/// Says which machine and which way of measuring a kept measurement belongs to.
+fn identity(machine: &Machine) -> String {
+    let Machine { name, cores, threads, simd, last_level_cache_bytes, .. } = machine;
+    format!(
+        "measurement {MEASUREMENT_VERSION}; {name}; {cores} cores; {threads} threads; {}; {last_level_cache_bytes} B cache",
+        simd.unwrap_or("scalar")
+    )
+}
+
+fn measure(machine: &Machine) -> Result<Peaks, HardwareError> {
+    // Three decimals say more than a measurement knows, and they read back from JSON to the last bit.
+    let rounded = |value: f64| (value * 1e3).round() / 1e3;
+    let fp32_gflops = rounded(arithmetic::fp32_gflops(machine.threads)?);
+    let bandwidth_gb_per_s =
+        rounded(bandwidth::gb_per_s(machine.threads, machine.last_level_cache_bytes, machine.free_memory_bytes)?);
+    tracing::info!(fp32_gflops, bandwidth_gb_per_s, "measured this machine's processor");
+    Ok(Peaks { fp32_gflops, bandwidth_gb_per_s })
+}
+
+/// Reads the kept peaks of `identity`, or measures and keeps them while other processes wait.
+fn kept_or(
+    directory: &Path,
+    identity: &str,
+    measure: impl FnOnce() -> Result<Peaks, HardwareError>,
+) -> Result<Peaks, HardwareError> {
+    let file = directory.join("hardware.json");
+    if let Some(peaks) = read(&file, identity) {
+        return Ok(peaks);
+    }
+    let lock_path = directory.join("hardware.lock");
+    let lock = lock::open(&lock_path)?;
+    let asked_at = Instant::now();
+    while !lock::try_lock(&lock, Sharing::Exclusive, &lock_path)? {
+        if asked_at.elapsed() >= MEASURING_WAIT_MAX {
+            let waited_ms = u64::try_from(asked_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            return Err(HardwareError::MeasuringElsewhere { path: lock_path, waited_ms });
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+    // Whoever held the lock may just have measured.
+    if let Some(peaks) = read(&file, identity) {
+        return Ok(peaks);
+    }
+    let peaks = measure()?;
+    write(directory, &file, &Kept { machine: identity.to_owned(), peaks })?;
+    Ok(peaks)
+}
+
+/// The kept peaks, unless they are missing, damaged or another machine's.
+fn read(file: &Path, identity: &str) -> Option<Peaks> {
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(file = %file.display(), %error, "kept measurement cannot be read; measuring again");
+            return None;
+        }
+    };
+    let kept = match serde_json::from_slice::<Kept>(&text) {
+        Ok(kept) => kept,
+        Err(error) => {
+            tracing::warn!(file = %file.display(), %error, "kept measurement is damaged; measuring again");
+            return None;
+        }
+    };
+    let usable = |value: f64| value.is_finite() && value > 0.0;
+    if kept.machine != identity {
+        tracing::info!(file = %file.display(), "kept measurement is another machine's; measuring again");
+        return None;
+    }
+    if !usable(kept.peaks.fp32_gflops) || !usable(kept.peaks.bandwidth_gb_per_s) {
+        tracing::warn!(file = %file.display(), "kept measurement is nonsense; measuring again");
+        return None;
+    }
+    Some(kept.peaks)
+}
+
+/// Writes the file whole or not at all.
+fn write(directory: &Path, file: &PathBuf, kept: &Kept) -> Result<(), HardwareError> {
+    let failed = |source| HardwareError::File { action: "write", path: file.clone(), source };
+    let text = serde_json::to_vec_pretty(kept).map_err(|error| failed(error.into()))?;
+    let mut temporary = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    temporary.write_all(&text).and_then(|()| temporary.as_file().sync_all()).map_err(failed)?;
+    temporary.persist(file).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::float_cmp, reason = "these numbers are exact")]
+
+    use std::{
+        io,
+        sync::{
+            Mutex,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use super::*;
+
+    /// Counts measurements; the n-th measures n GFLOP/s.
+    struct Measurer(AtomicU32);
+
+    impl Measurer {
+        fn peaks(&self, directory: &Path, identity: &str) -> f64 {
+            let measure = || {
+                let number = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+                Ok(Peaks { fp32_gflops: f64::from(number), bandwidth_gb_per_s: 10.0 })
+            };
+            kept_or(directory, identity, measure).expect("peaks").fp32_gflops
+        }
+    }
+
+    #[test]
+    fn a_machine_is_measured_once_and_another_anew() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let measurer = Measurer(AtomicU32::new(0));
+        assert_eq!(measurer.peaks(directory.path(), "a"), 1.0);
+        assert_eq!(measurer.peaks(directory.path(), "a"), 1.0);
+        assert_eq!(measurer.peaks(directory.path(), "b"), 2.0);
+    }
+
+    #[test]
+    fn processes_that_start_together_measure_once() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let measurer = Measurer(AtomicU32::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert_eq!(measurer.peaks(directory.path(), "a"), 1.0));
+            }
+        });
+    }
+
+    /// Collects what is logged.
+    #[derive(Clone, Default)]
+    struct Log(std::sync::Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_measured_anew_with_a_warning() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let file = directory.path().join("hardware.json");
+        let nonsense = r#"{"machine":"a","peaks":{"fp32_gflops":-1.0,"bandwidth_gb_per_s":10.0}}"#;
+        for (damage, warning) in [("{\"machine\":", "is damaged"), (nonsense, "is nonsense")] {
+            fs::write(&file, damage).expect("written");
+            let log = Log::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+            let measurer = Measurer(AtomicU32::new(0));
+            let peaks = tracing::subscriber::with_default(subscriber, || measurer.peaks(directory.path(), "a"));
+            assert_eq!(peaks, 1.0);
+            let logged = String::from_utf8(log.0.lock().expect("not poisoned").clone()).expect("text");
+            assert!(logged.contains("WARN") && logged.contains(warning), "{logged}");
+            assert_eq!(read(&file, "a").map(|peaks| peaks.fp32_gflops), Some(1.0), "the file is whole again");
+        }
+    }
+}

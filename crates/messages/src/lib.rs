@@ -1,0 +1,38 @@
+//! Augur's words as types, and how they travel.
+//!
+//! The domain types here ([`Job`], [`JobResult`], …) derive no `Serialize`: what goes over the wire is
+//! [`wire`]'s business, versioned and frozen once released. [`encode`] and [`decode`] go between the two.
+
+mod codec;
+mod configuration;
+mod control;
+mod costs;
+mod device;
+mod heartbeat;
+mod ids;
+mod job;
+mod measurement;
+mod release;
+mod result;
+mod run;
+mod time;
+pub mod wire;
+mod words;
+
+pub use codec::{BODY_BYTES_MAX, DecodeError, EncodeError, Encoded, Message, decode, encode};
+pub use configuration::{Configuration, ConfigurationError, ContentHash, ModelRef, limits};
+pub use control::{Cancel, CancelTarget};
+pub use costs::{GraphCosts, OperatorCost, OperatorKind};
+pub use device::{Device, PeakSource};
+pub use heartbeat::{Heartbeat, RunningJob};
+pub use ids::{IdError, JobId, ReleaseId, RunId, WorkerId};
+pub use job::{BenchmarkSpec, Job, JobKind, JobSpec, RunRef, TestSpec};
+pub use measurement::{AcceptedMeasurement, PredictedMetric, Prediction};
+pub use release::{MetricEvaluation, ReleasePublished};
+pub use result::{
+    BenchmarkOutcome, Failure, FailureKind, JobResult, LatencySummary, Outcome, Status, StopReason, TestCase,
+    TestCaseStatus, TestOutcome,
+};
+pub use run::{Origin, RunSubmitted};
+pub use time::Timestamp;
+pub use words::{Backend, Metric, Platform, Precision, Priority, UnknownWord};

@@ -1,0 +1,63 @@
+//! One submission of a suite.
+
+use std::{fmt, str::FromStr};
+
+use crate::{RunId, Timestamp, UnknownWord};
+
+/// Who asked for a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// A person or a script, through the client.
+    Client,
+    /// The active learner.
+    Learner,
+}
+
+impl Origin {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Learner => "learner",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Origin {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "client" => Ok(Self::Client),
+            "learner" => Ok(Self::Learner),
+            _ => Err(UnknownWord { kind: "origin", found: text.to_owned(), known: "client, learner".to_owned() }),
+        }
+    }
+}
+
+/// Says, on the result stream and before its jobs, that a run begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSubmitted {
+    /// The run.
+    pub run_id: RunId,
+    /// Name of the suite.
+    pub suite: String,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Jobs in it.
+    pub jobs_total: u32,
+    /// Commit of the work tree that it was submitted from.
+    pub git_commit: Option<String>,
+    /// Branch of that work tree.
+    pub git_branch: Option<String>,
+    /// The command that submitted it, without secrets.
+    pub command_line: Option<String>,
+}

@@ -1,0 +1,372 @@
+//! The wire format holds: golden files decode for ever, everything round-trips, no bytes panic.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use crate::{
+    AcceptedMeasurement, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, Configuration, ContentHash,
+    DecodeError, Device, Failure, FailureKind, GraphCosts, Heartbeat, Job, JobId, JobResult, JobSpec, LatencySummary,
+    Message, Metric, MetricEvaluation, ModelRef, OperatorCost, OperatorKind, Origin, Outcome, PeakSource, Platform,
+    Precision, PredictedMetric, Prediction, Priority, ReleaseId, ReleasePublished, RunId, RunRef, RunSubmitted,
+    RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId, codec, decode, encode,
+};
+
+fn job_id() -> JobId {
+    "0190b5a0-0000-7000-8000-000000000001".parse().unwrap()
+}
+
+fn run_id() -> RunId {
+    "0190b5a0-0000-7000-8000-000000000002".parse().unwrap()
+}
+
+fn configuration() -> Configuration {
+    Configuration {
+        model: ModelRef { name: "bert-base-uncased".to_owned(), sha256: ContentHash([7; 32]) },
+        platform: Platform::Cpu,
+        backend: Backend::Onnxruntime,
+        precision: Precision::Fp32,
+        batch_size: 4,
+        sequence_length: Some(128),
+        image_size: None,
+        threads: 2,
+    }
+}
+
+fn device() -> Device {
+    Device {
+        memory_mb: Some(25_769.8),
+        compute_units: Some(2),
+        peak_fp32_gflops: Some(150.5),
+        memory_bandwidth_gb_per_s: Some(12.25),
+        peak_source: Some(PeakSource::Measured),
+        ..Device::unknown("Example CPU", Platform::Cpu)
+    }
+}
+
+fn costs() -> GraphCosts {
+    GraphCosts {
+        parameters: 109_482_240,
+        operators: vec![OperatorCost {
+            kind: OperatorKind::Linear,
+            macs: 301_989_888,
+            activation_elements: 786_432,
+            weight_elements: 589_824,
+            kernel_size: 0,
+            count: 48,
+        }],
+    }
+}
+
+fn job(spec: JobSpec) -> Job {
+    Job {
+        job_id: job_id(),
+        run: RunRef { run_id: run_id(), suite: "demo".to_owned(), jobs_total: 61, origin: Origin::Client },
+        case: "bert/batch=4".to_owned(),
+        priority: Priority::Normal,
+        platform: Platform::Cpu,
+        submitted_at: Timestamp::from_micros(1_763_000_000_123_456),
+        timeout_ms: 120_000,
+        spec,
+    }
+}
+
+fn benchmark_job() -> Job {
+    let prediction = Prediction {
+        release_id: ReleaseId::parse("r000001-abcd").unwrap(),
+        metrics: vec![PredictedMetric { metric: Metric::LatencyMs, value: 20.0, lower: 15.0, upper: 30.0 }],
+    };
+    let spec = BenchmarkSpec { prediction: Some(prediction), ..BenchmarkSpec::usual(configuration()) };
+    job(JobSpec::Benchmark(Box::new(spec)))
+}
+
+fn result(outcome: Outcome) -> JobResult {
+    JobResult {
+        job: benchmark_job(),
+        attempt: 1,
+        worker_id: WorkerId::parse("host:42:0").unwrap(),
+        device: Some(device()),
+        started_at: Timestamp::from_micros(1_763_000_001_000_000),
+        finished_at: Timestamp::from_micros(1_763_000_002_000_000),
+        outcome,
+    }
+}
+
+fn benchmark_result() -> JobResult {
+    result(Outcome::Benchmark(Box::new(BenchmarkOutcome {
+        latency_ms: LatencySummary::from_iterations(vec![21.5, 20.25, 22.0]).unwrap(),
+        throughput_items_per_second: 186.0,
+        memory_peak_mb: Some(612.5),
+        power_w: None,
+        load_ms: 840.0,
+        warmup_iterations: 3,
+        stop: StopReason::Converged,
+        backend_version: "1.31.1".to_owned(),
+        costs: costs(),
+    })))
+}
+
+fn test_result() -> JobResult {
+    result(Outcome::Test(TestOutcome {
+        exit_code: Some(1),
+        cases: vec![TestCase {
+            module: Some("test_math".to_owned()),
+            class: None,
+            name: "test_add".to_owned(),
+            status: TestCaseStatus::Failed,
+            duration_s: 0.25,
+            message: Some("1 != 2".to_owned()),
+            traceback: None,
+        }],
+        output_tail: "1 failed".to_owned(),
+    }))
+}
+
+fn failed_result() -> JobResult {
+    result(Outcome::Failed(Failure {
+        kind: FailureKind::Crashed,
+        message: "the benchmark process ended by SIGSEGV".to_owned(),
+        output_tail: String::new(),
+        suggestion: None,
+    }))
+}
+
+fn heartbeat() -> Heartbeat {
+    Heartbeat {
+        worker_id: WorkerId::parse("host:42:0").unwrap(),
+        host: "host".to_owned(),
+        pid: 42,
+        version: "0.1.0".to_owned(),
+        started_at: Timestamp::from_micros(1),
+        sent_at: Timestamp::from_micros(2),
+        platforms: vec![Platform::Cpu, Platform::Cuda],
+        concurrency: 2,
+        draining: false,
+        running: vec![RunningJob {
+            job_id: job_id(),
+            run_id: run_id(),
+            case: "c".to_owned(),
+            started_at: Timestamp::from_micros(3),
+        }],
+        jobs_done: 9,
+    }
+}
+
+fn accepted() -> AcceptedMeasurement {
+    AcceptedMeasurement {
+        job_id: job_id(),
+        run_id: run_id(),
+        measured_at: Timestamp::from_micros(5),
+        configuration: configuration(),
+        device: device(),
+        costs: costs(),
+        backend_version: "1.31.1".to_owned(),
+        iterations: 3,
+        latency_ms: 21.5,
+        throughput_items_per_second: 186.0,
+        memory_peak_mb: Some(612.5),
+        power_w: None,
+        load_ms: 840.0,
+    }
+}
+
+fn release() -> ReleasePublished {
+    ReleasePublished {
+        release_id: ReleaseId::parse("r000002-beef").unwrap(),
+        parent: Some(ReleaseId::parse("r000001-abcd").unwrap()),
+        created_at: Timestamp::from_micros(6),
+        training_rows: 60,
+        evaluation: vec![MetricEvaluation {
+            metric: Metric::LatencyMs,
+            rows: 60,
+            mape_pct: 12.5,
+            interval_90_coverage_pct: 91.0,
+        }],
+    }
+}
+
+fn run() -> RunSubmitted {
+    RunSubmitted {
+        run_id: run_id(),
+        suite: "demo".to_owned(),
+        origin: Origin::Client,
+        submitted_at: Timestamp::from_micros(7),
+        jobs_total: 61,
+        git_commit: Some("0123abc".to_owned()),
+        git_branch: Some("main".to_owned()),
+        command_line: Some("augur suite submit demo.yaml".to_owned()),
+    }
+}
+
+/// Checks a round trip and the golden file; `UPDATE_GOLDEN=1` writes the file of a version not yet released.
+fn check_golden<M: Message + PartialEq + std::fmt::Debug>(name: &str, message: &M) {
+    let encoded = encode(message).unwrap();
+    let back: M = decode(Some(encoded.message_type), Some(encoded.schema_version), &encoded.body).unwrap();
+    assert_eq!(&back, message);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{name}.v{}.msgpack", M::SCHEMA_VERSION));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, &encoded.body).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap();
+    let old: M = decode(Some(M::TYPE), Some(M::SCHEMA_VERSION), &golden).unwrap();
+    assert_eq!(&old, message, "the golden file of {name} no longer decodes to the same message");
+    assert_eq!(golden, encoded.body, "schema {} of {name} is released: its bytes may not change", M::SCHEMA_VERSION);
+}
+
+#[test]
+fn golden_files_decode_and_bytes_are_frozen() {
+    check_golden("job-benchmark", &benchmark_job());
+    check_golden(
+        "job-test",
+        &job(JobSpec::Test(TestSpec { profile: "pytest".to_owned(), module: Some("m".to_owned()), ..TestSpec::default() })),
+    );
+    check_golden("result-benchmark", &benchmark_result());
+    check_golden("result-test", &test_result());
+    check_golden("result-failed", &failed_result());
+    check_golden("heartbeat", &heartbeat());
+    check_golden("measurement", &accepted());
+    check_golden("release", &release());
+    check_golden("run", &run());
+    check_golden(
+        "cancel-job",
+        &Cancel { target: CancelTarget::Job(job_id()), requested_at: Timestamp::from_micros(8) },
+    );
+    check_golden(
+        "cancel-run",
+        &Cancel { target: CancelTarget::Run(run_id()), requested_at: Timestamp::from_micros(8) },
+    );
+}
+
+#[test]
+fn a_field_from_the_future_is_ignored() {
+    let mut body = encode(&benchmark_job()).unwrap().body;
+    assert_eq!(body[0] & 0xf0, 0x80, "a job is a MessagePack fixmap");
+    body[0] += 1;
+    body.extend(rmp_serde::to_vec("invented_later").unwrap());
+    body.extend(rmp_serde::to_vec(&42).unwrap());
+    assert_eq!(decode::<Job>(Some("job"), Some(1), &body).unwrap(), benchmark_job());
+}
+
+#[test]
+fn every_wrong_byte_has_its_error() {
+    let good = encode(&benchmark_job()).unwrap().body;
+    let error = |kind: Option<&str>, version, body: &[u8]| decode::<Job>(kind, version, body).unwrap_err().to_string();
+    let check = |found: String, expected: &str| assert!(found.contains(expected), "{found:?} lacks {expected:?}");
+    check(error(None, Some(1), &good), "no `type` property");
+    check(error(Some("result"), Some(1), &good), "of type `result`; `job` was expected");
+    check(error(Some("job"), None, &good), "no usable `schema-version`");
+    check(error(Some("job"), Some(9), &good), "schema version 9; this build reads up to 1");
+    check(error(Some("job"), Some(1), &[]), "empty");
+    check(error(Some("job"), Some(1), &good[..good.len() / 2]), "failed to decode job message");
+    check(error(Some("job"), Some(1), &vec![0; codec::BODY_BYTES_MAX + 1]), "the limit is 1048576");
+    check(error(Some("job"), Some(1), &[&good[..], &[0xc0]].concat()), "1 bytes too many");
+    let at = good.windows(6).position(|window| window == b"normal").unwrap();
+    check(error(Some("job"), Some(1), &[&good[..at], b"sooner", &good[at + 6..]].concat()), "`sooner` is not a priority");
+    let invalid = |job: Job| error(Some("job"), Some(1), &encode(&job).unwrap().body);
+    check(invalid(Job { timeout_ms: 0, ..benchmark_job() }), "timeout_ms is not possible");
+    check(
+        invalid(Job { platform: Platform::Cuda, ..benchmark_job() }),
+        "the job is for cuda, its configuration for cpu",
+    );
+}
+
+#[test]
+fn a_batch_of_zero_and_a_nan_are_refused() {
+    let mut zero = configuration();
+    zero.batch_size = 0;
+    let body = encode(&job(JobSpec::Benchmark(Box::new(BenchmarkSpec::usual(zero))))).unwrap().body;
+    let error = decode::<Job>(Some("job"), Some(1), &body).unwrap_err();
+    assert!(matches!(error, DecodeError::Invalid { field: "batch_size", .. }), "{error}");
+
+    let mut nan = accepted();
+    nan.latency_ms = f64::NAN;
+    let body = encode(&nan).unwrap().body;
+    let error = decode::<AcceptedMeasurement>(Some("measurement"), Some(1), &body).unwrap_err();
+    assert!(matches!(error, DecodeError::Invalid { field: "latency_ms", .. }), "{error}");
+}
+
+#[test]
+fn too_large_a_message_is_not_sent() {
+    let mut huge = failed_result();
+    if let Outcome::Failed(failure) = &mut huge.outcome {
+        failure.output_tail = "x".repeat(codec::BODY_BYTES_MAX);
+    }
+    assert!(encode(&huge).is_err());
+}
+
+fn words<T: Copy + std::fmt::Debug>(all: &'static [T]) -> impl Strategy<Value = T> {
+    proptest::sample::select(all)
+}
+
+prop_compose! {
+    fn any_configuration()(
+        name in "[a-z0-9-]{1,40}", hash in any::<[u8; 32]>(), platform in words(Platform::ALL),
+        precision in words(Precision::ALL), batch_size in 1..=65_536u32, sequence_length in proptest::option::of(1..=4096u32),
+        image_size in proptest::option::of(1..=1024u32), threads in 1..=256u32,
+    ) -> Configuration {
+        Configuration {
+            model: ModelRef { name, sha256: ContentHash(hash) }, platform, backend: Backend::Onnxruntime, precision,
+            batch_size, sequence_length, image_size, threads,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn jobs_round_trip(
+        configuration in any_configuration(), id in any::<u128>(), case in ".{0,60}", priority in words(Priority::ALL),
+        at in any::<i64>(), timeout_ms in 1..=Job::TIMEOUT_MS_LIMIT, iterations in 1..=BenchmarkSpec::ITERATIONS_LIMIT,
+        duration_ms_max in any::<u64>(), share in 0.0..100.0f64,
+    ) {
+        let platform = configuration.platform;
+        let spec = BenchmarkSpec {
+            iterations_min: 1, iterations_max: iterations, duration_ms_max, median_interval_pct: share,
+            ..BenchmarkSpec::usual(configuration)
+        };
+        let job = Job {
+            job_id: uuid::Uuid::from_u128(id).into(), case, priority, platform, timeout_ms,
+            submitted_at: Timestamp::from_micros(at), ..job(JobSpec::Benchmark(Box::new(spec)))
+        };
+        let encoded = encode(&job).unwrap();
+        prop_assert_eq!(decode::<Job>(Some("job"), Some(1), &encoded.body).unwrap(), job);
+    }
+
+    #[test]
+    fn results_round_trip(
+        iterations in proptest::collection::vec(1e-6..1e9f64, 1..200), memory in proptest::option::of(0.0..1e9f64),
+        kind in words(FailureKind::ALL), tail in ".{0,200}", attempt in 1..u32::MAX,
+    ) {
+        let mut benchmark = benchmark_result();
+        benchmark.attempt = attempt;
+        if let Outcome::Benchmark(outcome) = &mut benchmark.outcome {
+            outcome.latency_ms = LatencySummary::from_iterations(iterations).unwrap();
+            outcome.memory_peak_mb = memory;
+        }
+        let failed = result(Outcome::Failed(Failure {
+            kind, message: tail.clone(), output_tail: tail, suggestion: None,
+        }));
+        for result in [benchmark, failed] {
+            let encoded = encode(&result).unwrap();
+            prop_assert_eq!(decode::<JobResult>(Some("result"), Some(1), &encoded.body).unwrap(), result);
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(body in proptest::collection::vec(any::<u8>(), 0..2_000), version in any::<u16>()) {
+        // Whether it decodes does not matter, only that it answers.
+        drop(decode::<Job>(Some("job"), Some(version % 3), &body));
+        drop(decode::<JobResult>(Some("result"), Some(1), &body));
+        drop(decode::<Heartbeat>(Some("heartbeat"), Some(1), &body));
+        drop(decode::<AcceptedMeasurement>(Some("measurement"), Some(1), &body));
+    }
+
+    #[test]
+    fn damaged_messages_never_panic(position in 0..300usize, byte in any::<u8>()) {
+        let mut body = encode(&benchmark_result()).unwrap().body;
+        let at = position % body.len();
+        body[at] = byte;
+        drop(decode::<JobResult>(Some("result"), Some(1), &body));
+    }
+}

@@ -1,0 +1,122 @@
+//! What ends a stage.
+
+use std::path::PathBuf;
+
+use broker::BrokerError;
+use thiserror::Error;
+
+/// Why a stage could not start or go on.
+#[derive(Debug, Error)]
+pub enum PipelineError {
+    /// The broker.
+    #[error("the broker failed the {stage}")]
+    Broker {
+        /// Which stage, e.g. `worker`.
+        stage: &'static str,
+        /// What it said.
+        source: BrokerError,
+    },
+    /// Part of a run is on its way and the rest is not.
+    #[error("run {run_id} is incomplete: {confirmed} of {total} jobs were confirmed by the broker")]
+    Incomplete {
+        /// The run.
+        run_id: messages::RunId,
+        /// Jobs that the broker has stored.
+        confirmed: usize,
+        /// Jobs of the run.
+        total: usize,
+        /// Why the first of the others failed.
+        source: BrokerError,
+    },
+    /// A message of ours is too large.
+    #[error("failed to encode a message")]
+    Encode(#[from] messages::EncodeError),
+    /// The database.
+    #[error("the database failed the {stage}")]
+    Store {
+        /// Which stage.
+        stage: &'static str,
+        /// What it said.
+        source: store::StoreError,
+    },
+    /// The suite.
+    #[error(transparent)]
+    Suite(#[from] crate::SuiteError),
+    /// A model's graph.
+    #[error("failed to describe model `{model}`")]
+    Graph {
+        /// The model.
+        model: String,
+        /// What is wrong.
+        source: graphs::GraphError,
+    },
+    /// The predictors or their releases.
+    #[error("the predictors failed the {stage}")]
+    Predictors {
+        /// Which stage.
+        stage: &'static str,
+        /// What is wrong.
+        source: predictors::PredictorError,
+    },
+    /// The training table.
+    #[error("the training table failed the {stage}")]
+    Features {
+        /// Which stage.
+        stage: &'static str,
+        /// What is wrong.
+        source: features::FeatureError,
+    },
+    /// The planner.
+    #[error("failed to plan the next benchmarks")]
+    Planner(#[from] planner::PlannerError),
+    /// There is nothing to learn from yet.
+    #[error("{directory} holds no release of predictors yet; run a suite of benchmarks with an updater first")]
+    NoRelease {
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
+    /// A file of ours.
+    #[error("failed to {action} {path}")]
+    File {
+        /// What was attempted, e.g. `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A task of ours ended by a panic.
+    #[error("a task of the {stage} panicked")]
+    Panicked {
+        /// Which stage.
+        stage: &'static str,
+        /// What is known.
+        source: tokio::task::JoinError,
+    },
+}
+
+impl PipelineError {
+    pub(crate) fn broker(stage: &'static str) -> impl FnOnce(BrokerError) -> Self {
+        move |source| Self::Broker { stage, source }
+    }
+
+    pub(crate) fn store(stage: &'static str) -> impl FnOnce(store::StoreError) -> Self {
+        move |source| Self::Store { stage, source }
+    }
+
+    pub(crate) fn predictors(stage: &'static str) -> impl FnOnce(predictors::PredictorError) -> Self {
+        move |source| Self::Predictors { stage, source }
+    }
+
+    pub(crate) fn features(stage: &'static str) -> impl FnOnce(features::FeatureError) -> Self {
+        move |source| Self::Features { stage, source }
+    }
+
+    /// Whether the broker could not be reached.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Broker { source: BrokerError::Connect { .. } | BrokerError::Unconfirmed { .. } | BrokerError::Version { .. }, .. }
+        )
+    }
+}

@@ -1,0 +1,202 @@
+//! Suite files: what to run, written by people.
+//!
+//! A suite is YAML. Its `benchmarks` are grids (every combination of the lists is one case), its `tests` are single
+//! cases. Unknown keys, impossible values and unknown models are refused with the place where they stand.
+
+mod file;
+
+use std::time::Duration;
+
+use graphs::{ModelCache, ShapeInput, zoo_entry};
+use messages::{Backend, BenchmarkSpec, Configuration, ModelRef, Platform, Precision, Priority, TestSpec};
+use thiserror::Error;
+
+use file::SuiteFile;
+
+/// Most cases that one suite may expand to.
+pub(crate) const CASES_MAX: usize = 200_000;
+
+/// A suite that cannot be run.
+#[derive(Debug, Error)]
+pub enum SuiteError {
+    /// The file cannot be read.
+    #[error("failed to read suite {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is no suite: a syntax error, an unknown key, a value of the wrong type.
+    #[error("suite {path} is not valid: {message}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// Line, column and what is wrong there.
+        message: String,
+    },
+    /// A value cannot be.
+    #[error("suite {path}: {place}: {reason}")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// Where in it, e.g. `benchmarks[1].batch_sizes`.
+        place: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A model cannot be had.
+    #[error("suite {path}: model `{model}` cannot be used")]
+    Model {
+        /// The file.
+        path: String,
+        /// The model.
+        model: String,
+        /// Why.
+        source: graphs::GraphError,
+    },
+}
+
+/// A suite, expanded.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// Its name.
+    pub name: String,
+    /// Where it was read from, for messages.
+    pub path: String,
+    /// Its cases, in the file's order.
+    pub cases: Vec<Case>,
+}
+
+/// One case: a job that has no id yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// Its name within the suite.
+    pub name: String,
+    /// Its lane.
+    pub priority: Priority,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// What to run.
+    pub spec: CaseSpec,
+}
+
+/// What a case runs; a benchmark names its model, whose content is looked up when the suite is submitted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CaseSpec {
+    /// A test.
+    Test {
+        /// The platform whose workers run it.
+        platform: Platform,
+        /// The test.
+        test: TestSpec,
+    },
+    /// A benchmark; the content hash in its configuration is all zeros until [`Suite::resolve_models`].
+    Benchmark(Box<BenchmarkSpec>),
+}
+
+impl Case {
+    /// The platform whose workers run it.
+    pub fn platform(&self) -> Platform {
+        match &self.spec {
+            CaseSpec::Test { platform, .. } => *platform,
+            CaseSpec::Benchmark(benchmark) => benchmark.configuration.platform,
+        }
+    }
+}
+
+impl Suite {
+    /// Reads and expands a suite file.
+    ///
+    /// # Errors
+    ///
+    /// [`SuiteError`] names the file, the place and what would be right.
+    pub fn read(path: &std::path::Path) -> Result<Self, SuiteError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| SuiteError::Read { path: shown.clone(), source })?;
+        Self::parse(&shown, &text)
+    }
+
+    /// Expands the text of a suite file; `path` is only named in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`Suite::read`].
+    pub fn parse(path: &str, text: &str) -> Result<Self, SuiteError> {
+        SuiteFile::parse(path, text)?.expand(path)
+    }
+
+    /// Looks up the content hash of every model, building zoo models that are not in the cache yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SuiteError::Model`] if a model is unknown or cannot be built.
+    pub fn resolve_models(&mut self, models: &ModelCache) -> Result<(), SuiteError> {
+        let mut known: std::collections::BTreeMap<String, ModelRef> = std::collections::BTreeMap::new();
+        for case in &mut self.cases {
+            let CaseSpec::Benchmark(benchmark) = &mut case.spec else { continue };
+            let model = &mut benchmark.configuration.model;
+            if !known.contains_key(&model.name) {
+                let found = models.obtain(&model.name).map_err(|source| SuiteError::Model {
+                    path: self.path.clone(),
+                    model: model.name.clone(),
+                    source,
+                })?;
+                known.insert(model.name.clone(), found.model);
+            }
+            *model = known[&model.name].clone();
+        }
+        Ok(())
+    }
+}
+
+/// Fills in the usual sequence length or image size of a zoo model where none is given.
+pub fn resolve_shape(configuration: &mut Configuration) {
+    match zoo_entry(&configuration.model.name).map(|entry| &entry.shape) {
+        Some(ShapeInput::Sequence { default, .. }) => {
+            configuration.sequence_length.get_or_insert(*default);
+        }
+        Some(ShapeInput::Image { default, .. }) => {
+            configuration.image_size.get_or_insert(*default);
+        }
+        Some(ShapeInput::AudioFrames { .. }) | None => {}
+    }
+}
+
+/// What a predictor needs to know of a configuration on a device.
+///
+/// # Errors
+///
+/// [`graphs::GraphError`] if the model cannot be had or does not take this shape.
+pub fn prediction_subject(
+    models: &ModelCache,
+    configuration: Configuration,
+    device: messages::Device,
+) -> Result<features::Subject, graphs::GraphError> {
+    let cached = models.locate(&configuration.model)?;
+    let costs = graphs::OnnxModel::read(&cached.path)?.costs(&graphs::Shape::of(&configuration))?;
+    Ok(features::Subject { configuration, device, costs })
+}
+
+/// A benchmark configuration as suites and flags spell it, before its model is looked up.
+pub(crate) fn configuration(
+    model: &str,
+    platform: Platform,
+    precision: Precision,
+    batch_size: u32,
+    threads: u32,
+) -> Configuration {
+    Configuration {
+        model: ModelRef { name: model.to_owned(), sha256: messages::ContentHash([0; 32]) },
+        platform,
+        backend: Backend::Onnxruntime,
+        precision,
+        batch_size,
+        sequence_length: None,
+        image_size: None,
+        threads,
+    }
+}
+
+#[cfg(test)]
+mod tests;

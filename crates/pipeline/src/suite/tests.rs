@@ -1,0 +1,65 @@
+//! Suites expand as written, and say what is wrong with them.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Suite, SuiteError> {
+    Suite::parse("suite.yaml", text)
+}
+
+/// Checks that a suite is refused with a message that names place and remedy.
+fn check_refused(text: &str, expected: &[&str]) {
+    let message = parse(text).expect_err("the suite is wrong").to_string();
+    for part in expected {
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn a_grid_expands_to_every_combination() {
+    let suite = parse(
+        "version: 1\nname: grid\nbenchmarks:\n  - models: [resnet50, bert-base-uncased]\n    batch_sizes: [1, 2, 4]\n    threads: [1, 2]\n",
+    )
+    .expect("a good suite");
+    assert_eq!(suite.cases.len(), 12);
+    assert_eq!(suite.cases[0].name, "resnet50 cpu fp32 batch 1 image 224 threads 1");
+    let CaseSpec::Benchmark(last) = &suite.cases[11].spec else { panic!("a benchmark") };
+    assert_eq!((last.configuration.batch_size, last.configuration.threads), (4, 2));
+    assert!(last.configuration.sequence_length.is_some(), "bert's usual sequence length is filled in");
+}
+
+#[test]
+fn tests_repeat_under_numbered_names() {
+    let suite = parse("version: 1\nname: t\npriority: high\ntests:\n  - {name: noop, profile: noop, repeat: 3}\n")
+        .expect("a good suite");
+    let names: Vec<_> = suite.cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names, ["noop 1", "noop 2", "noop 3"]);
+    assert!(suite.cases.iter().all(|case| case.priority == Priority::High));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    check_refused(
+        "version: 1\nname: x\nbenchmarks:\n  - models: [resnet50]\n    batchsizes: [1]\n",
+        &["suite.yaml", "batchsizes", "line 5"],
+    );
+}
+
+#[test]
+fn impossible_values_are_refused_with_their_place() {
+    let grid = |more: &str| format!("version: 1\nname: x\nbenchmarks:\n  - models: [resnet50]\n    {more}\n");
+    check_refused(&grid("batch_sizes: [4, 0]"), &["benchmarks[0].batch_sizes", "batch_size is 0", "1 to 65536"]);
+    check_refused(&grid("threads: []"), &["benchmarks[0].threads", "empty"]);
+    check_refused(&grid("platforms: [gpu]"), &["benchmarks[0].platforms", "`gpu` is not a platform", "cuda"]);
+    check_refused(&grid("iterations_min: 9\n    iterations_max: 3"), &["9 to 3 is no range"]);
+    check_refused(&grid("timeout_s: -1"), &["benchmarks[0].timeout_s", "-1"]);
+    check_refused("version: 1\nname: x\n", &["no case at all"]);
+    check_refused("version: 7\nname: x\n", &["version", "7 is not known"]);
+    check_refused("version: 1\nname: x\ntests: [{name: a, profile: p}, {name: a, profile: p}]\n", &["`a` is there twice"]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in ".{0,400}") {
+        drop(parse(&text));
+    }
+}

@@ -1,0 +1,104 @@
+//! Why predictors could not be trained, asked, saved or loaded.
+
+use std::path::PathBuf;
+
+use features::FeatureError;
+use messages::{Metric, ReleaseId};
+use thiserror::Error;
+use xgboost_rs::XGBError;
+
+/// Why predictors could not be trained, asked, saved or loaded.
+#[derive(Debug, Error)]
+pub enum PredictorError {
+    /// There is too little to learn from.
+    #[error("{found} usable measurements of distinct configurations are too few to train on; {needed} are needed")]
+    TooFewRows {
+        /// Distinct configurations that can be described, with a latency.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// A model or a device lacks what its features need.
+    #[error("failed to compute features")]
+    Features {
+        /// What is missing.
+        #[from]
+        source: FeatureError,
+    },
+    /// XGBoost refused.
+    #[error("failed to {action} the boosters for {metric}")]
+    Booster {
+        /// What was attempted.
+        action: &'static str,
+        /// For which metric.
+        metric: Metric,
+        /// What XGBoost says.
+        source: XGBError,
+    },
+    /// A file or directory of the releases could not be read or written.
+    #[error("failed to {action} `{}`", path.display())]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No such release.
+    #[error("there is no release `{release}` in `{}`", directory.display())]
+    UnknownRelease {
+        /// The release asked for.
+        release: ReleaseId,
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
+    /// The file that names the current release does not name one.
+    #[error("`{}` names no release: {reason}", path.display())]
+    Current {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its text.
+        reason: String,
+    },
+    /// The manifest is not what this version writes.
+    #[error("the manifest of release `{release}` cannot be read: {reason}")]
+    Manifest {
+        /// The release.
+        release: ReleaseId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The manifest is of another form.
+    #[error("the manifest of release `{release}` has format version {found}; this Augur reads {supported}")]
+    ManifestVersion {
+        /// The release.
+        release: ReleaseId,
+        /// Its version.
+        found: u64,
+        /// The version that this program reads.
+        supported: u64,
+    },
+    /// The release was trained on features of another schema.
+    #[error(
+        "release `{release}` was trained on feature schema {found}; this Augur computes {expected}: train a new release"
+    )]
+    FeatureSchema {
+        /// The release.
+        release: ReleaseId,
+        /// The schema it was trained on.
+        found: String,
+        /// The schema of this program.
+        expected: String,
+    },
+    /// A file of the release is missing or was changed.
+    #[error("release `{release}` is damaged: `{file}` {reason}")]
+    Damaged {
+        /// The release.
+        release: ReleaseId,
+        /// The file at fault.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}

@@ -1,0 +1,54 @@
+//! What predictors answer.
+
+use messages::{Metric, PredictedMetric, Prediction, ReleaseId};
+
+/// One metric's predicted value with its interval, in the metric's unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PredictedWithSpread {
+    /// Which metric.
+    pub metric: Metric,
+    /// The most likely value.
+    pub value: f64,
+    /// Lower end of the 90 % interval.
+    pub lower: f64,
+    /// Upper end of the 90 % interval.
+    pub upper: f64,
+    /// Standard deviation of the ensemble's logarithms: how much its boosters disagree.
+    pub spread_log: f64,
+}
+
+/// What is predicted of one subject.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predicted {
+    /// One entry per metric that was trained, in the order of [`Metric::ALL`].
+    pub metrics: Vec<PredictedWithSpread>,
+    /// Whether this model was measured on this device, in any configuration; its interval is the narrower one then.
+    pub known_model: bool,
+    /// Whether anything was measured on this device. If not, intervals promise too much: they are calibrated on
+    /// errors on known devices.
+    pub known_device: bool,
+}
+
+impl Predicted {
+    /// What is predicted of one metric, if it was trained.
+    pub fn metric(&self, metric: Metric) -> Option<&PredictedWithSpread> {
+        self.metrics.iter().find(|predicted| predicted.metric == metric)
+    }
+
+    /// As it travels, in the name of the release that said it.
+    pub fn to_prediction(&self, release: &ReleaseId) -> Prediction {
+        Prediction {
+            release_id: release.clone(),
+            metrics: self
+                .metrics
+                .iter()
+                .map(|predicted| PredictedMetric {
+                    metric: predicted.metric,
+                    value: predicted.value,
+                    lower: predicted.lower,
+                    upper: predicted.upper,
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! A directory of releases: each a directory that never changes, and a file `current` that names one of them.
+//!
+//! A release is written under a temporary name, synced and renamed, so a directory named like a release is whole.
+//! Which release is current changes by a rename as well.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use messages::{ReleaseId, Timestamp};
+use tracing::info;
+
+use crate::{
+    Manifest, PredictorError, Predictors, ReleaseFile,
+    boosters::Ensemble,
+    files::{file_error, replace, sha256, sync_directory, write_synced},
+    manifest::EstimatorEntry,
+    training::Estimator,
+};
+
+const MANIFEST_FILE: &str = "manifest.json";
+const CURRENT_FILE: &str = "current";
+const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// A directory of releases.
+#[derive(Debug, Clone)]
+pub struct Releases {
+    directory: PathBuf,
+}
+
+/// A release in memory.
+#[derive(Debug)]
+pub struct Release {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Its predictors.
+    pub predictors: Predictors,
+}
+
+impl Releases {
+    /// Opens a directory of releases, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictorError::File`] if it cannot be made or is no directory.
+    pub fn open(directory: &Path) -> Result<Self, PredictorError> {
+        fs::create_dir_all(directory).map_err(file_error("create directory", directory))?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// The manifests of all releases, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], but that neither feature schema nor boosters are looked at.
+    pub fn list(&self) -> Result<Vec<Manifest>, PredictorError> {
+        self.release_ids()?.iter().map(|release| self.manifest(release)).collect()
+    }
+
+    /// The name of the current release, if one was published.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictorError::Current`] if the file `current` names none.
+    pub fn current_id(&self) -> Result<Option<ReleaseId>, PredictorError> {
+        let path = self.directory.join(CURRENT_FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file_error("read", &path)(error)),
+        };
+        ReleaseId::parse(text.trim())
+            .map(Some)
+            .map_err(|error| PredictorError::Current { path, reason: error.to_string() })
+    }
+
+    /// The current release, if one was published.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`] and [`Self::current_id`].
+    pub fn current(&self) -> Result<Option<Release>, PredictorError> {
+        self.current_id()?.map(|release| self.load(&release)).transpose()
+    }
+
+    /// Loads a release and checks that every file is what was published.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictorError::UnknownRelease`], [`PredictorError::Manifest`], [`PredictorError::ManifestVersion`],
+    /// [`PredictorError::FeatureSchema`] if this program computes other features than it was trained on, and
+    /// [`PredictorError::Damaged`] if a file is missing or was changed.
+    pub fn load(&self, release: &ReleaseId) -> Result<Release, PredictorError> {
+        let manifest = self.manifest(release)?;
+        let expected = features::schema_id();
+        if manifest.feature_schema != expected {
+            return Err(PredictorError::FeatureSchema {
+                release: release.clone(),
+                found: manifest.feature_schema,
+                expected,
+            });
+        }
+        let estimators = manifest
+            .estimators
+            .iter()
+            .map(|entry| self.load_estimator(&manifest, entry))
+            .collect::<Result<Vec<_>, _>>()?;
+        let predictors = Predictors {
+            settings: manifest.settings,
+            training_rows: manifest.training_rows,
+            known: manifest.known.iter().cloned().collect(),
+            estimators,
+            evaluation: manifest.evaluation.clone(),
+        };
+        Ok(Release { manifest, predictors })
+    }
+
+    /// Writes a release, whole or not at all, and makes it the current one.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictorError::File`] or [`PredictorError::Booster`]; the current release is what it was then.
+    pub fn publish(
+        &self,
+        predictors: &Predictors,
+        created_at: Timestamp,
+        augur_version: &str,
+    ) -> Result<Manifest, PredictorError> {
+        let (estimators, contents) = serialise(predictors)?;
+        let files: Vec<ReleaseFile> =
+            contents.iter().map(|(name, bytes)| ReleaseFile { name: name.clone(), sha256: sha256(bytes) }).collect();
+        let manifest = Manifest {
+            release_id: self.next_id(&files, created_at)?,
+            parent: self.current_id()?,
+            created_at,
+            augur_version: augur_version.to_owned(),
+            feature_schema: features::schema_id(),
+            feature_names: features::feature_names().iter().map(|name| (*name).to_owned()).collect(),
+            training_rows: predictors.training_rows,
+            known: predictors.known.iter().cloned().collect(),
+            evaluation: predictors.evaluation.clone(),
+            settings: predictors.settings,
+            files,
+            estimators,
+        };
+        self.write_release(&manifest, &contents)?;
+        // Read back before anyone is told: a release that cannot be loaded does not become the current one.
+        let manifest = self.load(&manifest.release_id)?.manifest;
+        self.make_current(&manifest.release_id)?;
+        info!(release_id = %manifest.release_id, training_rows = manifest.training_rows, "release published");
+        Ok(manifest)
+    }
+
+    /// Makes a release the current one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`]: a release that cannot be used is not promoted.
+    pub fn promote(&self, release: &ReleaseId) -> Result<(), PredictorError> {
+        self.load(release)?;
+        self.make_current(release)
+    }
+
+    fn make_current(&self, release: &ReleaseId) -> Result<(), PredictorError> {
+        replace(&self.directory.join(CURRENT_FILE), format!("{release}\n").as_bytes())
+    }
+
+    fn write_release(&self, manifest: &Manifest, contents: &[(String, Vec<u8>)]) -> Result<(), PredictorError> {
+        let release = manifest.release_id.as_str();
+        let temporary = self.directory.join(format!("{TEMPORARY_PREFIX}{release}-{}", std::process::id()));
+        let published = self.directory.join(release);
+        let write = || {
+            fs::create_dir(&temporary).map_err(file_error("create directory", &temporary))?;
+            for (name, bytes) in contents {
+                write_synced(&temporary.join(name), bytes)?;
+            }
+            write_synced(&temporary.join(MANIFEST_FILE), &manifest.to_json())?;
+            sync_directory(&temporary)?;
+            fs::rename(&temporary, &published).map_err(file_error("rename a temporary directory to", &published))?;
+            sync_directory(&self.directory)
+        };
+        let written = write();
+        if written.is_err() && temporary.exists() {
+            // The first error is the one worth reporting; what is left is named like a temporary directory.
+            drop(fs::remove_dir_all(&temporary));
+        }
+        written
+    }
+
+    /// The next name: a number one above the largest there is, and 8 digits that depend on time and content.
+    fn next_id(&self, files: &[ReleaseFile], created_at: Timestamp) -> Result<ReleaseId, PredictorError> {
+        let number = self.release_ids()?.iter().filter_map(release_number).max().map_or(1, |last| last + 1);
+        let mut text = created_at.as_micros().to_string();
+        for file in files {
+            text.push_str(&file.sha256.to_string());
+        }
+        let digits: String = sha256(text.as_bytes()).to_string().chars().take(8).collect();
+        Ok(ReleaseId::parse(&format!("r{number:06}-{digits}")).expect("letters, digits and a hyphen"))
+    }
+
+    fn release_ids(&self) -> Result<Vec<ReleaseId>, PredictorError> {
+        let failed = "list directory";
+        let mut releases = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(file_error(failed, &self.directory))? {
+            let entry = entry.map_err(file_error(failed, &self.directory))?;
+            let release = entry.file_name().to_str().and_then(|name| ReleaseId::parse(name).ok());
+            releases.extend(release.filter(|release| release_number(release).is_some()));
+        }
+        releases.sort_by_key(|release| (release_number(release), release.clone()));
+        Ok(releases)
+    }
+
+    fn manifest(&self, release: &ReleaseId) -> Result<Manifest, PredictorError> {
+        let directory = self.directory.join(release.as_str());
+        // A release's name has no slash, but `..` is one that `parse` lets through.
+        if release_number(release).is_none() || !directory.is_dir() {
+            return Err(PredictorError::UnknownRelease { release: release.clone(), directory: self.directory.clone() });
+        }
+        Manifest::from_json(release, &self.read(release, MANIFEST_FILE)?)
+    }
+
+    fn read(&self, release: &ReleaseId, name: &str) -> Result<Vec<u8>, PredictorError> {
+        fs::read(self.directory.join(release.as_str()).join(name)).map_err(|error| PredictorError::Damaged {
+            release: release.clone(),
+            file: name.to_owned(),
+            reason: format!("cannot be read: {error}"),
+        })
+    }
+
+    fn load_estimator(&self, manifest: &Manifest, entry: &EstimatorEntry) -> Result<Estimator, PredictorError> {
+        let read_checked = |name: &String| {
+            let damaged = |reason: &str| PredictorError::Damaged {
+                release: manifest.release_id.clone(),
+                file: name.clone(),
+                reason: reason.to_owned(),
+            };
+            let listed = manifest.files.iter().find(|file| file.name == *name);
+            let listed = listed.ok_or_else(|| damaged("is not listed in the manifest"))?;
+            let bytes = self.read(&manifest.release_id, name)?;
+            if sha256(&bytes) == listed.sha256 { Ok(bytes) } else { Err(damaged("is not what was published")) }
+        };
+        let texts = entry.files.iter().map(read_checked).collect::<Result<Vec<_>, _>>()?;
+        Ok(Estimator {
+            metric: entry.metric,
+            ensemble: Ensemble::from_json(entry.metric, entry.centre, &texts)?,
+            known_model: entry.known_model,
+            new_model: entry.new_model,
+        })
+    }
+}
+
+/// The number in a release's name, e.g. 3 of `r000003-1f2e3d4c`; `None` if it is not named like a release.
+fn release_number(release: &ReleaseId) -> Option<u64> {
+    let (number, digits) = release.as_str().strip_prefix('r')?.split_once('-')?;
+    let hexadecimal = digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    number.parse().ok().filter(|_| hexadecimal)
+}
+
+type Contents = Vec<(String, Vec<u8>)>;
+
+/// The estimators' entries and their files' names and bytes.
+fn serialise(predictors: &Predictors) -> Result<(Vec<EstimatorEntry>, Contents), PredictorError> {
+    let mut contents = Contents::new();
+    let mut entries = Vec::new();
+    for estimator in &predictors.estimators {
+        let mut files = Vec::new();
+        for (member, text) in estimator.ensemble.to_json()?.into_iter().enumerate() {
+            let name = format!("{}.{member}.json", estimator.metric);
+            files.push(name.clone());
+            contents.push((name, text.into_bytes()));
+        }
+        entries.push(EstimatorEntry {
+            metric: estimator.metric,
+            centre: estimator.ensemble.centre,
+            files,
+            known_model: estimator.known_model,
+            new_model: estimator.new_model,
+        });
+    }
+    Ok((entries, contents))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What a worker and its benchmark child say to each other: one JSON line each way.
+//!
+//! Both ends are the same executable, so there are no versions here.
+
+use std::path::PathBuf;
+
+use messages::{Failure, FailureKind};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::failure;
+
+/// Longest request that a child reads, in bytes.
+pub(crate) const REQUEST_BYTES_MAX: u64 = 1 << 20;
+
+/// What the child is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Load ONNX Runtime and say its version.
+    Probe {
+        /// The shared library.
+        library: PathBuf,
+    },
+    /// Measure.
+    Benchmark(BenchmarkRequest),
+}
+
+/// How to measure one model at one shape.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BenchmarkRequest {
+    pub(crate) library: PathBuf,
+    pub(crate) model: PathBuf,
+    pub(crate) threads: usize,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) warmup_iterations: u32,
+    pub(crate) stopping: StoppingRule,
+}
+
+/// One input tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) element: Element,
+    pub(crate) dims: Vec<usize>,
+    /// Exclusive upper bound of an integer input's values.
+    pub(crate) value_max: u64,
+}
+
+/// Element types of inputs that we can fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Element {
+    Float32,
+    Float64,
+    Int32,
+    Int64,
+    Uint8,
+    Bool,
+}
+
+/// When timed iterations end; see [`messages::BenchmarkSpec`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StoppingRule {
+    pub(crate) iterations_min: u32,
+    pub(crate) iterations_max: u32,
+    pub(crate) median_interval_pct: f64,
+    pub(crate) duration_ms_max: u64,
+}
+
+/// What the child found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// ONNX Runtime loads.
+    Probe {
+        /// Its version.
+        version: String,
+    },
+    /// Measurements.
+    Benchmark(Measured),
+    /// There are none.
+    Failed {
+        /// A [`FailureKind`]'s word.
+        kind: String,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// A failure as the child sends it.
+    pub(crate) fn failed(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self::Failed { kind: kind.as_str().to_owned(), message: message.into() }
+    }
+
+    /// A failure as the worker reports it.
+    pub(crate) fn into_failure(kind: &str, message: String) -> Failure {
+        failure(kind.parse().unwrap_or(FailureKind::BackendError), message)
+    }
+}
+
+/// Raw measurements of one benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    pub(crate) iterations_ms: Vec<f64>,
+    pub(crate) stop: Stop,
+    pub(crate) load_ms: f64,
+    pub(crate) memory_peak_mb: Option<f64>,
+    pub(crate) power_w: Option<f64>,
+    pub(crate) backend_version: String,
+}
+
+/// [`messages::StopReason`] as it travels here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stop {
+    Converged,
+    IterationLimit,
+    TimeLimit,
+}

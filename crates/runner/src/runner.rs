@@ -1,0 +1,58 @@
+//! The one entry: a job in, how it ended out.
+
+use std::sync::Arc;
+
+use messages::{Device, FailureKind, Job, JobSpec, Outcome};
+use tokio_util::sync::CancellationToken;
+
+use crate::{RunnerSettings, benchmark, failure::failure, model::Models, test_job};
+
+/// Executes jobs on this machine; clones share what they know of models.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    settings: Arc<RunnerSettings>,
+    models: Arc<Models>,
+    devices: Arc<Vec<Device>>,
+}
+
+/// How an attempt ended and on what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Execution {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The device of a benchmark; `None` for a test, or if this machine has no such device.
+    pub device: Option<Device>,
+}
+
+impl Runner {
+    /// A runner for the given devices, as [`hardware::detect`] found them; the first of a platform is used.
+    pub fn new(settings: RunnerSettings, devices: Vec<Device>) -> Self {
+        let models = Arc::new(Models::new(settings.models.clone()));
+        Self { settings: Arc::new(settings), models, devices: Arc::new(devices) }
+    }
+
+    /// Runs one attempt of `job` to its end; whatever goes wrong is an [`Outcome::Failed`].
+    ///
+    /// Cancelling `cancel`, or dropping the future, ends the job's process with all that it has started. Poll it on
+    /// a thread that stays, such as a runtime's worker thread: the kernel ends the child with the thread that
+    /// started it.
+    pub async fn run(&self, job: &Job, cancel: &CancellationToken) -> Execution {
+        let (result, device) = match &job.spec {
+            _ if cancel.is_cancelled() => (Err(failure(FailureKind::Cancelled, "cancelled before it started")), None),
+            _ if !(1..=Job::TIMEOUT_MS_LIMIT).contains(&job.timeout_ms) => {
+                let message = format!("timeout_ms is {}; 1 to {} is possible", job.timeout_ms, Job::TIMEOUT_MS_LIMIT);
+                (Err(failure(FailureKind::InvalidJob, message)), None)
+            }
+            JobSpec::Test(spec) => {
+                let tested = test_job::run(&self.settings, job, spec, cancel).await;
+                (tested.map(Outcome::Test), None)
+            }
+            JobSpec::Benchmark(spec) => {
+                let device = self.devices.iter().find(|device| device.platform == spec.configuration.platform);
+                let measured = benchmark::run(&self.settings, &self.models, device, job, spec, cancel).await;
+                (measured.map(|outcome| Outcome::Benchmark(Box::new(outcome))), device.cloned())
+            }
+        };
+        Execution { outcome: result.unwrap_or_else(Outcome::Failed), device }
+    }
+}

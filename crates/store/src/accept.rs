@@ -1,0 +1,135 @@
+//! Which results predictors may learn from.
+//!
+//! A result is accepted if a benchmark ran on a known device with at least one timed iteration, and every number it
+//! reports is finite and above zero. Rejected ones are stored all the same, with the reason.
+
+use messages::{AcceptedMeasurement, BenchmarkOutcome, JobResult, JobSpec, Metric, Outcome};
+use thiserror::Error;
+
+/// Why a result is not a measurement to learn from.
+#[derive(Debug, Error, Clone, PartialEq)]
+pub enum Rejection {
+    /// A test, a failure, or an outcome that is not of the job's kind.
+    #[error("it is no benchmark's outcome")]
+    NoBenchmark,
+    /// Nobody said what it ran on.
+    #[error("its device is unknown")]
+    NoDevice,
+    /// Nothing was timed.
+    #[error("it has no timed iteration")]
+    NoIterations,
+    /// A number that no measurement gives.
+    #[error("its {what} is {found}")]
+    Implausible {
+        /// Which number.
+        what: &'static str,
+        /// What it is.
+        found: f64,
+    },
+}
+
+/// Applies the rule in this module's description.
+///
+/// # Errors
+///
+/// [`Rejection`] says what keeps the result from being learned from.
+pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
+    let (JobSpec::Benchmark(spec), Outcome::Benchmark(outcome)) = (&result.job.spec, &result.outcome) else {
+        return Err(Rejection::NoBenchmark);
+    };
+    let device = result.device.clone().ok_or(Rejection::NoDevice)?;
+    if outcome.latency_ms.iterations.is_empty() {
+        return Err(Rejection::NoIterations);
+    }
+    numbers(outcome)
+        .chain(outcome.latency_ms.iterations.iter().map(|ms| ("iteration", *ms)))
+        .find(|(_, found)| !(found.is_finite() && *found > 0.0))
+        .map_or(Ok(()), |(what, found)| Err(Rejection::Implausible { what, found }))?;
+    Ok(AcceptedMeasurement {
+        job_id: result.job.job_id,
+        run_id: result.job.run.run_id,
+        measured_at: result.finished_at,
+        configuration: spec.configuration.clone(),
+        device,
+        costs: outcome.costs.clone(),
+        backend_version: outcome.backend_version.clone(),
+        iterations: u32::try_from(outcome.latency_ms.iterations.len()).unwrap_or(u32::MAX),
+        latency_ms: outcome.latency_ms.p50,
+        throughput_items_per_second: outcome.throughput_items_per_second,
+        memory_peak_mb: outcome.memory_peak_mb,
+        power_w: outcome.power_w,
+        load_ms: outcome.load_ms,
+    })
+}
+
+/// The measured value of `metric`, if it was measured.
+pub(crate) fn measured(measurement: &AcceptedMeasurement, metric: Metric) -> Option<f64> {
+    match metric {
+        Metric::LatencyMs => Some(measurement.latency_ms),
+        Metric::ThroughputItemsPerSecond => Some(measurement.throughput_items_per_second),
+        Metric::MemoryPeakMb => measurement.memory_peak_mb,
+        Metric::PowerW => measurement.power_w,
+        Metric::LoadMs => Some(measurement.load_ms),
+    }
+}
+
+fn numbers(outcome: &BenchmarkOutcome) -> impl Iterator<Item = (&'static str, f64)> {
+    [
+        ("mean latency", Some(outcome.latency_ms.mean)),
+        ("median latency", Some(outcome.latency_ms.p50)),
+        ("90th percentile of latency", Some(outcome.latency_ms.p90)),
+        ("99th percentile of latency", Some(outcome.latency_ms.p99)),
+        ("throughput", Some(outcome.throughput_items_per_second)),
+        ("peak memory", outcome.memory_peak_mb),
+        ("power", outcome.power_w),
+        ("load time", Some(outcome.load_ms)),
+    ]
+    .into_iter()
+    .filter_map(|(what, number)| number.map(|number| (what, number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::builders::{benchmark, failed_benchmark, run, test_result};
+
+    fn rejected(change: impl FnOnce(&mut BenchmarkOutcome)) -> Rejection {
+        let mut result = benchmark(&run(1), 1);
+        if let Outcome::Benchmark(outcome) = &mut result.outcome {
+            change(outcome);
+        }
+        accept(&result).expect_err("implausible")
+    }
+
+    #[test]
+    fn a_plausible_benchmark_is_accepted_with_its_median() {
+        let result = benchmark(&run(1), 1);
+        let accepted = accept(&result).expect("plausible");
+        let Outcome::Benchmark(outcome) = &result.outcome else { panic!("a benchmark") };
+        assert!((accepted.latency_ms - outcome.latency_ms.p50).abs() < f64::EPSILON);
+        assert_eq!(accepted.iterations, 3);
+    }
+
+    #[test]
+    fn implausible_numbers_are_named() {
+        assert_eq!(rejected(|o| o.load_ms = 0.0), Rejection::Implausible { what: "load time", found: 0.0 });
+        assert_eq!(
+            rejected(|o| o.memory_peak_mb = Some(f64::INFINITY)),
+            Rejection::Implausible { what: "peak memory", found: f64::INFINITY }
+        );
+        assert_eq!(
+            rejected(|o| o.latency_ms.iterations[1] = -1.0),
+            Rejection::Implausible { what: "iteration", found: -1.0 }
+        );
+        assert_eq!(rejected(|o| o.latency_ms.iterations.clear()), Rejection::NoIterations);
+    }
+
+    #[test]
+    fn other_outcomes_are_no_measurements() {
+        assert_eq!(accept(&test_result(&run(1), 1)), Err(Rejection::NoBenchmark));
+        assert_eq!(accept(&failed_benchmark(&run(1), 1)), Err(Rejection::NoBenchmark));
+        let mut result = benchmark(&run(1), 1);
+        result.device = None;
+        assert_eq!(accept(&result), Err(Rejection::NoDevice));
+    }
+}

@@ -1,0 +1,158 @@
+//! What tables hold as JSON.
+//!
+//! Fields come out in the order of these structs, so equal values give equal text: hardware is told apart by it.
+
+use messages::{Device, GraphCosts, JobSpec, MetricEvaluation, PeakSource, RunningJob};
+use serde::{Deserialize, Serialize};
+
+/// Serialises `value`.
+///
+/// # Panics
+///
+/// Never: the structs here have string keys only, and numbers that JSON lacks become null.
+fn text<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain structs always serialise")
+}
+
+/// Everything known of a device.
+pub(crate) fn device(device: &Device) -> String {
+    #[derive(Serialize)]
+    struct DeviceJson<'a> {
+        name: &'a str,
+        platform: &'a str,
+        platform_version: Option<&'a str>,
+        driver_version: Option<&'a str>,
+        memory_mb: Option<f64>,
+        compute_units: Option<u32>,
+        hardware_threads: Option<u32>,
+        simd: Option<&'a str>,
+        clock_mhz: Option<f64>,
+        cache_l2_kb: Option<f64>,
+        cache_l3_kb: Option<f64>,
+        peak_fp32_gflops: Option<f64>,
+        memory_bandwidth_gb_per_s: Option<f64>,
+        peak_source: Option<&'static str>,
+    }
+    text(&DeviceJson {
+        name: &device.name,
+        platform: device.platform.as_str(),
+        platform_version: device.platform_version.as_deref(),
+        driver_version: device.driver_version.as_deref(),
+        memory_mb: device.memory_mb,
+        compute_units: device.compute_units,
+        hardware_threads: device.hardware_threads,
+        simd: device.simd.as_deref(),
+        clock_mhz: device.clock_mhz,
+        cache_l2_kb: device.cache_l2_kb,
+        cache_l3_kb: device.cache_l3_kb,
+        peak_fp32_gflops: device.peak_fp32_gflops,
+        memory_bandwidth_gb_per_s: device.memory_bandwidth_gb_per_s,
+        peak_source: device.peak_source.map(|source| match source {
+            PeakSource::Measured => "measured",
+            PeakSource::Published => "published",
+        }),
+    })
+}
+
+/// The distinct operators of a graph.
+pub(crate) fn operators(costs: &GraphCosts) -> String {
+    #[derive(Serialize)]
+    struct OperatorJson {
+        kind: &'static str,
+        macs: u64,
+        activation_elements: u64,
+        weight_elements: u64,
+        kernel_size: u32,
+        count: u32,
+    }
+    let operators = costs.operators.iter().map(|operator| OperatorJson {
+        kind: operator.kind.as_str(),
+        macs: operator.macs,
+        activation_elements: operator.activation_elements,
+        weight_elements: operator.weight_elements,
+        kernel_size: operator.kernel_size,
+        count: operator.count,
+    });
+    text(&operators.collect::<Vec<_>>())
+}
+
+/// What a job was to do; the configuration has columns of its own.
+pub(crate) fn spec(spec: &JobSpec) -> String {
+    #[derive(Serialize)]
+    #[serde(tag = "kind", rename_all = "lowercase")]
+    enum SpecJson<'a> {
+        Test {
+            profile: &'a str,
+            module: Option<&'a str>,
+            class: Option<&'a str>,
+            method: Option<&'a str>,
+        },
+        Benchmark {
+            warmup_iterations: u32,
+            iterations_min: u32,
+            iterations_max: u32,
+            median_interval_pct: f64,
+            duration_ms_max: u64,
+        },
+    }
+    text(&match spec {
+        JobSpec::Test(test) => SpecJson::Test {
+            profile: &test.profile,
+            module: test.module.as_deref(),
+            class: test.class.as_deref(),
+            method: test.method.as_deref(),
+        },
+        JobSpec::Benchmark(benchmark) => SpecJson::Benchmark {
+            warmup_iterations: benchmark.warmup_iterations,
+            iterations_min: benchmark.iterations_min,
+            iterations_max: benchmark.iterations_max,
+            median_interval_pct: benchmark.median_interval_pct,
+            duration_ms_max: benchmark.duration_ms_max,
+        },
+    })
+}
+
+/// Ties a row of a benchmark table to the job that it comes from.
+pub(crate) fn job_reference(job_id: &str) -> String {
+    #[derive(Serialize)]
+    struct JobReference<'a> {
+        job_id: &'a str,
+    }
+    text(&JobReference { job_id })
+}
+
+/// A job that a worker is running, as `workers.running` holds it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RunningJson {
+    pub(crate) job_id: String,
+    pub(crate) run_id: String,
+    pub(crate) case: String,
+    pub(crate) started_at: i64,
+}
+
+/// The jobs that a worker is running.
+pub(crate) fn running(jobs: &[RunningJob]) -> String {
+    let jobs = jobs.iter().map(|job| RunningJson {
+        job_id: job.job_id.to_string(),
+        run_id: job.run_id.to_string(),
+        case: job.case.clone(),
+        started_at: job.started_at.as_micros(),
+    });
+    text(&jobs.collect::<Vec<_>>())
+}
+
+/// The platforms that a worker takes jobs for.
+pub(crate) fn platforms(platforms: &[messages::Platform]) -> String {
+    text(&platforms.iter().map(|platform| platform.as_str()).collect::<Vec<_>>())
+}
+
+/// One metric's evaluation, as `releases.evaluation` holds it.
+pub(crate) fn evaluation(evaluation: &[MetricEvaluation]) -> String {
+    let rows = evaluation.iter().map(|metric| crate::EvaluationRow {
+        metric: metric.metric.as_str().to_owned(),
+        rows: metric.rows,
+        mape_pct: Some(metric.mape_pct).filter(|pct| pct.is_finite()),
+        interval_90_coverage_pct: Some(metric.interval_90_coverage_pct).filter(|pct| pct.is_finite()),
+    });
+    text(&rows.collect::<Vec<_>>())
+}

@@ -1,0 +1,29 @@
+//! The DuckDB file: its schema, its migrations, what is written to it and what is asked of it.
+//!
+//! DuckDB lets one process write, so one process (the aggregator) owns the file and every other asks its HTTP API.
+//! Within that process [`Store`] is cheap to clone; writes take turns on one connection, reads run beside them on
+//! connections of their own and see only what is committed. All calls block.
+//!
+//! Replaying results changes nothing that is already there: a result is keyed by its job id and the first one counts.
+
+mod accept;
+mod digest;
+mod error;
+mod json;
+mod migrations;
+mod open;
+mod query;
+mod rows;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use accept::{Rejection, accept};
+pub use error::StoreError;
+pub use open::Store;
+pub use rows::{
+    EvaluationRow, MeasuredRow, OffsetRow, OutboxRow, PredictedRow, PredictionErrorRow, ReleaseRow, ResultRow,
+    RunSummary, RunningRow, TableDigest, WorkerRow,
+};
+pub use write::{CommitSummary, OutboxMode, Record, StreamPosition};

@@ -1,0 +1,88 @@
+//! Opening the file, and who may touch it how.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use duckdb::{Config, Connection};
+
+use crate::{
+    StoreError,
+    error::{failed, open_failed},
+    migrations,
+    write::Writer,
+};
+
+/// Memory that DuckDB may use before it spills to disk. Enough for its hash tables over millions of rows; the
+/// aggregator shares its machine with workers.
+const MEMORY_LIMIT: &str = "2GB";
+
+/// Threads that DuckDB may use, for the same reason.
+const THREADS_MAX: i64 = 4;
+
+/// The database. Clones share one writing connection.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    writer: Mutex<Writer>,
+    /// Connections for reading are cloned from this one, which itself does nothing.
+    parent: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens the file at `path`, makes it if there is none, and migrates it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] if another process has it open, [`StoreError::NotADatabase`],
+    /// [`StoreError::NewerSchema`], [`StoreError::TableInTheWay`], [`StoreError::Migration`], and [`StoreError::Io`]
+    /// for what the file system refuses.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let config = config().map_err(failed("configure DuckDB"))?;
+        Self::with(Connection::open_with_flags(path, config).map_err(open_failed(path))?)
+    }
+
+    /// Makes a database that lives in memory only.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Statement`] if DuckDB fails.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let config = config().map_err(failed("configure DuckDB"))?;
+        Self::with(Connection::open_in_memory_with_flags(config).map_err(failed("open a database in memory"))?)
+    }
+
+    fn with(connection: Connection) -> Result<Self, StoreError> {
+        migrations::migrate(&connection)?;
+        let parent = connection.try_clone().map_err(failed("open a second connection"))?;
+        let writer = Writer::new(connection)?;
+        Ok(Self { shared: Arc::new(Shared { writer: Mutex::new(writer), parent: Mutex::new(parent) }) })
+    }
+
+    /// The one connection that writes, for the caller alone while it holds the guard.
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic while writing rolls the transaction back, so the connection stays usable.
+        self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection of the caller's own, to read what is committed.
+    pub(crate) fn reader(&self) -> Result<Connection, StoreError> {
+        let parent = self.shared.parent.lock().unwrap_or_else(PoisonError::into_inner);
+        parent.try_clone().map_err(failed("open a connection for reading"))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+fn config() -> duckdb::Result<Config> {
+    // Extensions that DuckDB would download are never wanted; JSON and Parquet are in the library.
+    Config::default().enable_autoload_extension(false)?.max_memory(MEMORY_LIMIT)?.threads(std::env::var("AUGUR_T").ok().and_then(|t| t.parse().ok()).unwrap_or(THREADS_MAX))
+}

@@ -1,0 +1,175 @@
+//! Ended jobs.
+
+use std::collections::HashMap;
+
+use duckdb::Connection;
+use messages::{JobId, RunId, Timestamp};
+
+use super::{Columns, select};
+use crate::{PredictedRow, ResultRow, Store, StoreError};
+
+const RESULTS: &str = "
+SELECT j.job_id::VARCHAR, j.run_uuid::VARCHAR, j.case_name, j.kind, j.status, j.platform, j.priority, j.attempt,
+       j.worker_id, h.device_name, epoch_us(j.submitted_at), epoch_us(j.started_at), epoch_us(j.finished_at),
+       j.model_name, j.model_sha256, j.backend, j.precision, j.batch_size, j.sequence_length, j.image_size, j.threads,
+       m.latency_mean_ms, m.latency_p50_ms, m.latency_p90_ms, m.latency_p99_ms, m.throughput_items_per_second,
+       m.memory_peak_mb, m.power_w, m.load_ms, m.iterations, m.stop_reason, m.backend_version, m.accepted, m.rejection,
+       j.exit_code, j.tests_total, j.tests_failed, j.failure_type, j.failure_message, j.suggestion, j.output_tail
+FROM jobs j
+LEFT JOIN measurements m ON m.job_id = j.job_id
+LEFT JOIN hardware_platforms h ON h.hardware_id = j.hardware_id";
+
+const PREDICTIONS: &str = "
+SELECT p.job_id::VARCHAR, p.release_id, p.metric, p.value, p.lower, p.upper, e.measured, e.error_pct, e.inside
+FROM predictions p
+LEFT JOIN prediction_errors e ON e.job_id = p.job_id AND e.metric = p.metric";
+
+impl Store {
+    /// The ended jobs of a run, in the order in which they ended.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the read fails.
+    pub fn run_results(&self, run: RunId) -> Result<Vec<ResultRow>, StoreError> {
+        results(&self.reader()?, "run_uuid", &run.to_string())
+    }
+
+    /// One ended job; `None` if its result was not stored (yet).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the read fails.
+    pub fn job(&self, job: JobId) -> Result<Option<ResultRow>, StoreError> {
+        Ok(results(&self.reader()?, "job_id", &job.to_string())?.pop())
+    }
+
+    /// The jobs that ended last, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the read fails.
+    pub fn latest_results(&self, limit: usize) -> Result<Vec<ResultRow>, StoreError> {
+        let connection = self.reader()?;
+        let sql = format!("{RESULTS} ORDER BY j.finished_at DESC, j.job_id LIMIT ?");
+        let rows = select(&connection, "read the latest results", &sql, [limit], result)?;
+        let ids = rows.iter().map(|row| row.job_id.as_str()).collect::<Vec<_>>().join(",");
+        if ids.is_empty() {
+            return Ok(rows);
+        }
+        let sql = format!("{PREDICTIONS} WHERE p.job_id IN (SELECT unnest(string_split(?, ','))::UUID)");
+        with_predictions(&connection, rows, &sql, &ids)
+    }
+
+    /// The timed iterations of a benchmark in order, in milliseconds per batch; none if it measured nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the read fails.
+    pub fn iterations_ms(&self, job: JobId) -> Result<Vec<f64>, StoreError> {
+        let sql = "SELECT b.latency_ms FROM performance_batch_results b JOIN measurements m USING (result_id) \
+                   WHERE m.job_id = ?::UUID ORDER BY b.batch_index";
+        select(&self.reader()?, "read the iterations of a job", sql, [job.to_string()], |columns| columns.get())
+    }
+}
+
+/// The jobs whose `key` column (`run_uuid` or `job_id`) is `id`.
+fn results(connection: &Connection, key: &str, id: &str) -> Result<Vec<ResultRow>, StoreError> {
+    let sql = format!("{RESULTS} WHERE j.{key} = ?::UUID ORDER BY j.finished_at, j.job_id");
+    let rows = select(connection, "read results", &sql, [id], result)?;
+    with_predictions(connection, rows, &format!("{PREDICTIONS} WHERE p.{key} = ?::UUID"), id)
+}
+
+fn with_predictions(
+    connection: &Connection,
+    mut rows: Vec<ResultRow>,
+    sql: &str,
+    param: &str,
+) -> Result<Vec<ResultRow>, StoreError> {
+    let sql = format!("{sql} ORDER BY p.metric");
+    let mut predictions: HashMap<String, Vec<PredictedRow>> = HashMap::new();
+    for (job_id, prediction) in select(connection, "read predictions", &sql, [param], prediction)? {
+        predictions.entry(job_id).or_default().push(prediction);
+    }
+    for row in &mut rows {
+        row.predictions = predictions.remove(&row.job_id).unwrap_or_default();
+    }
+    Ok(rows)
+}
+
+fn prediction(columns: &mut Columns<'_, '_>) -> duckdb::Result<(String, PredictedRow)> {
+    Ok((
+        columns.get()?,
+        PredictedRow {
+            release_id: columns.get()?,
+            metric: columns.get()?,
+            value: columns.number()?,
+            lower: columns.number()?,
+            upper: columns.number()?,
+            measured: columns.number()?,
+            error_pct: columns.number()?,
+            inside: columns.get()?,
+        },
+    ))
+}
+
+fn result(columns: &mut Columns<'_, '_>) -> duckdb::Result<ResultRow> {
+    let [job_id, run_id, case, kind, status, platform, priority] = texts(columns)?;
+    let (attempt, worker_id, device) = (columns.get()?, columns.get()?, columns.get()?);
+    let times = [columns.get()?, columns.get()?, columns.get()?].map(Timestamp::from_micros);
+    let [submitted_at, started_at, finished_at] = times.map(|time| time.to_string());
+    // The fields of a struct expression are evaluated in the order in which they are written.
+    Ok(ResultRow {
+        job_id,
+        run_id,
+        case,
+        kind,
+        status,
+        platform,
+        priority,
+        attempt,
+        worker_id,
+        device,
+        submitted_at,
+        started_at,
+        finished_at,
+        queue_wait_s: times[1].seconds_since(times[0]),
+        duration_s: times[2].seconds_since(times[1]),
+        model: columns.get()?,
+        model_sha256: columns.get()?,
+        backend: columns.get()?,
+        precision: columns.get()?,
+        batch_size: columns.get()?,
+        sequence_length: columns.get()?,
+        image_size: columns.get()?,
+        threads: columns.get()?,
+        latency_mean_ms: columns.number()?,
+        latency_p50_ms: columns.number()?,
+        latency_p90_ms: columns.number()?,
+        latency_p99_ms: columns.number()?,
+        throughput_items_per_second: columns.number()?,
+        memory_peak_mb: columns.number()?,
+        power_w: columns.number()?,
+        load_ms: columns.number()?,
+        iterations: columns.get()?,
+        stop_reason: columns.get()?,
+        backend_version: columns.get()?,
+        accepted: columns.get()?,
+        rejection: columns.get()?,
+        exit_code: columns.get()?,
+        tests_total: columns.get()?,
+        tests_failed: columns.get()?,
+        failure_type: columns.get()?,
+        failure_message: columns.get()?,
+        suggestion: columns.get()?,
+        output_tail: columns.get()?,
+        predictions: Vec::new(),
+    })
+}
+
+fn texts<const N: usize>(columns: &mut Columns<'_, '_>) -> duckdb::Result<[String; N]> {
+    let mut texts = [const { String::new() }; N];
+    for text in &mut texts {
+        *text = columns.get()?;
+    }
+    Ok(texts)
+}

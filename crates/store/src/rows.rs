@@ -1,0 +1,357 @@
+//! What queries answer: plain rows, ready for JSON.
+//!
+//! Ids are UUIDs as text, moments are RFC 3339 in UTC, and what is unknown is null.
+
+use messages::{Backend, Configuration, ModelRef, Platform, Precision};
+use serde::{Deserialize, Serialize};
+
+use crate::StoreError;
+
+/// One run and how far it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The run.
+    pub run_id: String,
+    /// Name of the suite.
+    pub suite: String,
+    /// Who asked for it: `client` or `learner`.
+    pub origin: String,
+    /// When it was submitted.
+    pub submitted_at: String,
+    /// When its last job ended; null while jobs are out.
+    pub completed_at: Option<String>,
+    /// From submission to the end of the last job, in seconds; null while jobs are out.
+    pub duration_s: Option<f64>,
+    /// Jobs in it.
+    pub jobs_total: u32,
+    /// Jobs that have ended.
+    pub done: u32,
+    /// Of these: measured, or every test passed.
+    pub passed: u32,
+    /// Of these: tests failed.
+    pub failed: u32,
+    /// Of these: broken.
+    pub error: u32,
+    /// Of these: cancelled.
+    pub cancelled: u32,
+    /// Commit of the work tree that it was submitted from.
+    pub git_commit: Option<String>,
+    /// Branch of that work tree.
+    pub git_branch: Option<String>,
+}
+
+impl RunSummary {
+    /// Whether every job has ended.
+    pub fn is_complete(&self) -> bool {
+        self.done >= self.jobs_total
+    }
+}
+
+/// A prediction that travelled with a job, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PredictedRow {
+    /// The release that said it.
+    pub release_id: String,
+    /// The metric, with its unit.
+    pub metric: String,
+    /// The most likely value.
+    pub value: Option<f64>,
+    /// Lower end of the 90 % interval.
+    pub lower: Option<f64>,
+    /// Upper end of the 90 % interval.
+    pub upper: Option<f64>,
+    /// What was measured, if it was.
+    pub measured: Option<f64>,
+    /// 100 (predicted − measured) / measured.
+    pub error_pct: Option<f64>,
+    /// Whether the interval held the truth.
+    pub inside: Option<bool>,
+}
+
+/// One ended job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResultRow {
+    /// The job.
+    pub job_id: String,
+    /// Its run.
+    pub run_id: String,
+    /// Name of its case.
+    pub case: String,
+    /// `test` or `benchmark`.
+    pub kind: String,
+    /// `passed`, `failed`, `error` or `cancelled`.
+    pub status: String,
+    /// The kind of execution target.
+    pub platform: String,
+    /// The lane.
+    pub priority: String,
+    /// Which attempt ended it.
+    pub attempt: u32,
+    /// Who ran it.
+    pub worker_id: String,
+    /// Name of the device.
+    pub device: Option<String>,
+    /// When it was published.
+    pub submitted_at: String,
+    /// When the attempt began.
+    pub started_at: String,
+    /// When it ended.
+    pub finished_at: String,
+    /// From publishing to the start, in seconds; negative if clocks disagree.
+    pub queue_wait_s: f64,
+    /// From start to end, in seconds.
+    pub duration_s: f64,
+    /// The model of a benchmark.
+    pub model: Option<String>,
+    /// SHA-256 of its file.
+    pub model_sha256: Option<String>,
+    /// The runtime.
+    pub backend: Option<String>,
+    /// Number format.
+    pub precision: Option<String>,
+    /// Items per batch.
+    pub batch_size: Option<u32>,
+    /// Tokens per item.
+    pub sequence_length: Option<u32>,
+    /// Pixels per edge.
+    pub image_size: Option<u32>,
+    /// Threads of the session.
+    pub threads: Option<u32>,
+    /// Mean time of a batch, in milliseconds.
+    pub latency_mean_ms: Option<f64>,
+    /// Median of it.
+    pub latency_p50_ms: Option<f64>,
+    /// 90th percentile of it.
+    pub latency_p90_ms: Option<f64>,
+    /// 99th percentile of it.
+    pub latency_p99_ms: Option<f64>,
+    /// Items per second.
+    pub throughput_items_per_second: Option<f64>,
+    /// Peak memory, in MB.
+    pub memory_peak_mb: Option<f64>,
+    /// Mean power, in watts.
+    pub power_w: Option<f64>,
+    /// Time to load, in milliseconds.
+    pub load_ms: Option<f64>,
+    /// Timed iterations.
+    pub iterations: Option<u32>,
+    /// Why they stopped.
+    pub stop_reason: Option<String>,
+    /// Version of the backend.
+    pub backend_version: Option<String>,
+    /// Whether predictors may learn from it.
+    pub accepted: Option<bool>,
+    /// Why not.
+    pub rejection: Option<String>,
+    /// Exit code of a test's process.
+    pub exit_code: Option<i32>,
+    /// Cases of a test.
+    pub tests_total: Option<u32>,
+    /// Of these, failed or broken.
+    pub tests_failed: Option<u32>,
+    /// Kind of failure.
+    pub failure_type: Option<String>,
+    /// What happened.
+    pub failure_message: Option<String>,
+    /// What would help.
+    pub suggestion: Option<String>,
+    /// The end of what the process printed.
+    pub output_tail: Option<String>,
+    /// What was predicted before.
+    pub predictions: Vec<PredictedRow>,
+}
+
+/// A job that a worker runs now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningRow {
+    /// The job.
+    pub job_id: String,
+    /// Its run.
+    pub run_id: String,
+    /// Name of its case.
+    pub case: String,
+    /// When the attempt began.
+    pub started_at: String,
+}
+
+/// A worker at its last sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// Who.
+    pub worker_id: String,
+    /// Its machine.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Augur's version.
+    pub version: String,
+    /// When it started.
+    pub started_at: String,
+    /// When it was last heard of.
+    pub last_seen_at: String,
+    /// What it takes jobs for.
+    pub platforms: Vec<String>,
+    /// Jobs that it runs at once, at most.
+    pub concurrency: u32,
+    /// Whether it takes nothing new.
+    pub draining: bool,
+    /// What it ran then.
+    pub running: Vec<RunningRow>,
+    /// Jobs that it has ended.
+    pub jobs_done: u64,
+}
+
+/// One configuration on one device with the medians of its accepted measurements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredRow {
+    /// Name of the model.
+    pub model: String,
+    /// SHA-256 of its file.
+    pub model_sha256: String,
+    /// The kind of execution target.
+    pub platform: String,
+    /// The runtime.
+    pub backend: String,
+    /// Number format.
+    pub precision: String,
+    /// Items per batch.
+    pub batch_size: u32,
+    /// Tokens per item.
+    pub sequence_length: Option<u32>,
+    /// Pixels per edge.
+    pub image_size: Option<u32>,
+    /// Threads of the session.
+    pub threads: u32,
+    /// Name of the device.
+    pub device: String,
+    /// How often it was measured.
+    pub measurements: u32,
+    /// Median over measurements of the median time of a batch, in milliseconds.
+    pub latency_ms: f64,
+    /// Median of items per second.
+    pub throughput_items_per_second: f64,
+    /// Median of peak memory, in MB.
+    pub memory_peak_mb: Option<f64>,
+    /// Median of power, in watts.
+    pub power_w: Option<f64>,
+    /// Median time to load, in milliseconds.
+    pub load_ms: f64,
+    /// When it was last measured.
+    pub last_measured_at: String,
+}
+
+impl MeasuredRow {
+    /// The configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unreadable`] if the row holds a word that Augur does not know.
+    pub fn configuration(&self) -> Result<Configuration, StoreError> {
+        Ok(Configuration {
+            model: ModelRef { name: self.model.clone(), sha256: word("a SHA-256", &self.model_sha256)? },
+            platform: word::<Platform>("a platform", &self.platform)?,
+            backend: word::<Backend>("a backend", &self.backend)?,
+            precision: word::<Precision>("a precision", &self.precision)?,
+            batch_size: self.batch_size,
+            sequence_length: self.sequence_length,
+            image_size: self.image_size,
+            threads: self.threads,
+        })
+    }
+}
+
+fn word<T: std::str::FromStr>(what: &'static str, found: &str) -> Result<T, StoreError> {
+    found.parse().map_err(|_| StoreError::Unreadable { what, found: found.to_owned() })
+}
+
+/// One metric's error on rows that its predictor did not train on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRow {
+    /// The metric, with its unit.
+    pub metric: String,
+    /// Rows.
+    pub rows: u32,
+    /// Mean absolute percentage error, out of fold.
+    pub mape_pct: Option<f64>,
+    /// Share of truths inside the 90 % interval, out of fold, in percent.
+    pub interval_90_coverage_pct: Option<f64>,
+}
+
+/// One release.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseRow {
+    /// Its name.
+    pub release_id: String,
+    /// The release before it.
+    pub parent: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// Measurements it was trained on.
+    pub training_rows: u32,
+    /// Its evaluation, per metric.
+    pub evaluation: Vec<EvaluationRow>,
+}
+
+/// A prediction held against the measurement of the job that carried it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PredictionErrorRow {
+    /// The job.
+    pub job_id: String,
+    /// Its run.
+    pub run_id: String,
+    /// Name of its case.
+    pub case: String,
+    /// The model.
+    pub model: Option<String>,
+    /// The release that predicted.
+    pub release_id: String,
+    /// The metric, with its unit.
+    pub metric: String,
+    /// What was predicted.
+    pub predicted: Option<f64>,
+    /// Lower end of the 90 % interval.
+    pub lower: Option<f64>,
+    /// Upper end of the 90 % interval.
+    pub upper: Option<f64>,
+    /// What was measured.
+    pub measured: Option<f64>,
+    /// 100 (predicted − measured) / measured.
+    pub error_pct: Option<f64>,
+    /// Whether the interval held the truth.
+    pub inside: bool,
+    /// When it was measured.
+    pub measured_at: String,
+}
+
+/// Where a stream is read on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffsetRow {
+    /// Name of the stream.
+    pub stream: String,
+    /// Offset of the first message that is not stored.
+    pub next_offset: u64,
+}
+
+/// A table's content in short; equal if and only if the content is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableDigest {
+    /// The table.
+    pub table: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Hash of its rows, whatever their order and their surrogate keys.
+    pub digest: String,
+}
+
+/// An accepted measurement that still has to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Names the row; later rows have larger ids.
+    pub id: i64,
+    /// AMQP `type`.
+    pub message_type: String,
+    /// Header `schema-version`.
+    pub schema_version: u16,
+    /// MessagePack.
+    pub body: Vec<u8>,
+}

@@ -1,0 +1,179 @@
+//! Results as workers would send them, all determined by small numbers.
+
+use messages::{
+    Backend, BenchmarkOutcome, BenchmarkSpec, Configuration, ContentHash, Device, Failure, FailureKind, GraphCosts,
+    Job, JobId, JobResult, JobSpec, LatencySummary, Metric, ModelRef, OperatorCost, OperatorKind, Origin, Outcome,
+    Platform, Precision, PredictedMetric, Prediction, Priority, ReleaseId, RunId, RunRef, RunSubmitted, StopReason,
+    TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId,
+};
+
+use crate::Record;
+
+pub(crate) const JOBS_TOTAL: u32 = 6;
+
+pub(crate) fn run_id(n: u32) -> RunId {
+    format!("0193fa4a-1111-7000-8000-{n:012x}").parse().expect("a UUID")
+}
+
+pub(crate) fn job_id(n: u32) -> JobId {
+    format!("0193fa4a-2222-7000-8000-{n:012x}").parse().expect("a UUID")
+}
+
+pub(crate) fn run(n: u32) -> RunRef {
+    RunRef { run_id: run_id(n), suite: format!("suite-{n}"), jobs_total: JOBS_TOTAL, origin: Origin::Client }
+}
+
+pub(crate) fn seconds(n: u32) -> Timestamp {
+    Timestamp::from_micros(1_795_000_000_000_000 + i64::from(n) * 1_000_000)
+}
+
+pub(crate) fn submitted(run: &RunRef) -> RunSubmitted {
+    RunSubmitted {
+        run_id: run.run_id,
+        suite: run.suite.clone(),
+        origin: run.origin,
+        submitted_at: seconds(0),
+        jobs_total: run.jobs_total,
+        git_commit: Some("0123abc".to_owned()),
+        git_branch: Some("main".to_owned()),
+        command_line: Some("augur suite submit demo.yaml".to_owned()),
+    }
+}
+
+pub(crate) fn device() -> Device {
+    Device {
+        memory_mb: Some(8_000.0),
+        compute_units: Some(2),
+        peak_fp32_gflops: Some(123.5),
+        ..Device::unknown("Test CPU", Platform::Cpu)
+    }
+}
+
+pub(crate) fn configuration(n: u32) -> Configuration {
+    Configuration {
+        model: ModelRef { name: "resnet50".to_owned(), sha256: ContentHash([7; 32]) },
+        platform: Platform::Cpu,
+        backend: Backend::Onnxruntime,
+        precision: Precision::Fp32,
+        batch_size: 1 + n % 4,
+        sequence_length: None,
+        image_size: Some(224),
+        threads: 2,
+    }
+}
+
+fn result(run: &RunRef, n: u32, spec: JobSpec, outcome: Outcome) -> JobResult {
+    JobResult {
+        job: Job {
+            job_id: job_id(n),
+            run: run.clone(),
+            case: format!("case-{n}"),
+            priority: Priority::Normal,
+            platform: Platform::Cpu,
+            submitted_at: seconds(n),
+            timeout_ms: 60_000,
+            spec,
+        },
+        attempt: 1,
+        worker_id: WorkerId::parse("host:1:0").expect("a name"),
+        device: Some(device()),
+        started_at: seconds(n + 10),
+        finished_at: seconds(n + 12),
+        outcome,
+    }
+}
+
+/// A benchmark with three iterations of `n`+1, `n`+2 and `n`+3 ms.
+pub(crate) fn benchmark(run: &RunRef, n: u32) -> JobResult {
+    let latency_ms = LatencySummary::from_iterations((1..=3).map(|i| f64::from(n + i)).collect()).expect("valid");
+    let outcome = BenchmarkOutcome {
+        throughput_items_per_second: 1_000.0 / latency_ms.p50,
+        latency_ms,
+        memory_peak_mb: Some(200.0),
+        power_w: None,
+        load_ms: 30.0,
+        warmup_iterations: 3,
+        stop: StopReason::Converged,
+        backend_version: "1.31.1".to_owned(),
+        costs: GraphCosts {
+            parameters: 25_557_032,
+            operators: vec![OperatorCost {
+                kind: OperatorKind::Conv,
+                macs: 4_000,
+                activation_elements: 300,
+                weight_elements: 20,
+                kernel_size: 3,
+                count: 2,
+            }],
+        },
+    };
+    let spec = BenchmarkSpec::usual(configuration(n));
+    result(run, n, JobSpec::Benchmark(Box::new(spec)), Outcome::Benchmark(Box::new(outcome)))
+}
+
+/// A benchmark that carried a prediction of its latency: `value`, with bounds 10 % away.
+pub(crate) fn predicted_benchmark(run: &RunRef, n: u32, value: f64) -> JobResult {
+    let mut result = benchmark(run, n);
+    if let JobSpec::Benchmark(spec) = &mut result.job.spec {
+        spec.prediction = Some(Prediction {
+            release_id: ReleaseId::parse("r000001-0a1b2c3d").expect("a name"),
+            metrics: vec![
+                PredictedMetric { metric: Metric::LatencyMs, value, lower: value * 0.9, upper: value * 1.1 },
+                PredictedMetric { metric: Metric::PowerW, value: 5.0, lower: 4.0, upper: 6.0 },
+            ],
+        });
+    }
+    result
+}
+
+pub(crate) fn failed_benchmark(run: &RunRef, n: u32) -> JobResult {
+    let failure = Failure {
+        kind: FailureKind::BackendError,
+        message: "unsupported operator".to_owned(),
+        output_tail: "last words".to_owned(),
+        suggestion: Some("use fp32".to_owned()),
+    };
+    let spec = BenchmarkSpec::usual(configuration(n));
+    result(run, n, JobSpec::Benchmark(Box::new(spec)), Outcome::Failed(failure))
+}
+
+/// A test of two cases, the second of which fails if `n` is odd.
+pub(crate) fn test_result(run: &RunRef, n: u32) -> JobResult {
+    let fails = n % 2 == 1;
+    let case = |name: &str, failed: bool| TestCase {
+        module: Some("tests.test_models".to_owned()),
+        class: Some("TestBert".to_owned()),
+        name: name.to_owned(),
+        status: if failed { TestCaseStatus::Failed } else { TestCaseStatus::Passed },
+        duration_s: 0.25,
+        message: failed.then(|| "1 != 2".to_owned()),
+        traceback: failed.then(|| "line 3".to_owned()),
+    };
+    let outcome = TestOutcome {
+        exit_code: Some(i32::from(fails)),
+        cases: vec![case("test_one", false), case("test_two", fails)],
+        output_tail: "2 tests".to_owned(),
+    };
+    let spec = TestSpec { profile: "pytest".to_owned(), module: Some("tests".to_owned()), ..TestSpec::default() };
+    JobResult { device: None, ..result(run, n, JobSpec::Test(spec), Outcome::Test(outcome)) }
+}
+
+pub(crate) fn record(result: JobResult) -> Record {
+    Record::Result(Box::new(result))
+}
+
+/// Two runs, the first announced and complete, the second neither, as a stream would bring them.
+pub(crate) fn stream() -> Vec<Record> {
+    let (first, second) = (run(1), run(2));
+    vec![
+        Record::Run(submitted(&first)),
+        record(benchmark(&first, 1)),
+        record(test_result(&first, 3)),
+        record(predicted_benchmark(&first, 2, 4.2)),
+        record(benchmark(&second, 11)),
+        record(failed_benchmark(&first, 4)),
+        record(test_result(&first, 6)),
+        record(failed_benchmark(&second, 12)),
+        record(benchmark(&first, 5)),
+    ]
+}

@@ -1,0 +1,196 @@
+//! Writing results: one transaction per batch, with the stream offset that follows it.
+//!
+//! The bulk goes in through appenders; what must be looked up (jobs already there, keys of runs, models and devices)
+//! is looked up once per batch or remembered, since nobody else writes.
+
+mod benchmarks;
+mod compatibility;
+mod entries;
+mod jobs;
+mod known;
+mod outbox;
+mod predictions;
+mod runs;
+mod service;
+mod tests;
+
+use duckdb::{
+    Appender, Connection,
+    types::{TimeUnit, Value},
+};
+use messages::{JobResult, RunId, RunSubmitted, Timestamp};
+
+use self::{entries::Fresh, known::Known};
+use crate::{Store, StoreError, error::failed};
+
+/// What a stream brings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A run begins.
+    Run(RunSubmitted),
+    /// A job ended.
+    Result(Box<JobResult>),
+}
+
+/// Where to go on reading once a batch is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamPosition<'a> {
+    /// Name of the stream.
+    pub stream: &'a str,
+    /// Offset of the first message that is not in the batch.
+    pub next_offset: u64,
+}
+
+/// Whether accepted measurements go into the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutboxMode {
+    /// Yes: somebody publishes them from there.
+    Feed,
+    /// No: this is a copy, and they were published before.
+    Skip,
+}
+
+/// What a batch changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommitSummary {
+    /// Results stored.
+    pub results_new: usize,
+    /// Results left out because their job has one already.
+    pub results_duplicate: usize,
+    /// Runs not seen before.
+    pub runs_new: usize,
+    /// New results that predictors may learn from.
+    pub measurements_accepted: usize,
+    /// Runs that changed, each once, in order.
+    pub runs_touched: Vec<RunId>,
+}
+
+impl Store {
+    /// Stores a batch and the stream position after it, wholly or not at all.
+    ///
+    /// A result whose job has one already changes nothing, here or anywhere before; so a batch may be stored again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] if the disk refuses, [`StoreError::Invalidated`] if the file must be opened again.
+    pub fn commit(
+        &self,
+        records: &[Record],
+        position: Option<StreamPosition<'_>>,
+        outbox: OutboxMode,
+    ) -> Result<CommitSummary, StoreError> {
+        self.writer().commit(records, position, outbox)
+    }
+}
+
+/// The connection that writes and what it remembers.
+pub(crate) struct Writer {
+    connection: Connection,
+    /// Read from the file when absent, which it is after a failure.
+    known: Option<Known>,
+}
+
+impl Writer {
+    /// Prepares a connection to a migrated database for writing.
+    pub(crate) fn new(connection: Connection) -> Result<Self, StoreError> {
+        connection.execute_batch(runs::SCRATCH_TABLE).map_err(failed("create a temporary table"))?;
+        Ok(Self { connection, known: None })
+    }
+
+    /// The connection itself.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn commit(
+        &mut self,
+        records: &[Record],
+        position: Option<StreamPosition<'_>>,
+        outbox: OutboxMode,
+    ) -> Result<CommitSummary, StoreError> {
+        let mut known = match self.known.take() {
+            Some(known) => known,
+            None => Known::load(&self.connection).map_err(failed("read the known models and devices"))?,
+        };
+        let summary = commit(&self.connection, &mut known, records, position, outbox)?;
+        self.known = Some(known);
+        Ok(summary)
+    }
+}
+
+pub(crate) static LAPS: [std::sync::atomic::AtomicU64; 12] = [const { std::sync::atomic::AtomicU64::new(0) }; 12];
+fn commit(
+    connection: &Connection,
+    known: &mut Known,
+    records: &[Record],
+    position: Option<StreamPosition<'_>>,
+    outbox_mode: OutboxMode,
+) -> Result<CommitSummary, StoreError> {
+    let mut t0 = std::time::Instant::now();
+    let mut lap = |k: usize| { LAPS[k].fetch_add(t0.elapsed().as_micros() as u64, std::sync::atomic::Ordering::Relaxed); t0 = std::time::Instant::now(); };
+    // Dropped before its commit, a transaction rolls back.
+    let transaction = connection.unchecked_transaction().map_err(failed("begin a transaction"))?;
+    let fresh = Fresh::select(&transaction, records).map_err(failed("find out which results are new"))?;
+    lap(1);
+    let runs = runs::touch(&transaction, &fresh).map_err(failed("store runs"))?;
+    lap(2);
+    let entries = entries::with_keys(&transaction, known, &fresh, &runs).map_err(failed("allocate keys"))?;
+    lap(3);
+    benchmarks::append(&transaction, known, &entries).map_err(failed("store measurements"))?;
+    lap(4);
+    compatibility::append(&transaction, &entries).map_err(failed("store compatibility"))?;
+    lap(5);
+    tests::append(&transaction, &entries).map_err(failed("store test results"))?;
+    lap(6);
+    jobs::append(&transaction, &entries).map_err(failed("store jobs"))?;
+    lap(7);
+    predictions::append(&transaction, &entries).map_err(failed("store predictions"))?;
+    lap(8);
+    if outbox_mode == OutboxMode::Feed {
+        outbox::append(&transaction, &entries).map_err(failed("fill the outbox"))?;
+    }
+    lap(11);
+    if let Some(position) = position {
+        outbox::store_position(&transaction, position).map_err(failed("store the stream offset"))?;
+    }
+    transaction.commit().map_err(failed("commit a batch"))?;
+    lap(9);
+    Ok(CommitSummary {
+        results_new: entries.len(),
+        results_duplicate: fresh.duplicates,
+        runs_new: runs.new,
+        measurements_accepted: entries.iter().filter(|entry| entry.measurement.is_ok()).count(),
+        runs_touched: runs.ids.into_keys().collect(),
+    })
+}
+
+/// An appender for some of a table's columns; the others take their defaults.
+fn appender<'c>(connection: &'c Connection, table: &str, columns: &[&str]) -> duckdb::Result<Appender<'c>> {
+    connection.appender_with_columns(table, columns)
+}
+
+/// A moment as DuckDB takes it.
+fn moment(timestamp: Timestamp) -> Value {
+    Value::Timestamp(TimeUnit::Microsecond, timestamp.as_micros())
+}
+
+/// Takes `count` keys from a sequence and gives the first; the rest follow it.
+///
+/// They do because one statement takes them while this connection is the only one that writes.
+fn take_keys(connection: &Connection, sequence: &str, count: usize) -> duckdb::Result<i64> {
+    if count == 0 {
+        return Ok(0);
+    }
+    let (first, last): (i64, i64) = connection.query_row(
+        &format!("SELECT min(key), max(key) FROM (SELECT nextval('{sequence}') AS key FROM range({count}))"),
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    debug_assert_eq!(usize::try_from(last - first + 1).ok(), Some(count), "keys of {sequence} have gaps");
+    Ok(first)
+}
+
+/// A count as a key's offset; counts here are bounded by the size of a batch.
+fn offset(count: usize) -> i64 {
+    i64::try_from(count).expect("a batch has fewer than 2^63 rows")
+}

@@ -1,0 +1,141 @@
+//! Rows of `jobs` and `attempts`.
+
+use duckdb::{Connection, Result, params};
+use messages::{Configuration, Failure, JobSpec, Outcome, TestCaseStatus, TestOutcome};
+
+use super::{appender, entries::Entry, moment};
+use crate::json;
+
+const JOB_COLUMNS: &[&str] = &[
+    "job_id",
+    "run_uuid",
+    "case_name",
+    "kind",
+    "platform",
+    "priority",
+    "status",
+    "attempt",
+    "worker_id",
+    "submitted_at",
+    "started_at",
+    "finished_at",
+    "timeout_ms",
+    "hardware_id",
+    "result_id",
+    "test_result_id",
+    "model_name",
+    "model_sha256",
+    "backend",
+    "precision",
+    "batch_size",
+    "sequence_length",
+    "image_size",
+    "threads",
+    "exit_code",
+    "tests_total",
+    "tests_failed",
+    "failure_type",
+    "failure_message",
+    "output_tail",
+    "suggestion",
+    "spec",
+    "created_at",
+];
+
+/// Appends one job and one attempt per entry.
+pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    append_jobs(connection, entries)?;
+    append_attempts(connection, entries)
+}
+
+fn append_jobs(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
+    let mut rows = appender(connection, "jobs", JOB_COLUMNS)?;
+    for entry in entries {
+        let (result, job) = (entry.result, &entry.result.job);
+        let configuration = configuration(&job.spec);
+        let test = test(&result.outcome);
+        let failure = failure(&result.outcome);
+        let output_tail = test.map(|test| &test.output_tail).or(failure.map(|failure| &failure.output_tail));
+        rows.append_row(params![
+            entry.job_id,
+            entry.run_uuid,
+            job.case,
+            job.kind().as_str(),
+            job.platform.as_str(),
+            job.priority.as_str(),
+            result.status().as_str(),
+            result.attempt,
+            result.worker_id.as_str(),
+            moment(job.submitted_at),
+            moment(result.started_at),
+            moment(result.finished_at),
+            job.timeout_ms,
+            entry.hardware_id,
+            entry.result_id,
+            entry.test_result_id,
+            configuration.map(|of| of.model.name.as_str()),
+            configuration.map(|of| of.model.sha256.to_string()),
+            configuration.map(|of| of.backend.as_str()),
+            configuration.map(|of| of.precision.as_str()),
+            configuration.map(|of| of.batch_size),
+            configuration.and_then(|of| of.sequence_length),
+            configuration.and_then(|of| of.image_size),
+            configuration.map(|of| of.threads),
+            test.and_then(|test| test.exit_code),
+            test.map(|test| test.cases.len()),
+            test.map(failed_cases),
+            failure.map(|failure| failure.kind.as_str()),
+            failure.map(|failure| failure.message.as_str()),
+            output_tail,
+            failure.and_then(|failure| failure.suggestion.as_deref()),
+            json::spec(&job.spec),
+            moment(result.finished_at),
+        ])?;
+    }
+    rows.flush()
+}
+
+fn append_attempts(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
+    let columns = ["job_id", "attempt", "worker_id", "status", "started_at", "finished_at", "created_at"];
+    let mut rows = appender(connection, "attempts", &columns)?;
+    for Entry { result, job_id, .. } in entries {
+        rows.append_row(params![
+            job_id,
+            result.attempt,
+            result.worker_id.as_str(),
+            result.status().as_str(),
+            moment(result.started_at),
+            moment(result.finished_at),
+            moment(result.finished_at),
+        ])?;
+    }
+    rows.flush()
+}
+
+fn configuration(spec: &JobSpec) -> Option<&Configuration> {
+    match spec {
+        JobSpec::Benchmark(benchmark) => Some(&benchmark.configuration),
+        JobSpec::Test(_) => None,
+    }
+}
+
+fn test(outcome: &Outcome) -> Option<&TestOutcome> {
+    match outcome {
+        Outcome::Test(test) => Some(test),
+        Outcome::Benchmark(_) | Outcome::Failed(_) => None,
+    }
+}
+
+fn failure(outcome: &Outcome) -> Option<&Failure> {
+    match outcome {
+        Outcome::Failed(failure) => Some(failure),
+        Outcome::Benchmark(_) | Outcome::Test(_) => None,
+    }
+}
+
+fn failed_cases(test: &TestOutcome) -> usize {
+    test.cases.iter().filter(|case| matches!(case.status, TestCaseStatus::Failed | TestCaseStatus::Error)).count()
+}

@@ -1,0 +1,85 @@
+//! The outbox of accepted measurements, and stream offsets.
+
+use duckdb::{Connection, params};
+
+use super::{StreamPosition, appender, entries::Entry, moment};
+use crate::{OutboxRow, Store, StoreError, error::failed};
+
+/// Appends the accepted measurements among the entries, encoded.
+pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> duckdb::Result<()> {
+    if entries.iter().all(|entry| entry.measurement.is_err()) {
+        return Ok(());
+    }
+    let mut rows = appender(connection, "outbox", &["message_type", "schema_version", "body", "created_at"])?;
+    for entry in entries {
+        let Ok(measurement) = &entry.measurement else { continue };
+        match messages::encode(measurement.as_ref()) {
+            Ok(encoded) => rows.append_row(params![
+                encoded.message_type,
+                encoded.schema_version,
+                encoded.body,
+                moment(entry.result.finished_at),
+            ])?,
+            // Its result fitted into a message, and this is a part of it. Were it ever otherwise, stopping here
+            // would stop the stream for good.
+            Err(error) => tracing::error!(job_id = entry.job_id, %error, "measurement is not published"),
+        }
+    }
+    rows.flush()
+}
+
+/// Stores where to go on reading a stream.
+pub(super) fn store_position(connection: &Connection, position: StreamPosition<'_>) -> duckdb::Result<()> {
+    let changed = connection.execute(
+        "UPDATE stream_offsets SET next_offset = ?, updated_at = current_timestamp WHERE stream = ?",
+        params![position.next_offset, position.stream],
+    )?;
+    if changed == 0 {
+        connection.execute(
+            "INSERT INTO stream_offsets (stream, next_offset) VALUES (?, ?)",
+            params![position.stream, position.next_offset],
+        )?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Reads measurements that still have to be published, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the read fails.
+    pub fn outbox_batch(&self, rows_max: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        let read = |connection: &Connection| {
+            connection
+                .prepare("SELECT id, message_type, schema_version, body FROM outbox ORDER BY id LIMIT ?")?
+                .query_map([rows_max], |row| {
+                    Ok(OutboxRow {
+                        id: row.get(0)?,
+                        message_type: row.get(1)?,
+                        schema_version: row.get(2)?,
+                        body: row.get(3)?,
+                    })
+                })?
+                .collect::<duckdb::Result<Vec<_>>>()
+        };
+        read(&self.reader()?).map_err(failed("read the outbox"))
+    }
+
+    /// Forgets measurements that were published and confirmed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the write fails.
+    pub fn outbox_delete(&self, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let ids = ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+        self.writer()
+            .connection()
+            .execute("DELETE FROM outbox WHERE id IN (SELECT unnest(string_split(?, ','))::BIGINT)", [ids])
+            .map(|_| ())
+            .map_err(failed("delete from the outbox"))
+    }
+}

@@ -1,0 +1,204 @@
+//! Runs: begun by their announcement or by their first result, ended by their last.
+//!
+//! Counters move by what a batch adds, so the order of results does not matter: in the end the same rows stand.
+
+use std::collections::{BTreeMap, HashSet};
+
+use duckdb::{Connection, Result, params};
+use messages::{JobKind, JobResult, RunId, RunSubmitted, Status, Timestamp};
+
+use super::{entries::Fresh, moment};
+
+/// Holds what the current batch adds to each run; empty between batches.
+pub(super) const SCRATCH_TABLE: &str = "CREATE TEMP TABLE run_deltas (
+    run_uuid UUID, suite VARCHAR, origin VARCHAR, jobs_total UINTEGER, announced BOOLEAN, submitted_at TIMESTAMP,
+    git_commit VARCHAR, git_branch VARCHAR, command_line VARCHAR,
+    passed UINTEGER, failed UINTEGER, error UINTEGER, cancelled UINTEGER, tests UINTEGER, last_finished_at TIMESTAMP)";
+
+const APPLY_DELTAS: &str = "
+INSERT INTO runs (run_uuid, suite, origin, jobs_total, announced, submitted_at,
+                  done, passed, failed, error, cancelled, tests, created_at)
+SELECT d.run_uuid, d.suite, d.origin, d.jobs_total, false, d.submitted_at, 0, 0, 0, 0, 0, 0, d.submitted_at
+FROM temp.run_deltas d WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.run_uuid = d.run_uuid);
+
+UPDATE runs SET
+    submitted_at = CASE WHEN d.announced THEN d.submitted_at WHEN runs.announced THEN runs.submitted_at
+                        ELSE least(runs.submitted_at, d.submitted_at) END,
+    announced = runs.announced OR d.announced,
+    git_commit = coalesce(d.git_commit, runs.git_commit),
+    git_branch = coalesce(d.git_branch, runs.git_branch),
+    command_line = coalesce(d.command_line, runs.command_line),
+    done = runs.done + d.passed + d.failed + d.error + d.cancelled,
+    passed = runs.passed + d.passed,
+    failed = runs.failed + d.failed,
+    error = runs.error + d.error,
+    cancelled = runs.cancelled + d.cancelled,
+    tests = runs.tests + d.tests,
+    last_finished_at = greatest(runs.last_finished_at, d.last_finished_at)
+FROM temp.run_deltas d WHERE runs.run_uuid = d.run_uuid;
+
+UPDATE runs SET
+    created_at = submitted_at,
+    completed_at = CASE WHEN done >= jobs_total THEN coalesce(last_finished_at, submitted_at) END
+WHERE run_uuid IN (SELECT run_uuid FROM temp.run_deltas);
+
+INSERT INTO test_runs (run_id)
+SELECT r.run_id FROM runs r JOIN temp.run_deltas d USING (run_uuid)
+WHERE NOT EXISTS (SELECT 1 FROM test_runs t WHERE t.run_id = r.run_id);
+
+UPDATE test_runs SET
+    test_name = r.suite,
+    test_type = CASE WHEN r.done = 0 THEN NULL WHEN r.tests = 0 THEN 'performance' WHEN r.tests = r.done THEN 'integration'
+                     ELSE 'mixed' END,
+    started_at = r.submitted_at,
+    completed_at = r.completed_at,
+    execution_time_seconds = (epoch_us(r.completed_at) - epoch_us(r.submitted_at)) / 1e6,
+    success = CASE WHEN r.completed_at IS NOT NULL THEN r.passed = r.done END,
+    git_commit = r.git_commit,
+    git_branch = r.git_branch,
+    command_line = r.command_line,
+    created_at = r.submitted_at,
+    metadata = json_object('run_uuid', r.run_uuid::VARCHAR, 'origin', r.origin)
+FROM runs r
+WHERE test_runs.run_id = r.run_id AND r.run_uuid IN (SELECT run_uuid FROM temp.run_deltas);
+";
+
+/// The runs that a batch changes.
+pub(super) struct Runs {
+    /// Keys in `test_runs`.
+    pub(super) ids: BTreeMap<RunId, i64>,
+    /// How many were not there before.
+    pub(super) new: usize,
+}
+
+/// What one batch adds to one run.
+struct Delta<'a> {
+    suite: &'a str,
+    origin: &'static str,
+    jobs_total: u32,
+    announcement: Option<&'a RunSubmitted>,
+    submitted_at: Timestamp,
+    counts: [u32; 4],
+    tests: u32,
+    last_finished_at: Option<Timestamp>,
+}
+
+/// Creates and updates the rows of all runs in the batch.
+pub(super) fn touch(connection: &Connection, fresh: &Fresh<'_>) -> Result<Runs> {
+    let deltas = deltas(connection, fresh)?;
+    if deltas.is_empty() {
+        return Ok(Runs { ids: BTreeMap::new(), new: 0 });
+    }
+    append_deltas(connection, &deltas)?;
+    let before: usize = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+    connection.execute_batch(APPLY_DELTAS)?;
+    let after: usize = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+    let ids = connection
+        .prepare("SELECT run_uuid::VARCHAR, run_id FROM runs WHERE run_uuid IN (SELECT run_uuid FROM temp.run_deltas)")?
+        .query_map([], |row| Ok((run_id(&row.get::<_, String>(0)?), row.get(1)?)))?
+        .collect::<Result<_>>()?;
+    connection.execute_batch("DELETE FROM temp.run_deltas")?;
+    Ok(Runs { ids, new: after - before })
+}
+
+fn deltas<'a>(connection: &Connection, fresh: &Fresh<'a>) -> Result<BTreeMap<RunId, Delta<'a>>> {
+    let mut deltas: BTreeMap<RunId, Delta<'a>> = BTreeMap::new();
+    let mut announced = announced(connection, &fresh.announcements)?;
+    for submitted in &fresh.announcements {
+        if announced.insert(submitted.run_id) {
+            deltas.insert(submitted.run_id, Delta::begun_by(submitted));
+        }
+    }
+    for result in &fresh.results {
+        deltas.entry(result.job.run.run_id).or_insert_with(|| Delta::first_seen_in(result)).add(result);
+    }
+    Ok(deltas)
+}
+
+impl<'a> Delta<'a> {
+    fn begun_by(submitted: &'a RunSubmitted) -> Self {
+        Self {
+            suite: &submitted.suite,
+            origin: submitted.origin.as_str(),
+            jobs_total: submitted.jobs_total,
+            announcement: Some(submitted),
+            submitted_at: submitted.submitted_at,
+            counts: [0; 4],
+            tests: 0,
+            last_finished_at: None,
+        }
+    }
+
+    fn first_seen_in(result: &'a JobResult) -> Self {
+        Self {
+            suite: &result.job.run.suite,
+            origin: result.job.run.origin.as_str(),
+            jobs_total: result.job.run.jobs_total,
+            announcement: None,
+            submitted_at: result.job.submitted_at,
+            counts: [0; 4],
+            tests: 0,
+            last_finished_at: None,
+        }
+    }
+
+    fn add(&mut self, result: &JobResult) {
+        if self.announcement.is_none() {
+            self.submitted_at = self.submitted_at.min(result.job.submitted_at);
+        }
+        let status = match result.status() {
+            Status::Passed => 0,
+            Status::Failed => 1,
+            Status::Error => 2,
+            Status::Cancelled => 3,
+        };
+        self.counts[status] += 1;
+        self.tests += u32::from(result.job.kind() == JobKind::Test);
+        self.last_finished_at = self.last_finished_at.max(Some(result.finished_at));
+    }
+}
+
+fn append_deltas(connection: &Connection, deltas: &BTreeMap<RunId, Delta<'_>>) -> Result<()> {
+    let mut rows = connection.appender_to_catalog_and_db("run_deltas", "temp", "main")?;
+    for (run_id, delta) in deltas {
+        let [passed, failed, error, cancelled] = delta.counts;
+        let submitted = delta.announcement;
+        rows.append_row(params![
+            run_id.to_string(),
+            delta.suite,
+            delta.origin,
+            delta.jobs_total,
+            submitted.is_some(),
+            moment(delta.submitted_at),
+            submitted.and_then(|run| run.git_commit.as_deref()),
+            submitted.and_then(|run| run.git_branch.as_deref()),
+            submitted.and_then(|run| run.command_line.as_deref()),
+            passed,
+            failed,
+            error,
+            cancelled,
+            delta.tests,
+            delta.last_finished_at.map(moment),
+        ])?;
+    }
+    rows.flush()
+}
+
+/// Which of these runs were announced in an earlier batch: the first announcement counts.
+fn announced(connection: &Connection, announcements: &[&RunSubmitted]) -> Result<HashSet<RunId>> {
+    if announcements.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let ids = announcements.iter().map(|run| run.run_id.to_string()).collect::<Vec<_>>().join(",");
+    connection
+        .prepare(
+            "SELECT run_uuid::VARCHAR FROM runs \
+             WHERE announced AND run_uuid IN (SELECT unnest(string_split(?, ','))::UUID)",
+        )?
+        .query_map([ids], |row| Ok(run_id(&row.get::<_, String>(0)?)))?
+        .collect()
+}
+
+fn run_id(text: &str) -> RunId {
+    text.parse().expect("DuckDB writes UUIDs that parse")
+}
