@@ -3,7 +3,8 @@
 //! It runs Debian's scripts in `/usr/lib/rabbitmq/bin`, which unlike those in `/usr/sbin` neither change user nor
 //! directory, with a port mapper (epmd) of its own, so that nothing is shared with another node on the machine.
 //! A small guard process ends the node and removes its directory when the [`PrivateNode`] is dropped, and also when
-//! the process that holds it dies in whatever way. `augur up` runs on one, and so do the tests. Nothing here knows AMQP.
+//! the process that holds it dies in whatever way. `augur up` runs on one, and so do the tests. Nothing here knows
+//! AMQP.
 
 mod error;
 mod parts;
@@ -167,7 +168,10 @@ impl PrivateNode {
     /// [`PrivateNodeError::Tool`] if the expressions do not end in a value.
     pub fn evaluate(&self, expressions: &str) -> Result<String, PrivateNodeError> {
         let mut command = self.command(Path::new("erl_call"));
-        command.args(["-sname", &self.name, "-e"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Without a name of its own, erl_call is named after the user, and two at once get in each other's way.
+        let caller = format!("call-{}", unique());
+        command.args(["-sname", &self.name, "-h", &caller, "-e"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let failed = |source| PrivateNodeError::Run { program: "erl_call".to_owned(), source };
         let mut child = command.spawn().map_err(failed)?;
         // Taken, so that it is closed here: erl_call reads to the end.

@@ -11,12 +11,15 @@ use crate::{AmqpUrl, BrokerError, Patience, Settlement, Start, Subscription, con
 pub const TAIL_SILENCE_MS_MAX: u64 = 500;
 /// How long a stream that is not empty may take to deliver its last chunk, in milliseconds.
 const TAIL_FIRST_MS_MAX: u64 = 10_000;
+/// The same for a stream that counts no messages, in milliseconds: RabbitMQ counts them every few seconds only, so
+/// it may have got its first ones just now.
+const TAIL_UNCOUNTED_MS_MAX: u64 = 2_000;
 /// Messages of the last chunk in flight.
 const TAIL_PREFETCH: u16 = 1_000;
 
 /// The offset of the last message in a stream now, `None` if it is empty.
 ///
-/// Offsets have gaps, so this is found by reading the last chunk, not by counting.
+/// Offsets have gaps, so this is found by reading the last chunk, not by counting. Takes seconds if it is empty.
 ///
 /// # Errors
 ///
@@ -31,16 +34,13 @@ pub async fn last_offset(url: &AmqpUrl, stream: &str) -> Result<Option<u64>, Bro
         .await
         .map_err(BrokerError::command(what()))?;
     connection.close(200, "done".into()).await.map_err(BrokerError::command(what()))?;
-    if declared.message_count() == 0 {
-        return Ok(None);
-    }
     let stop = CancellationToken::new();
     let patience = Patience::For(Duration::from_millis(TAIL_FIRST_MS_MAX));
     let mut tail =
         Subscription::start(url, "augur stream tail", stream, Start::StreamLast, TAIL_PREFETCH, patience, &stop)
             .await?;
     let mut last = None;
-    let mut wait_ms = TAIL_FIRST_MS_MAX;
+    let mut wait_ms = if declared.message_count() == 0 { TAIL_UNCOUNTED_MS_MAX } else { TAIL_FIRST_MS_MAX };
     while let Ok(Some(delivery)) = tokio::time::timeout(Duration::from_millis(wait_ms), tail.next()).await {
         last = delivery.stream_offset().max(last);
         wait_ms = TAIL_SILENCE_MS_MAX;

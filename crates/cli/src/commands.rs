@@ -152,7 +152,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Result(command) => result::run(command, context).await,
         Command::Model(command) => model::run(command, context),
         Command::Device(command) => device::run(command, context),
-        Command::Predictor(command) => predictor::run(command, context),
+        Command::Predictor(command) => predictor::run(command, context).await,
         Command::Plan(command) => plan::run(command, context).await,
         Command::Settings(SettingsCommand::Show { format }) => show_settings(format, context),
         Command::Completions { shell } => {

@@ -202,6 +202,7 @@ impl Worker {
         for waiting in lanes.waiting() {
             settle(waiting, Settlement::Return).await;
         }
+        while running.try_join_next().is_some() {}
         info!(running = running.len(), grace_s = self.settings.grace.as_secs(), "worker drains");
         let finish = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(self.settings.grace, finish).await.is_err() {

@@ -102,10 +102,9 @@ pub(crate) async fn run(
     limits: &Limits<'_>,
 ) -> Result<Finished, ProcessError> {
     let (reader, writer) = io::pipe().map_err(ProcessError::Start)?;
-    let second = writer.try_clone().map_err(ProcessError::Start)?;
     let request = match dialogue {
         Dialogue::None => {
-            command.stdin(Stdio::null()).stdout(second);
+            command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(ProcessError::Start)?);
             None
         }
         Dialogue::Request(request) => {

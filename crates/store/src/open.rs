@@ -18,8 +18,13 @@ use crate::{
 /// aggregator shares its machine with workers.
 const MEMORY_LIMIT: &str = "2GB";
 
-/// Threads that DuckDB may use, for the same reason.
-const THREADS_MAX: i64 = 4;
+/// Threads that DuckDB may use. Writing gains nothing from more: its statements are small, and handing them to another
+/// thread took longer than running them.
+const THREADS: i64 = 2;
+
+/// How long the write-ahead log may grow before DuckDB folds it into the file. DuckDB's own 16 MB are full after a few
+/// thousand benchmarks; opening a file after a crash reads at most this much again.
+const LOG_SIZE_MAX: &str = "128MB";
 
 /// The database. Clones share one writing connection.
 #[derive(Clone)]
@@ -84,5 +89,9 @@ impl std::fmt::Debug for Store {
 
 fn config() -> duckdb::Result<Config> {
     // Extensions that DuckDB would download are never wanted; JSON and Parquet are in the library.
-    Config::default().enable_autoload_extension(false)?.max_memory(MEMORY_LIMIT)?.threads(std::env::var("AUGUR_T").ok().and_then(|t| t.parse().ok()).unwrap_or(THREADS_MAX))
+    Config::default()
+        .enable_autoload_extension(false)?
+        .max_memory(MEMORY_LIMIT)?
+        .threads(THREADS)?
+        .with("checkpoint_threshold", LOG_SIZE_MAX)
 }

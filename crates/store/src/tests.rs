@@ -6,4 +6,3 @@ mod commit;
 mod opening;
 mod queries;
 mod replay;
-mod speed;

@@ -94,6 +94,7 @@ impl Writer {
     /// Prepares a connection to a migrated database for writing.
     pub(crate) fn new(connection: Connection) -> Result<Self, StoreError> {
         connection.execute_batch(runs::SCRATCH_TABLE).map_err(failed("create a temporary table"))?;
+        connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS_MAX);
         Ok(Self { connection, known: None })
     }
 
@@ -118,7 +119,6 @@ impl Writer {
     }
 }
 
-pub(crate) static LAPS: [std::sync::atomic::AtomicU64; 12] = [const { std::sync::atomic::AtomicU64::new(0) }; 12];
 fn commit(
     connection: &Connection,
     known: &mut Known,
@@ -126,35 +126,23 @@ fn commit(
     position: Option<StreamPosition<'_>>,
     outbox_mode: OutboxMode,
 ) -> Result<CommitSummary, StoreError> {
-    let mut t0 = std::time::Instant::now();
-    let mut lap = |k: usize| { LAPS[k].fetch_add(t0.elapsed().as_micros() as u64, std::sync::atomic::Ordering::Relaxed); t0 = std::time::Instant::now(); };
     // Dropped before its commit, a transaction rolls back.
     let transaction = connection.unchecked_transaction().map_err(failed("begin a transaction"))?;
     let fresh = Fresh::select(&transaction, records).map_err(failed("find out which results are new"))?;
-    lap(1);
     let runs = runs::touch(&transaction, &fresh).map_err(failed("store runs"))?;
-    lap(2);
     let entries = entries::with_keys(&transaction, known, &fresh, &runs).map_err(failed("allocate keys"))?;
-    lap(3);
     benchmarks::append(&transaction, known, &entries).map_err(failed("store measurements"))?;
-    lap(4);
     compatibility::append(&transaction, &entries).map_err(failed("store compatibility"))?;
-    lap(5);
     tests::append(&transaction, &entries).map_err(failed("store test results"))?;
-    lap(6);
     jobs::append(&transaction, &entries).map_err(failed("store jobs"))?;
-    lap(7);
     predictions::append(&transaction, &entries).map_err(failed("store predictions"))?;
-    lap(8);
     if outbox_mode == OutboxMode::Feed {
         outbox::append(&transaction, &entries).map_err(failed("fill the outbox"))?;
     }
-    lap(11);
     if let Some(position) = position {
         outbox::store_position(&transaction, position).map_err(failed("store the stream offset"))?;
     }
     transaction.commit().map_err(failed("commit a batch"))?;
-    lap(9);
     Ok(CommitSummary {
         results_new: entries.len(),
         results_duplicate: fresh.duplicates,
@@ -164,7 +152,13 @@ fn commit(
     })
 }
 
+/// Statements that a batch uses, kept planned.
+const CACHED_STATEMENTS_MAX: usize = 32;
+
 /// An appender for some of a table's columns; the others take their defaults.
+///
+/// The benchmark tables need it: an adopted file may have more columns, in another order. Our own tables are appended
+/// to whole, which is cheaper; a column that a migration adds there fails every test until it is filled.
 fn appender<'c>(connection: &'c Connection, table: &str, columns: &[&str]) -> duckdb::Result<Appender<'c>> {
     connection.appender_with_columns(table, columns)
 }
@@ -181,11 +175,9 @@ fn take_keys(connection: &Connection, sequence: &str, count: usize) -> duckdb::R
     if count == 0 {
         return Ok(0);
     }
-    let (first, last): (i64, i64) = connection.query_row(
-        &format!("SELECT min(key), max(key) FROM (SELECT nextval('{sequence}') AS key FROM range({count}))"),
-        [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
+    let sql = format!("SELECT min(key), max(key) FROM (SELECT nextval('{sequence}') AS key FROM range(?))");
+    let (first, last): (i64, i64) =
+        connection.prepare_cached(&sql)?.query_row([offset(count)], |row| Ok((row.get(0)?, row.get(1)?)))?;
     debug_assert_eq!(usize::try_from(last - first + 1).ok(), Some(count), "keys of {sequence} have gaps");
     Ok(first)
 }

@@ -9,7 +9,9 @@ use testkit::builders;
 use tokio_util::sync::CancellationToken;
 use topology::{QueueKind, Topology};
 
-use crate::support::{World, binding, bounded, declare, fanout, publisher, queue, queues, to_exchange, to_queue};
+use crate::support::{
+    World, binding, bounded, crash, declare, fanout, publisher, queue, queues, to_exchange, to_queue,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_arrives_as_it_was_sent_and_goes_once_settled() {
@@ -146,9 +148,7 @@ async fn patience_ends_while_the_broker_stays_away_and_the_publisher_outlives_it
         let patient = publisher(&url, Patience::Endless).await;
         let hasty = publisher(&url, Patience::For(Duration::from_millis(200))).await;
 
-        // A quorum queue whose first entry is not on disk yet finds no leader after a crash.
-        patient.publish(to_queue("lane", "before")).await.unwrap();
-        node.kill().unwrap();
+        crash(&node);
         let error = hasty.publish(to_queue("lane", "hasty")).await.unwrap_err();
         assert!(matches!(error, BrokerError::Unconfirmed { waited_ms: 200, .. }), "{error}");
         let waiting = tokio::spawn(async move { patient.publish(to_queue("lane", "patient")).await });

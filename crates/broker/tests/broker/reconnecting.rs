@@ -8,7 +8,7 @@ use topology::QueueKind;
 
 use crate::{
     streams::read,
-    support::{World, bounded, declare, publisher, queue, queues, subscribe, to_queue},
+    support::{World, bounded, crash, declare, publisher, queue, queues, subscribe, to_queue},
 };
 
 const MESSAGES: usize = 2_000;
@@ -63,13 +63,14 @@ async fn a_stream_goes_on_where_it_was_when_the_broker_comes_back() {
         }
         let mut log = subscribe(&url, "log", Start::StreamFirst).await;
         let before = read(&mut log, 200).await;
-        // A quorum queue whose first entry is not on disk yet finds no leader after a crash.
-        publisher.publish(to_queue("lane", 0)).await.unwrap();
 
-        let confirmed = join_all((1..MESSAGES).map(|id| publisher.publish(to_queue("lane", id))));
+        let confirmed = join_all((0..MESSAGES).map(|id| publisher.publish(to_queue("lane", id))));
         let killed = tokio::task::spawn_blocking({
             let node = Arc::clone(&node);
-            move || node.kill().and_then(|()| node.restart())
+            move || {
+                crash(&node);
+                node.restart()
+            }
         });
         let (confirmed, killed) = tokio::join!(confirmed, killed);
         killed.unwrap().unwrap();

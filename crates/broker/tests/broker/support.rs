@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::{AmqpUrl, Outgoing, Patience, Publisher, Start, Subscription, apply};
+use broker::{AmqpUrl, Outgoing, Patience, PrivateNode, Publisher, Start, Subscription, apply};
 use messages::Encoded;
 use testkit::{Vhost, shared_vhost};
 use tokio_util::sync::CancellationToken;
@@ -63,6 +63,13 @@ pub(crate) async fn declare(url: &AmqpUrl, topology: &Topology) {
 /// Ends a test that hangs.
 pub(crate) async fn bounded<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(TEST_MAX, test).await.expect("the test hangs")
+}
+
+/// Crashes a node. RabbitMQ 3.10 writes within half a second to disk which quorum queues and streams it has; one that
+/// crashes before has them without a leader ever after, which is not what these tests are about.
+pub(crate) fn crash(node: &PrivateNode) {
+    node.evaluate("lists:foreach(fun dets:sync/1, dets:all()), ok.").unwrap();
+    node.kill().unwrap();
 }
 
 /// These queues and nothing else.

@@ -1,13 +1,18 @@
-//! `augur predictor predict|list|show|promote`.
+//! `augur predictor predict|list|show|wait|promote`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use broker::{BrokerError, Settlement, Start, Subscription};
 use clap::{Args, Subcommand};
 use messages::{Backend, Configuration, Metric, ModelRef, Platform, Precision, ReleaseId};
 use pipeline::{prediction_subject, resolve_shape};
 use predictors::{Grouping, Manifest, Releases};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::Context,
@@ -38,6 +43,18 @@ pub(crate) enum PredictorCommand {
         releases: Option<PathBuf>,
         #[arg(long, value_enum, default_value_t)]
         format: Format,
+    },
+    /// Waits until the current release was trained on enough measurements, and prints its name.
+    #[command(after_help = "Example: augur predictor wait --rows 60 --timeout-s 60")]
+    Wait {
+        /// Measurements that it must have been trained on.
+        #[arg(long)]
+        rows: u32,
+        /// Gives up after this long, in seconds.
+        #[arg(long, default_value_t = 60)]
+        timeout_s: u64,
+        #[arg(long)]
+        releases: Option<PathBuf>,
     },
     /// Makes a release the current one.
     #[command(after_help = "Example: augur predictor promote r000002-0a1b2c3d")]
@@ -110,7 +127,7 @@ struct EvaluationLine {
     roofline_mape_pct: f64,
 }
 
-pub(crate) fn run(command: PredictorCommand, context: &Context) -> anyhow::Result<Exit> {
+pub(crate) async fn run(command: PredictorCommand, context: &Context) -> anyhow::Result<Exit> {
     match command {
         PredictorCommand::Predict(arguments) => predict(&arguments, context)?,
         PredictorCommand::List { releases, format } => {
@@ -127,12 +144,42 @@ pub(crate) fn run(command: PredictorCommand, context: &Context) -> anyhow::Resul
             let line = line(&releases.load(&wanted)?.manifest, current.as_ref());
             output::answer(format, &line, evaluation_table)?;
         }
+        PredictorCommand::Wait { rows, timeout_s, releases } => {
+            let releases = open(context, releases.as_deref())?;
+            let release = tokio::time::timeout(Duration::from_secs(timeout_s), wait(context, &releases, rows))
+                .await
+                .with_context(|| format!("no release was trained on {rows} measurements within {timeout_s} s"))??;
+            output::print(&release.to_string())?;
+        }
         PredictorCommand::Promote { release, releases } => {
             open(context, releases.as_deref())?.promote(&release)?;
             output::print(&format!("{release} is the current release"))?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// Looks at the current release, again whenever there is news of one.
+async fn wait(context: &Context, releases: &Releases, rows: u32) -> anyhow::Result<ReleaseId> {
+    let stop = CancellationToken::new();
+    let _stop_in_the_end = stop.clone().drop_guard();
+    let url = context.amqp_url()?;
+    let mut news = Subscription::start(
+        &url,
+        "augur predictor wait",
+        topology::names::RELEASES,
+        Start::StreamNext,
+        1,
+        context.command_patience(),
+        &stop,
+    )
+    .await?;
+    loop {
+        if let Some(release) = releases.current()?.filter(|release| release.manifest.training_rows >= rows) {
+            return Ok(release.manifest.release_id);
+        }
+        news.next().await.ok_or(BrokerError::Closed)?.settle(Settlement::Done).await?;
+    }
 }
 
 fn open(context: &Context, flag: Option<&Path>) -> anyhow::Result<Releases> {

@@ -17,6 +17,10 @@ use crate::{
 
 /// How long one long poll may take, in seconds.
 const POLL_S: u64 = 30;
+/// How long a run that was just submitted may take to reach the database, in seconds.
+const ANNOUNCED_S: u64 = 15;
+/// More jobs than any run has, so that a poll that has seen this many is answered as soon as the run is known.
+const SEEN_NOTHING: u64 = u64::MAX;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
@@ -121,7 +125,8 @@ pub(crate) async fn run(command: RunCommand, context: &Context) -> anyhow::Resul
 /// Waits by long polls until a run is complete in the database.
 pub(crate) async fn wait(context: &Context, run: RunId) -> anyhow::Result<RunSummary> {
     let api = context.api()?;
-    let mut summary: RunSummary = api.get(&format!("/api/runs/{run}")).await?;
+    let mut summary: RunSummary =
+        api.get(&format!("/api/runs/{run}/wait?timeout_s={ANNOUNCED_S}&seen={SEEN_NOTHING}")).await?;
     let bar = waiting::bar(u64::from(summary.jobs_total));
     while !summary.is_complete() {
         bar.set_position(u64::from(summary.done));

@@ -97,29 +97,7 @@ fn append_iterations(connection: &Connection, measured: &[Measured<'_>]) -> Resu
 
 fn append_measurements(connection: &Connection, known: &mut Known, measured: &[Measured<'_>]) -> Result<()> {
     let costs = known.costs(connection, measured.iter().map(|of| &of.outcome.costs))?;
-    let mut rows = appender(
-        connection,
-        "measurements",
-        &[
-            "result_id",
-            "job_id",
-            "latency_mean_ms",
-            "latency_p50_ms",
-            "latency_p90_ms",
-            "latency_p99_ms",
-            "throughput_items_per_second",
-            "memory_peak_mb",
-            "power_w",
-            "load_ms",
-            "iterations",
-            "stop_reason",
-            "backend_version",
-            "costs_sha256",
-            "accepted",
-            "rejection",
-            "created_at",
-        ],
-    )?;
+    let mut rows = connection.appender("measurements")?;
     for (Measured { entry, result_id, outcome, .. }, costs_sha256) in measured.iter().zip(costs) {
         rows.append_row(params![
             result_id,

@@ -1,46 +1,10 @@
-//! Rows of `jobs` and `attempts`.
+//! Rows of `jobs` and `attempts`, every column in the order of the table.
 
 use duckdb::{Connection, Result, params};
 use messages::{Configuration, Failure, JobSpec, Outcome, TestCaseStatus, TestOutcome};
 
-use super::{appender, entries::Entry, moment};
+use super::{entries::Entry, moment};
 use crate::json;
-
-const JOB_COLUMNS: &[&str] = &[
-    "job_id",
-    "run_uuid",
-    "case_name",
-    "kind",
-    "platform",
-    "priority",
-    "status",
-    "attempt",
-    "worker_id",
-    "submitted_at",
-    "started_at",
-    "finished_at",
-    "timeout_ms",
-    "hardware_id",
-    "result_id",
-    "test_result_id",
-    "model_name",
-    "model_sha256",
-    "backend",
-    "precision",
-    "batch_size",
-    "sequence_length",
-    "image_size",
-    "threads",
-    "exit_code",
-    "tests_total",
-    "tests_failed",
-    "failure_type",
-    "failure_message",
-    "output_tail",
-    "suggestion",
-    "spec",
-    "created_at",
-];
 
 /// Appends one job and one attempt per entry.
 pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
@@ -52,7 +16,7 @@ pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<(
 }
 
 fn append_jobs(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
-    let mut rows = appender(connection, "jobs", JOB_COLUMNS)?;
+    let mut rows = connection.appender("jobs")?;
     for entry in entries {
         let (result, job) = (entry.result, &entry.result.job);
         let configuration = configuration(&job.spec);
@@ -99,8 +63,7 @@ fn append_jobs(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
 }
 
 fn append_attempts(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
-    let columns = ["job_id", "attempt", "worker_id", "status", "started_at", "finished_at", "created_at"];
-    let mut rows = appender(connection, "attempts", &columns)?;
+    let mut rows = connection.appender("attempts")?;
     for Entry { result, job_id, .. } in entries {
         rows.append_row(params![
             job_id,

@@ -167,19 +167,7 @@ impl Known {
         connection: &Connection,
         graphs: impl Iterator<Item = &'a GraphCosts>,
     ) -> Result<Vec<String>> {
-        let mut rows = appender(
-            connection,
-            "graph_costs",
-            &[
-                "costs_sha256",
-                "parameters",
-                "macs",
-                "activation_elements",
-                "weight_elements",
-                "operator_count",
-                "operators",
-            ],
-        )?;
+        let mut rows = connection.appender("graph_costs")?;
         let mut hashes = Vec::new();
         for graph in graphs {
             let operators = json::operators(graph);

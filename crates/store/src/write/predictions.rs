@@ -3,7 +3,7 @@
 use duckdb::{Connection, Result, params};
 use messages::{JobSpec, Prediction};
 
-use super::{appender, entries::Entry, moment};
+use super::{entries::Entry, moment};
 use crate::accept::measured;
 
 /// Appends the predictions that jobs carried and, where the metric was measured, their errors.
@@ -12,8 +12,7 @@ pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<(
     if predicted.is_empty() {
         return Ok(());
     }
-    let columns = ["job_id", "run_uuid", "release_id", "metric", "value", "lower", "upper", "created_at"];
-    let mut rows = appender(connection, "predictions", &columns)?;
+    let mut rows = connection.appender("predictions")?;
     for (entry, prediction) in &predicted {
         for metric in &prediction.metrics {
             rows.append_row(params![
@@ -33,23 +32,7 @@ pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<(
 }
 
 fn append_errors(connection: &Connection, predicted: &[(&Entry<'_>, &Prediction)]) -> Result<()> {
-    let mut rows = appender(
-        connection,
-        "prediction_errors",
-        &[
-            "job_id",
-            "run_uuid",
-            "release_id",
-            "metric",
-            "predicted",
-            "lower",
-            "upper",
-            "measured",
-            "error_pct",
-            "inside",
-            "created_at",
-        ],
-    )?;
+    let mut rows = connection.appender("prediction_errors")?;
     for (entry, prediction) in predicted {
         let Ok(measurement) = &entry.measurement else { continue };
         for metric in &prediction.metrics {

@@ -15,12 +15,13 @@ pub(super) const SCRATCH_TABLE: &str = "CREATE TEMP TABLE run_deltas (
     git_commit VARCHAR, git_branch VARCHAR, command_line VARCHAR,
     passed UINTEGER, failed UINTEGER, error UINTEGER, cancelled UINTEGER, tests UINTEGER, last_finished_at TIMESTAMP)";
 
-const APPLY_DELTAS: &str = "
+const INSERT_RUNS: &str = "
 INSERT INTO runs (run_uuid, suite, origin, jobs_total, announced, submitted_at,
                   done, passed, failed, error, cancelled, tests, created_at)
 SELECT d.run_uuid, d.suite, d.origin, d.jobs_total, false, d.submitted_at, 0, 0, 0, 0, 0, 0, d.submitted_at
-FROM temp.run_deltas d WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.run_uuid = d.run_uuid);
+FROM temp.run_deltas d WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.run_uuid = d.run_uuid)";
 
+const ADD_DELTAS: &str = "
 UPDATE runs SET
     submitted_at = CASE WHEN d.announced THEN d.submitted_at WHEN runs.announced THEN runs.submitted_at
                         ELSE least(runs.submitted_at, d.submitted_at) END,
@@ -35,17 +36,20 @@ UPDATE runs SET
     cancelled = runs.cancelled + d.cancelled,
     tests = runs.tests + d.tests,
     last_finished_at = greatest(runs.last_finished_at, d.last_finished_at)
-FROM temp.run_deltas d WHERE runs.run_uuid = d.run_uuid;
+FROM temp.run_deltas d WHERE runs.run_uuid = d.run_uuid";
 
+const COMPLETE_RUNS: &str = "
 UPDATE runs SET
     created_at = submitted_at,
     completed_at = CASE WHEN done >= jobs_total THEN coalesce(last_finished_at, submitted_at) END
-WHERE run_uuid IN (SELECT run_uuid FROM temp.run_deltas);
+WHERE run_uuid IN (SELECT run_uuid FROM temp.run_deltas)";
 
+const INSERT_TEST_RUNS: &str = "
 INSERT INTO test_runs (run_id)
 SELECT r.run_id FROM runs r JOIN temp.run_deltas d USING (run_uuid)
-WHERE NOT EXISTS (SELECT 1 FROM test_runs t WHERE t.run_id = r.run_id);
+WHERE NOT EXISTS (SELECT 1 FROM test_runs t WHERE t.run_id = r.run_id)";
 
+const UPDATE_TEST_RUNS: &str = "
 UPDATE test_runs SET
     test_name = r.suite,
     test_type = CASE WHEN r.done = 0 THEN NULL WHEN r.tests = 0 THEN 'performance' WHEN r.tests = r.done THEN 'integration'
@@ -60,8 +64,10 @@ UPDATE test_runs SET
     created_at = r.submitted_at,
     metadata = json_object('run_uuid', r.run_uuid::VARCHAR, 'origin', r.origin)
 FROM runs r
-WHERE test_runs.run_id = r.run_id AND r.run_uuid IN (SELECT run_uuid FROM temp.run_deltas);
-";
+WHERE test_runs.run_id = r.run_id AND r.run_uuid IN (SELECT run_uuid FROM temp.run_deltas)";
+
+const SELECT_IDS: &str =
+    "SELECT run_uuid::VARCHAR, run_id FROM runs WHERE run_uuid IN (SELECT run_uuid FROM temp.run_deltas)";
 
 /// The runs that a batch changes.
 pub(super) struct Runs {
@@ -90,15 +96,21 @@ pub(super) fn touch(connection: &Connection, fresh: &Fresh<'_>) -> Result<Runs> 
         return Ok(Runs { ids: BTreeMap::new(), new: 0 });
     }
     append_deltas(connection, &deltas)?;
-    let before: usize = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
-    connection.execute_batch(APPLY_DELTAS)?;
-    let after: usize = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+    // Cached statements: planning these takes longer than running them.
+    let execute = |sql| connection.prepare_cached(sql)?.execute([]);
+    let new = execute(INSERT_RUNS)?;
+    execute(ADD_DELTAS)?;
+    execute(COMPLETE_RUNS)?;
+    if new > 0 {
+        execute(INSERT_TEST_RUNS)?;
+    }
+    execute(UPDATE_TEST_RUNS)?;
     let ids = connection
-        .prepare("SELECT run_uuid::VARCHAR, run_id FROM runs WHERE run_uuid IN (SELECT run_uuid FROM temp.run_deltas)")?
+        .prepare_cached(SELECT_IDS)?
         .query_map([], |row| Ok((run_id(&row.get::<_, String>(0)?), row.get(1)?)))?
         .collect::<Result<_>>()?;
-    connection.execute_batch("DELETE FROM temp.run_deltas")?;
-    Ok(Runs { ids, new: after - before })
+    execute("DELETE FROM temp.run_deltas")?;
+    Ok(Runs { ids, new })
 }
 
 fn deltas<'a>(connection: &Connection, fresh: &Fresh<'a>) -> Result<BTreeMap<RunId, Delta<'a>>> {

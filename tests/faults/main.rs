@@ -1,0 +1,11 @@
+//! Bad input and faults: each gets a clear error or heals, and no confirmed job is lost.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod input;
+mod models;
+mod outage;
+mod stopping;
+mod undecodable;
+mod workers;

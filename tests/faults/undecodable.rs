@@ -1,0 +1,75 @@
+//! Messages that are not what they say they are.
+
+use broker::{AmqpUrl, Outgoing, Patience, Publisher, Settlement, Start, Subscription};
+use messages::Encoded;
+use tokio_util::sync::CancellationToken;
+use topology::names;
+
+use crate::support::{LIMIT, World, assert_counts};
+
+/// A byte that MessagePack never uses.
+const GARBAGE: [u8; 1] = [0xc1];
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("within the limit") })
+}
+
+fn publish_garbage(url: &AmqpUrl, exchange: &str, routing_key: &str, message_type: &'static str) {
+    let outgoing = Outgoing {
+        exchange: exchange.to_owned(),
+        routing_key: routing_key.to_owned(),
+        message_id: "garbage".to_owned(),
+        attempt: Some(1),
+        message: Encoded { message_type, schema_version: 1, body: GARBAGE.to_vec() },
+    };
+    block_on(async {
+        let publisher = Publisher::start(url, "test", Patience::For(LIMIT), CancellationToken::new()).await;
+        publisher.expect("a broker").publish(outgoing).await.expect("stored");
+    });
+}
+
+/// Takes one message from the dead letters.
+fn dead_letter(url: &AmqpUrl) -> Vec<u8> {
+    block_on(async {
+        let stop = CancellationToken::new();
+        let subscribed =
+            Subscription::start(url, "test", names::DEAD_LETTERS, Start::Queue, 1, Patience::For(LIMIT), &stop).await;
+        let delivery = subscribed.expect("a broker").next().await.expect("a dead letter");
+        let body = delivery.body().to_vec();
+        delivery.settle(Settlement::Done).await.expect("settled");
+        body
+    })
+}
+
+#[test]
+fn a_result_that_does_not_decode_becomes_a_dead_letter_and_later_ones_count() {
+    let world = World::new();
+    let url = world.url().parse().expect("a URL");
+    let mut aggregator = world.aggregator();
+    publish_garbage(&url, names::RESULTS, "", "result");
+    aggregator.wait_for_line("result does not decode; it becomes a dead letter", LIMIT).expect("a warning");
+    let _worker = world.worker("w1", &[]);
+    let run = world.submit("tests:\n  - {name: nothing, profile: noop, repeat: 3}");
+    assert_counts(&world.complete(&run), 3, [3, 0, 0, 0]);
+    assert_eq!(dead_letter(&url), GARBAGE);
+    let replayed = world.augur(&["result", "replay", "--from", "first"]);
+    assert_eq!(replayed.code, Some(1), "{replayed:?}");
+    assert!(replayed.stderr.contains("3 of them results, 1 not decodable"), "{replayed:?}");
+}
+
+#[test]
+fn a_job_that_does_not_decode_becomes_a_dead_letter_and_its_neighbours_run() {
+    let world = World::new();
+    let url = world.url().parse().expect("a URL");
+    let _aggregator = world.aggregator();
+    let before = world.submit("tests:\n  - {name: before, profile: noop, repeat: 2}");
+    publish_garbage(&url, names::JOBS, "cpu.normal", "job");
+    let behind = world.submit("tests:\n  - {name: behind, profile: noop, repeat: 2}");
+    let mut worker = world.worker("w1", &[]);
+    worker.wait_for_line("job does not decode; it becomes a dead letter", LIMIT).expect("a warning");
+    for run in [before, behind] {
+        assert_counts(&world.complete(&run), 2, [2, 0, 0, 0]);
+    }
+    assert_eq!(dead_letter(&url), GARBAGE);
+}

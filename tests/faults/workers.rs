@@ -1,0 +1,47 @@
+//! Workers that die, and jobs that nobody wants any more.
+
+use crate::support::{World, assert_counts, text};
+
+#[test]
+fn a_job_of_a_killed_worker_runs_elsewhere_and_counts_once() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let (_, run) = world.submit_hold("held");
+    let mut first = world.worker("first", &[]);
+    let orphan = world.holds().next();
+    let _second = world.worker("second", &[]);
+
+    first.kill().expect("killed");
+    orphan.gone();
+    assert_eq!(world.holds().next().name, "held", "the broker delivered it again");
+    world.holds().let_go(1);
+
+    assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
+    let results = world.results(&run);
+    assert_eq!(results.len(), 1);
+    assert_eq!(text(&results[0], "worker_id"), "second");
+    let replayed = world.augur(&["result", "replay", "--from", "first"]);
+    assert!(replayed.stderr.contains("1 of them results"), "{replayed:?}");
+}
+
+#[test]
+fn cancelled_jobs_end_as_such_running_or_queued() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let (running, run_of_running) = world.submit_hold("running");
+    let (queued, run_of_queued) = world.submit_hold("queued");
+    let _worker = world.worker("w1", &[]);
+    let process = world.holds().next();
+    assert_eq!(process.name, "running", "one at a time, in their order");
+
+    // Orders are read in their order: the queued job's arrives before the worker is free to take it.
+    world.augur(&["job", "cancel", &queued]).expect(0);
+    world.augur(&["job", "cancel", &running]).expect(0);
+    process.gone();
+    for (job, run) in [(running, run_of_running), (queued, run_of_queued)] {
+        assert_counts(&world.complete(&run), 1, [0, 0, 0, 1]);
+        let shown = world.augur(&["job", "show", &job, "--format", "json"]).json();
+        assert_eq!((text(&shown, "status"), text(&shown, "failure_type")), ("cancelled", "cancelled"));
+        assert_eq!(world.augur(&["run", "wait", &run]).code, Some(1), "not passed is unwelcome");
+    }
+}

@@ -1,0 +1,136 @@
+//! The whole way of a job, small: topology, daemons, suite, results, release, prediction, plan, learner, report, replay.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use testkit::{AugurProcess, shared_vhost};
+
+use crate::support::{LIMIT, World, assert_counts, text};
+
+/// Benchmarks of the suite; a release needs at least 20.
+const BENCHMARKS: u64 = 24;
+const SUITE: &str = "benchmarks:\n  - {models: [mobilenet-v2], batch_sizes: [1, 2, 4], image_sizes: [64, 80, 96, 128], \
+                     threads: [1, 2], warmup_iterations: 1, iterations_min: 3, iterations_max: 6, duration_s_max: 0.2}";
+/// What only the command line adds: one job predicted first, three planned, two of the learner.
+const FURTHER: usize = 1 + 3 + 2;
+
+#[test]
+fn a_suite_becomes_a_predictor_that_plans_the_next_benchmarks() {
+    let vhost = shared_vhost().expect("a virtual host");
+    let world = World::bare(vhost.url(), Some(vhost));
+    // Small boosters, and one release from the whole suite.
+    for (variable, value) in [
+        ("AUGUR_UPDATER__ROUNDS", "50"),
+        ("AUGUR_UPDATER__ENSEMBLE", "3"),
+        ("AUGUR_UPDATER__ROWS_NEW_MIN", "20"),
+        ("AUGUR_LEARNER__BATCH_SIZES", "1,2,3"),
+        ("AUGUR_LEARNER__THREADS", "1,2"),
+    ] {
+        world.set(variable, value);
+    }
+    world.augur(&["topology", "apply"]).expect(0);
+    let _aggregator = world.aggregator();
+    let mut updater = world.updater();
+    let _worker = world.worker("w1", &[]);
+
+    let run = world.submit(SUITE);
+    assert_counts(&world.complete(&run), BENCHMARKS, [BENCHMARKS, 0, 0, 0]);
+    report_has_every_form(&world, &run);
+    a_release_predicts_what_nobody_measured(&world, &mut updater);
+    what_was_predicted_is_measured(&world);
+    planned_benchmarks_run(&world);
+    the_stream_has_each_job_once(&world);
+}
+
+fn report_has_every_form(world: &World, run: &str) {
+    for (form, expected) in [
+        ("html", "<!doctype html>"),
+        ("json", "\"jobs_total\": 24"),
+        ("md", "| mobilenet-v2"),
+        ("csv", "mobilenet-v2,"),
+        ("junit", "<testsuite "),
+    ] {
+        let report = world.augur(&["run", "report", run, "--format", form]).expect(0);
+        assert!(report.to_lowercase().contains(expected), "{form}:\n{report}");
+    }
+    let file = world.path("report.html");
+    let into_file = ["run", "report", run, "--format", "html", "--output", file.to_str().expect("text")];
+    assert_eq!(world.augur(&into_file).expect(0), "");
+    assert!(file.is_file());
+}
+
+fn a_release_predicts_what_nobody_measured(world: &World, updater: &mut AugurProcess) {
+    let release = updater.wait_for_line("release made", LIMIT).expect("a release");
+    let shown = world.augur(&["predictor", "show", "--format", "json"]).json();
+    assert!(release.contains(text(&shown, "release")), "{release}");
+    assert_eq!((&shown["is_current"], shown["training_rows"].as_u64() >= Some(20)), (&Value::Bool(true), true));
+    let arguments = ["predictor", "predict", "--model", "mobilenet-v2", "--batch-sizes", "3", "--image-size", "112"];
+    let predicted = world.augur(&[&arguments[..], &["--format", "json"]].concat()).json();
+    let metrics = predicted.as_array().expect("a list");
+    let names: Vec<_> = metrics.iter().map(|row| text(row, "metric")).collect();
+    assert_eq!(names, ["latency_ms", "throughput_items_per_second", "memory_peak_mb"]);
+    for row in metrics {
+        let [lower, value, upper] = ["lower", "predicted", "upper"].map(|field| row[field].as_f64().expect("a number"));
+        assert!(0.0 < lower && lower <= value && value <= upper, "{row:#}");
+    }
+    let table = world.augur(&arguments).expect(0);
+    assert!(table.contains("mobilenet-v2 cpu fp32 batch 3 image 112 threads 1"), "{table}");
+}
+
+fn what_was_predicted_is_measured(world: &World) {
+    let table = world
+        .augur(&[
+            "job", "submit", "--kind", "benchmark", "--model", "mobilenet-v2", "--batch-size", "3", "--image-size", "112",
+            "--iterations-max", "6", "--predict", "--wait",
+        ])
+        .expect(0);
+    for part in ["predicted", "90 % interval", "measured", "latency_ms", "memory_peak_mb", ": passed"] {
+        assert!(table.contains(part), "`{part}` is not in\n{table}");
+    }
+}
+
+fn planned_benchmarks_run(world: &World) {
+    let planned = world.augur(&["plan", "next", "--count", "3", "--submit", "--wait"]);
+    assert!(planned.stderr.contains("release r"), "{planned:?}");
+    let table = planned.expect(0);
+    // Three proposals, then each of the three metrics of each, predicted and measured.
+    assert_eq!(table.matches("mobilenet-v2 cpu fp32").count(), 3 + 3 * 3, "{table}");
+    let learned = world.augur(&["learner", "start", "--batch", "2", "--budget", "2"]).expect(0);
+    assert!(learned.contains("2 of 2 proposed jobs were measured"), "{learned}");
+}
+
+fn the_stream_has_each_job_once(world: &World) {
+    let lines = world.augur(&["result", "replay", "--from", "first", "--format", "json"]).expect(0);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    let jobs: BTreeSet<_> = lines.iter().map(|line| text(line, "job_id")).collect();
+    assert_eq!(jobs.len(), usize::try_from(BENCHMARKS).expect("few") + FURTHER);
+    assert_eq!(lines.len(), jobs.len(), "each job once");
+    for run in lines.iter().map(|line| text(line, "run_id")).collect::<BTreeSet<_>>() {
+        world.complete(run);
+    }
+    let replay = ["result", "replay", "--from", "first", "--into", "fresh.duckdb", "--compare"];
+    let compared = world.augur(&replay).expect(0);
+    assert!(compared.contains("every table is equal"), "{compared}");
+}
+
+#[test]
+fn the_topology_is_planned_applied_and_checked() {
+    let vhost = shared_vhost().expect("a virtual host");
+    let (node, name) = (vhost.node(), vhost.name().to_owned());
+    let world = World::bare(vhost.url(), Some(vhost));
+    let plan = world.augur(&["topology", "plan"]).expect(0);
+    assert!(plan.contains("+ quorum    jobs.cpu.normal") && plan.contains(" 0 as declared"), "{plan}");
+    assert_eq!(world.augur(&["topology", "apply", "--dry-run"]).expect(0), plan, "a dry run is a plan");
+    world.augur(&["topology", "check"]).expect(1);
+
+    world.augur(&["topology", "apply"]).expect(0);
+    let plan = world.augur(&["topology", "plan"]).expect(0);
+    assert!(plan.contains("plan: 0 to create") && plan.contains(" 0 different"), "{plan}");
+    world.augur(&["topology", "check"]).expect(0);
+
+    node.ctl(&["delete_queue", "-p", &name, "jobs.cuda.low"]).expect("deleted");
+    let checked = world.augur(&["topology", "check"]).expect(1);
+    assert!(checked.contains("+ quorum    jobs.cuda.low") && checked.contains("plan: 1 to create"), "{checked}");
+}
