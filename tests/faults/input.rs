@@ -47,7 +47,7 @@ fn a_batch_size_of_zero_is_refused_with_its_key() {
 fn a_broker_that_is_not_there_is_said_without_the_password() {
     // Nobody listens on a port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    let world = World::bare(format!("amqp://somebody:hunter2@127.0.0.1:{port}/%2f"), None);
+    let world = World::bare(&format!("amqp://somebody:hunter2@127.0.0.1:{port}/%2f"), None);
     world.set("AUGUR_BROKER__PATIENCE_S", "1");
     let suite = world.write("suite.yaml", "version: 1\nname: good\ntests:\n  - {name: a, profile: noop}\n");
     let commands: [&[&str]; 5] = [

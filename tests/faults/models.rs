@@ -9,11 +9,11 @@ use crate::support::{World, assert_counts, text};
 /// Few and short iterations: these tests are about whether it runs, not how fast.
 const SHORT: &str = "image_sizes: [96], iterations_min: 1, iterations_max: 2, warmup_iterations: 0";
 
-/// A model's file in a cache directory, by its name.
-fn cached_file(world: &World, cache: &std::path::Path, name: &str) -> PathBuf {
+/// A model's file in the cache, by its name.
+fn cached_file(world: &World, name: &str) -> PathBuf {
     let models = world.augur(&["model", "list", "--format", "json"]).json();
     let row = models.as_array().expect("a list").iter().find(|row| row["name"] == name).expect("listed").clone();
-    cache.join("models").join(format!("{}.onnx", text(&row, "sha256")))
+    world.cache().join("models").join(format!("{}.onnx", text(&row, "sha256")))
 }
 
 fn by_model<'a>(results: &'a [Value], model: &str) -> &'a Value {
@@ -23,7 +23,6 @@ fn by_model<'a>(results: &'a [Value], model: &str) -> &'a Value {
 #[test]
 fn a_damaged_model_is_an_error_and_a_damaged_one_of_the_zoo_is_built_again() {
     let world = World::new();
-    let cache = world.own_cache();
     let file = world.path("mine.onnx");
     let file = file.to_str().expect("text");
     world.augur(&["model", "build", "mobilenet-v2", "--output", file]).expect(0);
@@ -35,7 +34,7 @@ fn a_damaged_model_is_an_error_and_a_damaged_one_of_the_zoo_is_built_again() {
 
     let _aggregator = world.aggregator();
     let run = world.submit(&format!("benchmarks:\n  - {{models: [mine, mobilenet-v2], {SHORT}}}"));
-    let (mine, zoo) = (cached_file(&world, &cache, "mine"), cached_file(&world, &cache, "mobilenet-v2"));
+    let (mine, zoo) = (cached_file(&world, "mine"), cached_file(&world, "mobilenet-v2"));
     let intact = std::fs::read(&zoo).expect("cached");
     for path in [&mine, &zoo] {
         let mut bytes = std::fs::read(path).expect("cached");

@@ -27,7 +27,7 @@ fn assert_exact(world: &World, run: &str, jobs: u64) {
 #[test]
 fn a_broker_that_goes_away_and_comes_back_loses_no_job() {
     let node = PrivateNode::start().expect("a node");
-    let world = World::bare(node.url(), None);
+    let world = World::bare(&node.url(), None);
     world.augur(&["topology", "apply"]).expect(0);
     world.set("AUGUR_LOG", "info,pipeline=debug");
     let mut aggregator = world.aggregator();

@@ -5,15 +5,10 @@ use messages::Encoded;
 use tokio_util::sync::CancellationToken;
 use topology::names;
 
-use crate::support::{LIMIT, World, assert_counts};
+use crate::support::{LIMIT, World, assert_counts, block_on};
 
-/// A byte that MessagePack never uses.
+/// A byte that `MessagePack` never uses.
 const GARBAGE: [u8; 1] = [0xc1];
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("within the limit") })
-}
 
 fn publish_garbage(url: &AmqpUrl, exchange: &str, routing_key: &str, message_type: &'static str) {
     let outgoing = Outgoing {

@@ -10,7 +10,7 @@ mod holds;
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
+    sync::{Mutex, Once},
     time::Duration,
 };
 
@@ -68,40 +68,42 @@ impl World {
     /// In a virtual host of its own on the shared node, with the topology applied.
     pub(crate) fn new() -> Self {
         let vhost = shared_vhost().expect("a virtual host");
-        let world = Self::bare(vhost.url(), Some(vhost));
+        let world = Self::bare(&vhost.url(), Some(vhost));
         world.augur(&["topology", "apply"]).expect(0);
         world
     }
 
     /// With this broker, on which nothing is declared yet.
-    pub(crate) fn bare(url: String, vhost: Option<Vhost>) -> Self {
+    pub(crate) fn bare(url: &str, vhost: Option<Vhost>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (holds, profile) = Holds::new(&directory.path().join("hold"));
         let settings = directory.path().join("test.toml");
         std::fs::write(&settings, profile).expect("settings");
-        let world = Self { url: url.clone(), environment: Mutex::default(), holds, _vhost: vhost, directory };
+        let world = Self { url: url.to_owned(), environment: Mutex::default(), holds, _vhost: vhost, directory };
         world.set("AUGUR_SETTINGS", &settings.display().to_string());
-        world.set("AUGUR_AMQP_URL", &url);
+        world.set("AUGUR_AMQP_URL", url);
+        world.make_cache();
         world.set("AUGUR_STATE_DIRECTORY", &world.path("state").display().to_string());
         world.set("AUGUR_UPDATER__QUIET_S", "1");
         world.set("NO_COLOR", "1");
         world
     }
 
-    /// Gives it a cache directory of its own, which a test may damage; this machine's measured peaks are taken over.
-    pub(crate) fn own_cache(&self) -> PathBuf {
+    /// Its cache: this machine's measured peaks and library, but models and device leases of its own, so that tests
+    /// neither wait for each other's benchmarks nor for those of an Augur at work.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.path("cache")
+    }
+
+    fn make_cache(&self) {
         let machine = machine_cache();
-        let own = self.path("cache");
-        std::fs::create_dir_all(&own).expect("a directory");
-        if let Err(error) = std::fs::copy(machine.join("hardware.json"), own.join("hardware.json")) {
-            eprintln!("this machine's peaks are measured again: {error}");
-        }
+        std::fs::create_dir_all(self.cache()).expect("a directory");
+        std::fs::copy(measured_peaks(), self.cache().join("hardware.json")).expect("copied");
+        self.set("AUGUR_CACHE_DIRECTORY", &self.cache().display().to_string());
         if std::env::var_os("AUGUR_ONNXRUNTIME_LIBRARY").is_none() {
             let library = machine.join("lib/libonnxruntime.so");
             self.set("AUGUR_ONNXRUNTIME_LIBRARY", &library.display().to_string());
         }
-        self.set("AUGUR_CACHE_DIRECTORY", &own.display().to_string());
-        own
     }
 
     /// Sets an environment variable of all later commands and daemons.
@@ -188,8 +190,7 @@ impl World {
     /// Submits one job of the profile `hold`; returns job and run.
     #[track_caller]
     pub(crate) fn submit_hold(&self, name: &str) -> (String, String) {
-        let arguments =
-            ["job", "submit", "--kind", "test", "--profile", "hold", "--method", name, "--format", "json"];
+        let arguments = ["job", "submit", "--kind", "test", "--profile", "hold", "--method", name, "--format", "json"];
         let answer = self.augur(&arguments).json();
         (text(&answer, "job_id").to_owned(), text(&answer, "run_id").to_owned())
     }
@@ -217,6 +218,12 @@ impl World {
     }
 }
 
+/// Runs what the test itself does with the broker.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("within the limit") })
+}
+
 /// A text field of a JSON object.
 #[track_caller]
 pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -229,6 +236,19 @@ pub(crate) fn assert_counts(summary: &Value, jobs: u64, ends: [u64; 4]) {
     let count = |field: &str| summary[field].as_u64().unwrap_or_else(|| panic!("no number `{field}` in {summary:#}"));
     assert_eq!((count("jobs_total"), count("done")), (jobs, jobs), "{summary:#}");
     assert_eq!(["passed", "failed", "error", "cancelled"].map(count), ends, "{summary:#}");
+}
+
+/// The file of this machine's measured peaks; the first caller measures them where nobody has yet, for seconds.
+fn measured_peaks() -> PathBuf {
+    static MEASURED: Once = Once::new();
+    let file = machine_cache().join("hardware.json");
+    MEASURED.call_once(|| {
+        if !file.is_file() {
+            let detected = Command::new(binary()).args(["device", "detect"]).output().expect("started");
+            assert!(detected.status.success(), "{}", String::from_utf8_lossy(&detected.stderr));
+        }
+    });
+    file
 }
 
 /// Where this machine keeps models, peaks and libraries.

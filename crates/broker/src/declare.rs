@@ -1,5 +1,7 @@
 //! Looking at what a broker has declared, and declaring what is missing.
 
+use std::time::{Duration, Instant};
+
 use lapin::{
     Channel, Connection, ExchangeKind as LapinKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -11,6 +13,11 @@ use topology::{
 };
 
 use crate::{AmqpUrl, BrokerError, connect_once};
+
+/// How long a declared queue may be down after the broker's start.
+const QUEUE_UP_MAX: Duration = Duration::from_secs(30);
+/// Wait before asking again for a queue that is down.
+const QUEUE_UP_RETRY: Duration = Duration::from_millis(250);
 
 /// Finds out which exchanges and queues of `topology` a broker has, and whether they are as declared.
 ///
@@ -68,17 +75,31 @@ impl Session {
     }
 
     async fn state(&mut self, object: &StepObject) -> Result<ObservedState, BrokerError> {
-        for passive in [true, false] {
-            let Err(error) = declare(&self.channel, object, passive).await else { continue };
+        let waiting_since = Instant::now();
+        let mut passive = true;
+        loop {
+            let Err(error) = declare(&self.channel, object, passive).await else {
+                if passive {
+                    passive = false;
+                    continue;
+                }
+                return Ok(ObservedState::Same);
+            };
             self.channel =
                 self.connection.create_channel().await.map_err(BrokerError::command("open another channel"))?;
             return match soft_error(&error) {
-                Some((AMQPSoftError::NOTFOUND, _)) => Ok(ObservedState::Absent),
+                // A broker that has just started takes connections before its streams are up.
+                Some((AMQPSoftError::NOTFOUND, detail))
+                    if detail.contains("home node") && waiting_since.elapsed() < QUEUE_UP_MAX =>
+                {
+                    tokio::time::sleep(QUEUE_UP_RETRY).await;
+                    continue;
+                }
+                Some((AMQPSoftError::NOTFOUND, detail)) if !detail.contains("home node") => Ok(ObservedState::Absent),
                 Some((AMQPSoftError::PRECONDITIONFAILED, detail)) => Ok(ObservedState::Differs { detail }),
                 _ => Err(BrokerError::Declare { what: object.name(), source: Box::new(error) }),
             };
         }
-        Ok(ObservedState::Same)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use lapin::{
     options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use messages::{DecodeError, Message, decode};
 
@@ -41,12 +41,12 @@ impl Delivery {
 
     /// AMQP property `type`.
     pub fn message_type(&self) -> Option<&str> {
-        self.inner.properties.kind().as_ref().map(|text| text.as_str())
+        self.inner.properties.kind().as_ref().map(ShortString::as_str)
     }
 
     /// AMQP property `message-id`.
     pub fn message_id(&self) -> Option<&str> {
-        self.inner.properties.message_id().as_ref().map(|text| text.as_str())
+        self.inner.properties.message_id().as_ref().map(ShortString::as_str)
     }
 
     /// Header `schema-version`.

@@ -24,6 +24,6 @@ pub use delivery::{Delivery, Settlement};
 pub use error::BrokerError;
 pub use private_node::{PrivateNode, PrivateNodeError, PrivateNodeOptions};
 pub use publish::{Outgoing, Publisher, WINDOW_MESSAGES_MAX};
-pub use stream::{TAIL_SILENCE_MS_MAX, last_offset};
+pub use stream::{TAIL_SILENCE_MS_MAX, last_offset, resume};
 pub use url::AmqpUrl;
 pub use version::server_version;

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::{
     AmqpUrl, BrokerError, Patience,
-    confirms::{Confirms, all_confirmed},
+    confirms::{Confirmed, Confirms, all_confirmed},
     connect::{REFUSED_WAIT_MS, connect},
     declare::soft_error,
     delivery::{HEADER_ATTEMPT, HEADER_SCHEMA_VERSION},
@@ -169,14 +169,9 @@ impl Publishing {
                 if request.answer.is_closed() {
                     continue;
                 }
-                let published = tokio::select! {
-                    () = self.stop.cancelled() => return None,
-                    published = publish_one(&link.channel, &request.outgoing) => published,
-                };
-                match published {
-                    Ok(confirm) => in_flight.push(async move { (request, confirm.await) }),
-                    Err(error) => failed.push((request, error)),
-                }
+                // lapin answers a publish once the socket has it: waiting for that here would send one message per
+                // round trip to its thread instead of many at once.
+                in_flight.push(publish_and_confirm(&link.channel, request));
                 continue;
             }
             tokio::select! {
@@ -242,6 +237,15 @@ impl Publishing {
             }
         }
     }
+}
+
+/// Publishes when first polled, so in the order in which a set of these is polled, and waits for the confirm.
+async fn publish_and_confirm(channel: &Channel, request: Request) -> Confirmed {
+    let confirmation = match publish_one(channel, &request.outgoing).await {
+        Ok(confirm) => confirm.await,
+        Err(error) => Err(error),
+    };
+    (request, confirmation)
 }
 
 async fn publish_one(channel: &Channel, outgoing: &Outgoing) -> lapin::Result<lapin::PublisherConfirm> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::{options::QueueDeclareOptions, types::FieldTable};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{AmqpUrl, BrokerError, Patience, Settlement, Start, Subscription, connect_once};
 
@@ -47,4 +48,27 @@ pub async fn last_offset(url: &AmqpUrl, stream: &str) -> Result<Option<u64>, Bro
         delivery.settle(Settlement::Done).await?;
     }
     Ok(last)
+}
+
+/// Where to go on reading a stream: at the stored offset, or at its first message if that offset lies behind its end.
+///
+/// An offset behind the end belongs to another stream of that name, on a broker that was set up anew. What was read
+/// from the old one comes again in no case, so the new one is read whole.
+///
+/// # Errors
+///
+/// As [`last_offset`].
+pub async fn resume(url: &AmqpUrl, stream: &str, stored: Option<u64>) -> Result<Start, BrokerError> {
+    let Some(next) = stored else { return Ok(Start::StreamFirst) };
+    let end = last_offset(url, stream).await?.map_or(0, |last| last + 1);
+    if next <= end {
+        return Ok(Start::StreamOffset(next));
+    }
+    warn!(
+        stream,
+        stored = next,
+        end,
+        "the stored offset lies behind the stream's end: this is a new stream; reading it whole"
+    );
+    Ok(Start::StreamFirst)
 }

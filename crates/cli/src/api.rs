@@ -7,7 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
 /// Longest wait for an answer; a long poll asks for less.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why the API gave no answer.
 #[derive(Debug, Error)]
@@ -58,7 +58,8 @@ impl Api {
         let status = response.status();
         if !status.is_success() {
             let text = response.text().await.unwrap_or_default();
-            let body = serde_json::from_str(&text).unwrap_or(ErrorBody { error: format!("status {status}"), hint: None });
+            let body =
+                serde_json::from_str(&text).unwrap_or(ErrorBody { error: format!("status {status}"), hint: None });
             return Err(ApiError::Answer { status, error: body.error, hint: body.hint });
         }
         response.json().await.map_err(|source| ApiError::Malformed { url, source })

@@ -29,7 +29,12 @@ use crate::{
 
 /// Measures how fast AI models run, learns from it, and predicts what nobody has measured.
 #[derive(Debug, Parser)]
-#[command(name = "augur", version, propagate_version = true, after_help = "Example: augur up --suite deploy/suites/demo.yaml --once")]
+#[command(
+    name = "augur",
+    version,
+    propagate_version = true,
+    after_help = "Example: augur up --suite deploy/suites/demo.yaml --once"
+)]
 pub(crate) struct Cli {
     /// Settings file, instead of ./augur.toml or ~/.config/augur/augur.toml.
     #[arg(long, global = true, value_name = "FILE")]
@@ -55,6 +60,7 @@ pub(crate) enum Command {
     /// Runs everything on this machine: broker, aggregator, updater, workers.
     Up(up::UpArguments),
     /// Says what works on this machine and what does not, with the remedy.
+    #[command(after_help = "Example: augur doctor --format json")]
     Doctor {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -151,7 +157,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Learner(command) => learner::run(command, context).await,
         Command::Result(command) => result::run(command, context).await,
         Command::Model(command) => model::run(command, context),
-        Command::Device(command) => device::run(command, context),
+        Command::Device(command) => device::run(&command, context),
         Command::Predictor(command) => predictor::run(command, context).await,
         Command::Plan(command) => plan::run(command, context).await,
         Command::Settings(SettingsCommand::Show { format }) => show_settings(format, context),

@@ -34,8 +34,9 @@ impl Context {
     ///
     /// If there is neither, or it is no AMQP URL.
     pub(crate) fn amqp_url(&self) -> anyhow::Result<AmqpUrl> {
-        self.amqp_url_if_set()?
-            .ok_or_else(|| anyhow!("no broker is named: set AUGUR_AMQP_URL or `amqp_url` (`augur up` starts a private one)"))
+        self.amqp_url_if_set()?.ok_or_else(|| {
+            anyhow!("no broker is named: set AUGUR_AMQP_URL or `amqp_url` (`augur up` starts a private one)")
+        })
     }
 
     pub(crate) fn amqp_url_if_set(&self) -> anyhow::Result<Option<AmqpUrl>> {
@@ -57,7 +58,7 @@ impl Context {
     }
 
     /// How long other commands wait for it.
-    pub(crate) fn command_patience(&self) -> Patience {
+    pub(crate) const fn command_patience() -> Patience {
         Patience::For(COMMAND_PATIENCE)
     }
 

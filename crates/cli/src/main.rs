@@ -45,12 +45,14 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
 /// Logs go to stderr: text for people, JSON on request; daemons say more than commands.
 fn start_tracing(cli: &Cli) {
     let level = if cli.command.is_daemon() { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("AUGUR_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},lapin=off,xgboost_rs=warn")));
+    let filter = EnvFilter::try_from_env("AUGUR_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},lapin=off,xgboost_rs=warn")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match cli.log_format {
         commands::LogFormat::Json => builder.json().init(),
         commands::LogFormat::Text => {
-            let colours = std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
+            let colours =
+                std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
             builder.with_ansi(colours).with_target(false).init();
         }
     }

@@ -130,12 +130,13 @@ pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
     };
     let text = match &path {
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("failed to read settings {}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("failed to read settings {}", path.display()))?;
             Some((path.display().to_string(), text))
         }
         None => None,
     };
-    let mut loaded = merge(text, &environment)?;
+    let mut loaded = merge(text.as_ref(), &environment)?;
     loaded.file = path.map(|path| std::path::absolute(&path).unwrap_or(path));
     Ok(loaded)
 }
@@ -148,14 +149,13 @@ fn user_file() -> Option<PathBuf> {
 }
 
 /// Merges the defaults, a file's text under its name, and the environment.
-fn merge(file: Option<(String, String)>, environment: &BTreeMap<String, String>) -> anyhow::Result<Loaded> {
+fn merge(file: Option<&(String, String)>, environment: &BTreeMap<String, String>) -> anyhow::Result<Loaded> {
     let mut origins = BTreeMap::new();
     let defaults = toml::from_str::<toml::Table>(DEFAULTS).expect("a test reads the embedded defaults");
     note_origins(&defaults, "", "default", &mut origins);
-    let known: BTreeMap<String, String> =
-        origins.keys().map(|key| (variable(key), key.clone())).collect();
+    let known: BTreeMap<String, String> = origins.keys().map(|key| (variable(key), key.clone())).collect();
     let mut builder = Config::builder().add_source(config::File::from_str(DEFAULTS, FileFormat::Toml));
-    if let Some((name, text)) = &file {
+    if let Some((name, text)) = file {
         let table = toml::from_str::<toml::Table>(text).map_err(|error| anyhow!("settings {name}: {error}"))?;
         note_origins(&table, "", name, &mut origins);
         builder = builder.add_source(config::File::from_str(text, FileFormat::Toml));
@@ -165,7 +165,9 @@ fn merge(file: Option<(String, String)>, environment: &BTreeMap<String, String>)
             continue;
         }
         let Some(key) = known.get(variable) else {
-            bail!("environment variable {variable} is no setting; `augur settings show` lists them with their variables")
+            bail!(
+                "environment variable {variable} is no setting; `unset {variable}`, then `augur settings show` lists the keys (worker.grace_s is AUGUR_WORKER__GRACE_S)"
+            )
         };
         let is_list = matches!(lookup(&defaults, key), Some(toml::Value::Array(_)));
         builder = if is_list {
@@ -179,7 +181,7 @@ fn merge(file: Option<(String, String)>, environment: &BTreeMap<String, String>)
     }
     let merged = builder.build()?;
     let settings: Settings = merged.clone().try_deserialize().map_err(|error| {
-        let place = file.as_ref().map_or("the environment".to_owned(), |(name, _)| format!("{name} or the environment"));
+        let place = file.map_or("the environment".to_owned(), |(name, _)| format!("{name} or the environment"));
         anyhow!("settings from {place} are not valid: {error}")
     })?;
     let shown = origins
@@ -234,9 +236,8 @@ mod tests {
     use super::*;
 
     fn merged(file: Option<&str>, environment: &[(&str, &str)]) -> anyhow::Result<Loaded> {
-        let environment =
-            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        merge(file.map(|text| ("test.toml".to_owned(), text.to_owned())), &environment)
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        merge(file.map(|text| ("test.toml".to_owned(), text.to_owned())).as_ref(), &environment)
     }
 
     fn origin<'a>(loaded: &'a Loaded, key: &str) -> (&'a str, &'a str) {
@@ -275,8 +276,11 @@ mod tests {
 
     #[test]
     fn a_new_profile_in_a_file_needs_no_default() {
-        let loaded = merged(Some("[worker.profiles.mine]\nrunner = \"command\"\nenabled = true\nprogram = \"/bin/true\"\n"), &[])
-            .expect("good settings");
+        let loaded = merged(
+            Some("[worker.profiles.mine]\nrunner = \"command\"\nenabled = true\nprogram = \"/bin/true\"\n"),
+            &[],
+        )
+        .expect("good settings");
         assert!(loaded.settings.worker.profiles["mine"].enabled);
         assert!(!loaded.settings.worker.profiles["command"].enabled, "off unless switched on");
     }

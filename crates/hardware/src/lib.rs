@@ -65,8 +65,8 @@ fn not_here(platform: Platform) -> Absent {
     match platform {
         Platform::Webgpu | Platform::Webnn | Platform::Wasm => Absent {
             platform,
-            reason: "run by the browser pool, not by this worker".to_owned(),
-            remedy: Some("start a browser worker for it".to_owned()),
+            reason: "needs the browser pool, which this version does not have".to_owned(),
+            remedy: None,
         },
         Platform::Cpu | Platform::Cuda | Platform::Rocm | Platform::Mps | Platform::Openvino | Platform::Qnn => {
             Absent { platform, reason: "not supported by this build of the runner".to_owned(), remedy: None }

@@ -47,7 +47,8 @@ impl FromStr for ContentHash {
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
             let pair = std::str::from_utf8(pair).map_err(|_| fail("it is not ASCII"))?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| fail("it has a character that is no hexadecimal digit"))?;
+            *byte =
+                u8::from_str_radix(pair, 16).map_err(|_| fail("it has a character that is no hexadecimal digit"))?;
         }
         Ok(Self(bytes))
     }

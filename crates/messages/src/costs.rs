@@ -142,8 +142,8 @@ impl GraphCosts {
     }
 
     fn sum(&self, cost: impl Fn(&OperatorCost) -> u64) -> u64 {
-        self.operators
-            .iter()
-            .fold(0, |total: u64, operator| total.saturating_add(cost(operator).saturating_mul(u64::from(operator.count))))
+        self.operators.iter().fold(0, |total: u64, operator| {
+            total.saturating_add(cost(operator).saturating_mul(u64::from(operator.count)))
+        })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A released version never changes: its golden file in `golden/` must decode for ever. A new field that old
 //! readers may ignore is added with `#[serde(default)]`; anything else is a new version, with its own types
-//! here and an arm in the `match` of [`Message::from_bytes`](crate::Message::from_bytes).
+//! here and an arm in the `match` of [`Message::from_bytes`].
 
 mod configuration;
 mod device;
@@ -13,8 +13,7 @@ mod result;
 use std::{fmt::Display, str::FromStr};
 
 use crate::{
-    AcceptedMeasurement, Cancel, DecodeError, Heartbeat, Job, JobResult, Message, ReleasePublished, RunSubmitted,
-    codec,
+    AcceptedMeasurement, Cancel, DecodeError, Heartbeat, Job, JobResult, Message, ReleasePublished, RunSubmitted, codec,
 };
 
 /// A field that decoded but cannot be.

@@ -162,9 +162,6 @@ mod tests {
     #[test]
     fn an_unknown_word_names_the_known_ones() {
         let error = "turbo".parse::<Priority>().expect_err("no such priority");
-        assert_eq!(
-            error.to_string(),
-            "`turbo` is not a priority; one of critical, high, normal, low was expected"
-        );
+        assert_eq!(error.to_string(), "`turbo` is not a priority; one of critical, high, normal, low was expected");
     }
 }

@@ -5,7 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{AmqpUrl, Delivery, Outgoing, Patience, Publisher, Settlement, Start, Subscription, WINDOW_MESSAGES_MAX};
+use broker::{
+    AmqpUrl, Delivery, Outgoing, Patience, Publisher, Settlement, Start, Subscription, WINDOW_MESSAGES_MAX, resume,
+};
 use futures_util::{StreamExt, stream};
 use messages::{Encoded, Heartbeat, JobResult, Message, ReleasePublished, RunSubmitted};
 use store::{CommitSummary, OutboxMode, Record, Store, StoreError, StreamPosition};
@@ -23,6 +25,9 @@ use crate::{PipelineError, worker::chain};
 const RESULTS_PREFETCH: u16 = 4_000;
 /// Heartbeats and releases read ahead.
 const NEWS_PREFETCH: u16 = 100;
+/// A batch goes without waiting longer once nothing has come for this long, so that a lone result is stored at once
+/// and a steady flow fills batches: a commit takes several milliseconds of work before its first row.
+const BATCH_SILENCE_MAX: Duration = Duration::from_millis(25);
 /// Longest wait between two attempts to commit, e.g. while the disk is full.
 const COMMIT_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Wait before the outbox is tried again after the broker refused a measurement.
@@ -41,7 +46,7 @@ pub struct AggregatorSettings {
 
 impl Default for AggregatorSettings {
     fn default() -> Self {
-        Self { batch_messages_max: 2_000, batch_wait_max: Duration::from_millis(50), patience: Patience::Endless }
+        Self { batch_messages_max: 2_000, batch_wait_max: Duration::from_millis(250), patience: Patience::Endless }
     }
 }
 
@@ -62,7 +67,7 @@ pub async fn aggregate(
     let publisher =
         Publisher::start(url, "augur aggregator publish", settings.patience, stop.clone()).await.map_err(failed())?;
     let position = store.next_offset(names::RESULTS).map_err(PipelineError::store("aggregator"))?;
-    let start = position.map_or(Start::StreamFirst, Start::StreamOffset);
+    let start = resume(url, names::RESULTS, position).await.map_err(failed())?;
     let subscribe = |queue: &'static str, start, prefetch| {
         Subscription::start(url, "augur aggregator read", queue, start, prefetch, settings.patience, &stop)
     };
@@ -77,9 +82,10 @@ pub async fn aggregate(
     let beating = tokio::spawn(keep_news(heartbeats, store.clone(), changes.clone(), |store, news: Heartbeat| {
         store.upsert_worker(&news)
     }));
-    let releasing = tokio::spawn(keep_news(releases, store.clone(), changes.clone(), |store, news: ReleasePublished| {
-        store.insert_release(&news)
-    }));
+    let releasing =
+        tokio::spawn(keep_news(releases, store.clone(), changes.clone(), |store, news: ReleasePublished| {
+            store.insert_release(&news)
+        }));
     let mut reader = Reader { results, store, publisher, settings, changes, outbox, stop };
     reader.run().await;
     for task in [feeding, beating, releasing] {
@@ -117,7 +123,7 @@ impl Reader {
         }
     }
 
-    /// Waits for a message, then takes what else arrives within the batch's limits.
+    /// Waits for a message, then takes what else arrives within the batch's limits and without a pause.
     async fn next_batch(&mut self) -> Option<Vec<Delivery>> {
         let first = tokio::select! {
             () = self.stop.cancelled() => return None,
@@ -126,7 +132,12 @@ impl Reader {
         let mut batch = vec![first];
         let deadline = Instant::now() + self.settings.batch_wait_max;
         while batch.len() < self.settings.batch_messages_max {
-            match tokio::time::timeout_at(deadline, self.results.next()).await {
+            if let Some(delivery) = self.results.next_in_line() {
+                batch.push(delivery);
+                continue;
+            }
+            let patience = deadline.min(Instant::now() + BATCH_SILENCE_MAX);
+            match tokio::time::timeout_at(patience, self.results.next()).await {
                 Ok(Some(delivery)) => batch.push(delivery),
                 Ok(None) | Err(_) => break,
             }

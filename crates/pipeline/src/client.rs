@@ -82,9 +82,8 @@ pub async fn submit(publisher: &Publisher, submission: &Submission) -> Result<()
     };
     publisher.publish(announcement).await.map_err(PipelineError::broker("submission"))?;
     let total = submission.jobs.len();
-    let mut answers = stream::iter(&submission.jobs)
-        .map(|job| publish_job(publisher, job))
-        .buffer_unordered(WINDOW_MESSAGES_MAX);
+    let mut answers =
+        stream::iter(&submission.jobs).map(|job| publish_job(publisher, job)).buffer_unordered(WINDOW_MESSAGES_MAX);
     let (mut confirmed, mut failure) = (0, None);
     while let Some(answer) = answers.next().await {
         match answer? {

@@ -116,7 +116,10 @@ impl PipelineError {
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self,
-            Self::Broker { source: BrokerError::Connect { .. } | BrokerError::Unconfirmed { .. } | BrokerError::Version { .. }, .. }
+            Self::Broker {
+                source: BrokerError::Connect { .. } | BrokerError::Unconfirmed { .. } | BrokerError::Version { .. },
+                ..
+            }
         )
     }
 }

@@ -74,7 +74,9 @@ impl RunFollower {
         while self.progress.done < self.progress.total {
             let delivery = self.subscription.next().await?;
             let result = match delivery.message_type() {
-                Some("result") => delivery.decode::<JobResult>().map_err(|error| warn!(%error, "result does not decode")),
+                Some("result") => {
+                    delivery.decode::<JobResult>().map_err(|error| warn!(%error, "result does not decode"))
+                }
                 _ => Err(()),
             };
             // A stream keeps what is acked; a failed ack only means that the subscription is being reopened.

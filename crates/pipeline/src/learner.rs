@@ -17,7 +17,11 @@ use crate::{
 };
 
 /// How long one attempt of a proposed benchmark may take.
-const TIMEOUT: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_mins(5);
+
+/// How long the updater may take to make a release of a batch. Few new measurements make none; then the next batch is
+/// planned with the release that is there, and without what was measured since.
+const RELEASE_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// What the learner may propose.
 #[derive(Debug, Clone)]
@@ -131,10 +135,7 @@ fn search_space(
         wanted.dedup();
     }
     let model = |name: &String| {
-        let model = models
-            .obtain(name)
-            .map_err(|source| PipelineError::Graph { model: name.clone(), source })?
-            .model;
+        let model = models.obtain(name).map_err(|source| PipelineError::Graph { model: name.clone(), source })?.model;
         let (mut sequence_lengths, mut image_sizes) = (Vec::new(), Vec::new());
         match zoo_entry(name).map(|entry| &entry.shape) {
             Some(ShapeInput::Sequence { default, max }) => {
@@ -189,10 +190,17 @@ pub async fn learn(
     let failed = || PipelineError::broker("learner");
     let publisher =
         Publisher::start(url, "augur learner publish", settings.patience, stop.clone()).await.map_err(failed())?;
-    let mut releases =
-        Subscription::start(url, "augur learner read", names::RELEASES, Start::StreamNext, 10, settings.patience, &stop)
-            .await
-            .map_err(failed())?;
+    let mut releases = Subscription::start(
+        url,
+        "augur learner read",
+        names::RELEASES,
+        Start::StreamNext,
+        10,
+        settings.patience,
+        &stop,
+    )
+    .await
+    .map_err(failed())?;
     let mut report = LearnerReport::default();
     info!(budget = settings.budget, strategy = settings.strategy.as_str(), "learner ready");
     while report.jobs < settings.budget && !stop.is_cancelled() {
@@ -226,8 +234,12 @@ pub async fn learn(
             }
         }
         report.measured += follower.progress().passed;
-        if report.jobs < settings.budget && follower.progress().passed > 0 && await_release(&mut releases).await.is_none() {
-            break;
+        if report.jobs < settings.budget && follower.progress().passed > 0 {
+            match tokio::time::timeout(RELEASE_WAIT_MAX, await_release(&mut releases)).await {
+                Ok(Some(())) => {}
+                Ok(None) => break,
+                Err(_) => info!(waited_s = RELEASE_WAIT_MAX.as_secs(), "no new release; going on with the last one"),
+            }
         }
     }
     Ok(report)
@@ -250,4 +262,3 @@ async fn await_release(releases: &mut Subscription) -> Option<()> {
     }
     Some(())
 }
-

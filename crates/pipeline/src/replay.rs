@@ -52,6 +52,7 @@ pub struct ReplaySummary {
 /// # Errors
 ///
 /// [`PipelineError::Broker`] if the broker is not there or has no such stream, or what `take` returns.
+#[expect(clippy::missing_panics_doc, reason = "the broker adds an offset to every message of a stream")]
 pub async fn read_results(
     url: &AmqpUrl,
     from: ReplayFrom,
@@ -98,7 +99,10 @@ pub async fn read_results(
         }
         let is_end = !follow && end.is_some_and(|end| offset >= end);
         if is_end || deliveries % ACK_EVERY_MESSAGES == 0 {
-            delivery.settle(Settlement::DoneThrough).await.unwrap_or_else(|error| warn!(%error, "replay could not ack"));
+            delivery
+                .settle(Settlement::DoneThrough)
+                .await
+                .unwrap_or_else(|error| warn!(%error, "replay could not ack"));
         }
         if is_end {
             break;

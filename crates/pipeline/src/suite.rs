@@ -126,6 +126,26 @@ impl Suite {
         SuiteFile::parse(path, text)?.expand(path)
     }
 
+    /// Checks that every model is in the zoo or registered, without building any.
+    ///
+    /// # Errors
+    ///
+    /// [`SuiteError::Model`] for the first that is neither.
+    pub fn check_models(&self, models: &ModelCache) -> Result<(), SuiteError> {
+        for case in &self.cases {
+            let CaseSpec::Benchmark(benchmark) = &case.spec else { continue };
+            let name = &benchmark.configuration.model.name;
+            if zoo_entry(name).is_none() {
+                models.obtain(name).map_err(|source| self.model_error(name, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn model_error(&self, model: &str, source: graphs::GraphError) -> SuiteError {
+        SuiteError::Model { path: self.path.clone(), model: model.to_owned(), source }
+    }
+
     /// Looks up the content hash of every model, building zoo models that are not in the cache yet.
     ///
     /// # Errors

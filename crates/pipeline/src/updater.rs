@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{AmqpUrl, Delivery, Outgoing, Patience, Publisher, Settlement, Start, Subscription};
+use broker::{AmqpUrl, Delivery, Outgoing, Patience, Publisher, Settlement, Subscription, resume};
 use features::TrainingTable;
 use hardware::DeviceLease;
 use messages::{AcceptedMeasurement, Platform, Timestamp, encode};
@@ -27,7 +27,7 @@ const BATCH_ROWS_MAX: usize = 1_000;
 /// Longest wait for a batch to fill, from its first measurement.
 const BATCH_WAIT_MAX: Duration = Duration::from_millis(200);
 /// How long training may wait for the benchmarks of this machine to let it in.
-const LEASE_WAIT_MAX: Duration = Duration::from_secs(600);
+const LEASE_WAIT_MAX: Duration = Duration::from_mins(10);
 /// Folder of the training table beside the releases.
 const TRAINING_DIRECTORY: &str = "training";
 /// File that names the current training table.
@@ -66,18 +66,11 @@ pub async fn update(url: &AmqpUrl, settings: UpdaterSettings, stop: Cancellation
         Publisher::start(url, "augur updater publish", settings.patience, stop.clone()).await.map_err(failed())?;
     let releases = Releases::open(&settings.releases_directory).map_err(PipelineError::predictors("updater"))?;
     let (table, next_offset) = load_training(&settings.releases_directory)?;
-    let start = next_offset.map_or(Start::StreamFirst, Start::StreamOffset);
-    let measurements = Subscription::start(
-        url,
-        "augur updater read",
-        names::MEASUREMENTS,
-        start,
-        PREFETCH,
-        settings.patience,
-        &stop,
-    )
-    .await
-    .map_err(failed())?;
+    let start = resume(url, names::MEASUREMENTS, next_offset).await.map_err(failed())?;
+    let measurements =
+        Subscription::start(url, "augur updater read", names::MEASUREMENTS, start, PREFETCH, settings.patience, &stop)
+            .await
+            .map_err(failed())?;
     let rows_trained = releases
         .current_id()
         .and_then(|current| current.map(|release_id| releases.load(&release_id)).transpose())
@@ -203,9 +196,7 @@ fn train(
     }
     let predictors = Predictors::train(rows, &settings.train).map_err(PipelineError::predictors("updater"))?;
     drop(lease);
-    releases
-        .publish(&predictors, Timestamp::now(), &settings.version)
-        .map_err(PipelineError::predictors("updater"))
+    releases.publish(&predictors, Timestamp::now(), &settings.version).map_err(PipelineError::predictors("updater"))
 }
 
 /// The measurements that the updater has collected so far.
@@ -250,7 +241,8 @@ fn save_training(releases_directory: &Path, table: &TrainingTable, next_offset: 
     table.write(&path).map_err(PipelineError::features("updater"))?;
     let position = directory.join(POSITION_FILE);
     let mut new = tempfile::NamedTempFile::new_in(&directory).map_err(file_error("write", &position))?;
-    std::io::Write::write_all(&mut new, format!("{next_offset}\n").as_bytes()).map_err(file_error("write", &position))?;
+    std::io::Write::write_all(&mut new, format!("{next_offset}\n").as_bytes())
+        .map_err(file_error("write", &position))?;
     new.as_file().sync_all().map_err(file_error("write", &position))?;
     new.persist(&position).map_err(|error| file_error("write", &position)(error.error))?;
     for entry in std::fs::read_dir(&directory).map_err(file_error("list", &directory))? {

@@ -55,6 +55,7 @@ pub struct WorkerSettings {
 /// # Errors
 ///
 /// [`PipelineError::Broker`] if no broker answers in time or it lacks the queues.
+#[expect(clippy::missing_panics_doc, reason = "the semaphore is never closed")]
 pub async fn work(
     url: &AmqpUrl,
     settings: WorkerSettings,
@@ -70,10 +71,17 @@ pub async fn work(
         .map_err(PipelineError::broker("worker"))?;
     let state = Arc::new(WorkerState::new(&settings));
     let mut lanes = Lanes::subscribe(url, &settings, &links).await.map_err(PipelineError::broker("worker"))?;
-    let control =
-        Subscription::start(url, &name("control"), names::CONTROL, Start::StreamFirst, CONTROL_PREFETCH, settings.patience, &links)
-            .await
-            .map_err(PipelineError::broker("worker"))?;
+    let control = Subscription::start(
+        url,
+        &name("control"),
+        names::CONTROL,
+        Start::StreamFirst,
+        CONTROL_PREFETCH,
+        settings.patience,
+        &links,
+    )
+    .await
+    .map_err(PipelineError::broker("worker"))?;
     tokio::spawn(obey(control, Arc::clone(&state)));
     tokio::spawn(beat(publisher.clone(), Arc::clone(&state), links.clone()));
     info!(worker_id = %settings.worker_id, platforms = ?settings.platforms, concurrency = settings.concurrency, "worker ready");

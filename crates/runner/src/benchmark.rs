@@ -19,7 +19,7 @@ use crate::{
     BENCHMARK_SUBCOMMAND, RunnerSettings,
     child::is_out_of_memory,
     device_wait::device_lease,
-    failure::{FailureExt, chain, failure},
+    failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
     model::{Models, PreparedModel},
     process::{self, Dialogue, Ending, Finished, Limits, ProcessError},
     protocol::{Answer, BenchmarkRequest, Measured, Request, Stop, StoppingRule},
@@ -38,7 +38,7 @@ pub(crate) async fn run(
     check_available(device, spec)?;
     let Some(library) = settings.onnxruntime_library.clone() else {
         let failed = failure(FailureKind::Unavailable, "this worker has no ONNX Runtime");
-        return Err(failed.suggest("set AUGUR_ONNXRUNTIME_LIBRARY to a libonnxruntime.so, or run `make setup`"));
+        return Err(failed.suggest(ONNXRUNTIME_REMEDY));
     };
     let PreparedModel { path, costs, inputs } = prepare(models, spec).await?;
     let request = Request::Benchmark(BenchmarkRequest {
@@ -169,7 +169,9 @@ async fn measure(
     };
     match serde_json::from_slice(&answer) {
         Ok(Answer::Benchmark(measured)) => Ok(measured),
-        Ok(Answer::Failed { kind, message }) => Err(Answer::into_failure(&kind, message).with_output(output_tail)),
+        Ok(Answer::Failed { kind, message, suggestion }) => {
+            Err(Answer::into_failure(&kind, message, suggestion).with_output(output_tail))
+        }
         Ok(Answer::Probe { .. }) | Err(_) => {
             let oom_killed = hardware::oom_kill_count() > oom_kills_before;
             Err(death(status, &output_tail, oom_killed, settings.child_memory_mb_max).with_output(output_tail))

@@ -17,7 +17,10 @@ use std::{
 
 use messages::FailureKind;
 
-use crate::protocol::{Answer, REQUEST_BYTES_MAX, Request};
+use crate::{
+    failure::failure,
+    protocol::{Answer, REQUEST_BYTES_MAX, Request},
+};
 
 pub(crate) use session::is_out_of_memory;
 
@@ -42,7 +45,9 @@ fn converse() -> io::Result<()> {
     io::stdin().lock().take(REQUEST_BYTES_MAX).read_line(&mut line)?;
     let answer = match serde_json::from_str::<Request>(&line) {
         Ok(request) => answer(request),
-        Err(error) => Answer::failed(FailureKind::Machine, format!("the benchmark child got no request: {error}")),
+        Err(error) => {
+            Answer::failed(failure(FailureKind::Machine, format!("the benchmark child got no request: {error}")))
+        }
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
@@ -54,5 +59,5 @@ fn answer(request: Request) -> Answer {
         Request::Probe { library } => session::version(&library).map(|version| Answer::Probe { version }),
         Request::Benchmark(request) => session::measure(&request).map(Answer::Benchmark),
     };
-    done.unwrap_or_else(|failure| Answer::failed(failure.kind, failure.message))
+    done.unwrap_or_else(Answer::failed)
 }

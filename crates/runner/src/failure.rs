@@ -2,6 +2,9 @@
 
 use messages::{Failure, FailureKind};
 
+/// What helps where ONNX Runtime is missing or does not load.
+pub(crate) const ONNXRUNTIME_REMEDY: &str = "set AUGUR_ONNXRUNTIME_LIBRARY to a libonnxruntime.so, or run `make setup`";
+
 /// A failure without output.
 pub(crate) fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
     Failure { kind, message: message.into(), output_tail: String::new(), suggestion: None }

@@ -84,18 +84,21 @@ pub(crate) enum Answer {
         kind: String,
         /// What happened.
         message: String,
+        /// What would help.
+        suggestion: Option<String>,
     },
 }
 
 impl Answer {
     /// A failure as the child sends it.
-    pub(crate) fn failed(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self::Failed { kind: kind.as_str().to_owned(), message: message.into() }
+    pub(crate) fn failed(failure: Failure) -> Self {
+        let Failure { kind, message, suggestion, .. } = failure;
+        Self::Failed { kind: kind.as_str().to_owned(), message, suggestion }
     }
 
     /// A failure as the worker reports it.
-    pub(crate) fn into_failure(kind: &str, message: String) -> Failure {
-        failure(kind.parse().unwrap_or(FailureKind::BackendError), message)
+    pub(crate) fn into_failure(kind: &str, message: String, suggestion: Option<String>) -> Failure {
+        Failure { suggestion, ..failure(kind.parse().unwrap_or(FailureKind::BackendError), message) }
     }
 }
 

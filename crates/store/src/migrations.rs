@@ -48,13 +48,11 @@ const KNOWN: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// Applies the migrations that the file lacks; an empty file lacks all.
 pub(crate) fn migrate(connection: &Connection) -> Result<(), StoreError> {
-    let found = match applied_version(connection).map_err(failed("read the schema version"))? {
-        Some(found) => found,
-        None => {
-            refuse_foreign_tables(connection)?;
-            0
-        }
-    };
+    let found = applied_version(connection).map_err(failed("read the schema version"))?;
+    if found.is_none() {
+        refuse_foreign_tables(connection)?;
+    }
+    let found = found.unwrap_or_default();
     if found > KNOWN {
         return Err(StoreError::NewerSchema { found, known: KNOWN });
     }

@@ -17,6 +17,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`] if the read fails.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself is not general enough over lifetimes"
+    )]
     pub fn next_offset(&self, stream: &str) -> Result<Option<u64>, StoreError> {
         let sql = "SELECT next_offset FROM stream_offsets WHERE stream = ?";
         Ok(select(&self.reader()?, "read the stream offset", sql, [stream], |columns| columns.get())?.pop())

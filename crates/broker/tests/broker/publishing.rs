@@ -56,7 +56,8 @@ async fn of_many_messages_each_learns_its_own_fate() {
         })
         .await;
         let publisher = world.publisher().await;
-        let publish = |id: usize| publisher.publish(to_exchange(if id % 3 == 0 { "loose" } else { "bound" }, id));
+        let publish =
+            |id: usize| publisher.publish(to_exchange(if id.is_multiple_of(3) { "loose" } else { "bound" }, id));
         let answers = join_all((0..MESSAGES).map(publish)).await;
         for (id, answer) in answers.iter().enumerate() {
             match answer {

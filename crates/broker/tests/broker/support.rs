@@ -95,7 +95,7 @@ pub(crate) fn binding(exchange: &str, queue: &str) -> Binding {
 }
 
 /// A message through the default exchange into `queue`, with its id as its body.
-pub(crate) fn to_queue(queue: &str, id: impl ToString) -> Outgoing {
+pub(crate) fn to_queue(queue: &str, id: impl std::fmt::Display) -> Outgoing {
     let message_id = id.to_string();
     let body = message_id.clone().into_bytes();
     let message = Encoded { message_type: "test", schema_version: 1, body };
@@ -103,6 +103,6 @@ pub(crate) fn to_queue(queue: &str, id: impl ToString) -> Outgoing {
 }
 
 /// A message through `exchange`.
-pub(crate) fn to_exchange(exchange: &str, id: impl ToString) -> Outgoing {
+pub(crate) fn to_exchange(exchange: &str, id: impl std::fmt::Display) -> Outgoing {
     Outgoing { exchange: exchange.to_owned(), ..to_queue("", id) }
 }

@@ -30,13 +30,12 @@ pub(crate) async fn run(command: AggregatorCommand, context: &Context) -> anyhow
     let AggregatorCommand::Start { db, listen } = command;
     let url = context.amqp_url()?;
     let section = &context.loaded.settings.aggregator;
-    let db = match db {
-        Some(path) => path,
-        None => {
-            let directory = context.state_directory()?;
-            std::fs::create_dir_all(&directory).with_context(|| format!("failed to create {}", directory.display()))?;
-            directory.join("augur.duckdb")
-        }
+    let db = if let Some(path) = db {
+        path
+    } else {
+        let directory = context.state_directory()?;
+        std::fs::create_dir_all(&directory).with_context(|| format!("failed to create {}", directory.display()))?;
+        directory.join("augur.duckdb")
     };
     let store = tokio::task::block_in_place(|| Store::open(&db))
         .with_context(|| format!("failed to open database {}", db.display()))?;

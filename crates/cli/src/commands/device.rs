@@ -37,10 +37,10 @@ struct DeviceRow {
     remedy: Option<String>,
 }
 
-pub(crate) fn run(command: DeviceCommand, context: &Context) -> anyhow::Result<Exit> {
+pub(crate) fn run(command: &DeviceCommand, context: &Context) -> anyhow::Result<Exit> {
     let DeviceCommand::Detect { format } = command;
-    let rows = rows(detect(context)?);
-    output::answer(format, &rows, |rows| table(rows))?;
+    let rows = rows(&detect(context)?);
+    output::answer(*format, &rows, |rows| table(rows))?;
     Ok(Exit::Done)
 }
 
@@ -64,8 +64,8 @@ pub(crate) fn of_platform(context: &Context, platform: Platform) -> anyhow::Resu
         .ok_or_else(|| anyhow!("this machine has no {platform} device{reason}"))
 }
 
-fn rows(detection: Detection) -> Vec<DeviceRow> {
-    let present = detection.devices.into_iter().map(|device| DeviceRow {
+fn rows(detection: &Detection) -> Vec<DeviceRow> {
+    let present = detection.devices.iter().cloned().map(|device| DeviceRow {
         platform: device.platform.to_string(),
         name: Some(device.name),
         memory_mb: device.memory_mb,
@@ -81,7 +81,7 @@ fn rows(detection: Detection) -> Vec<DeviceRow> {
         absent_because: None,
         remedy: None,
     });
-    let absent = detection.absent.into_iter().map(|absent| DeviceRow {
+    let absent = detection.absent.iter().cloned().map(|absent| DeviceRow {
         platform: absent.platform.to_string(),
         name: None,
         memory_mb: None,
@@ -98,8 +98,7 @@ fn rows(detection: Detection) -> Vec<DeviceRow> {
 }
 
 fn table(rows: &[DeviceRow]) -> comfy_table::Table {
-    let mut table =
-        output::table(["platform", "device", "cores/threads", "SIMD", "memory MB", "fp32 GFLOP/s", "GB/s"]);
+    let mut table = output::table(["platform", "device", "cores/threads", "SIMD", "memory MB", "fp32 GFLOP/s", "GB/s"]);
     for row in rows {
         let name = match (&row.name, &row.absent_because) {
             (Some(name), _) => name.clone(),

@@ -6,8 +6,8 @@ use anyhow::bail;
 use broker::Publisher;
 use clap::{Args, Subcommand, ValueEnum};
 use messages::{
-    Backend, BenchmarkSpec, CancelTarget, Configuration, JobId, ModelRef, Origin, Platform, Precision, Priority, Status,
-    TestSpec,
+    Backend, BenchmarkSpec, CancelTarget, Configuration, JobId, ModelRef, Origin, Platform, Precision, Priority,
+    Status, TestSpec,
 };
 use pipeline::{Case, CaseSpec, Submission, Suite, prediction_subject, resolve_shape};
 use predictors::Releases;
@@ -24,7 +24,9 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
     /// Publishes one job.
-    #[command(after_help = "Example: augur job submit --kind benchmark --model resnet50 --batch-size 4 --threads 2 --predict --wait")]
+    #[command(
+        after_help = "Example: augur job submit --kind benchmark --model resnet50 --batch-size 4 --threads 2 --predict --wait"
+    )]
     Submit(Box<SubmitArguments>),
     /// Shows how a job ended.
     #[command(after_help = "Example: augur job show 0190b5a0-0000-7000-8000-000000000001")]
@@ -120,7 +122,7 @@ pub(crate) async fn run(command: JobCommand, context: &Context) -> anyhow::Resul
 /// Publishes a cancel order.
 pub(crate) async fn cancel(context: &Context, target: CancelTarget) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let publisher = Publisher::start(&context.amqp_url()?, "augur cancel", context.command_patience(), stop).await?;
+    let publisher = Publisher::start(&context.amqp_url()?, "augur cancel", Context::command_patience(), stop).await?;
     pipeline::cancel(&publisher, target).await?;
     Ok(())
 }
@@ -147,7 +149,7 @@ async fn submit(arguments: SubmitArguments, context: &Context) -> anyhow::Result
     let suite = Suite { name: "job".to_owned(), path: String::new(), cases: vec![case] };
     let submission = Submission::new(suite, Origin::Client, waiting::run_context("augur job submit".to_owned()));
     let job_id = submission.jobs[0].job_id;
-    let results = waiting::submit(&url, &submission, arguments.wait, context.command_patience()).await?;
+    let results = waiting::submit(&url, &submission, arguments.wait, Context::command_patience()).await?;
     let Some(result) = results.first() else {
         let answer = serde_json::json!({ "job_id": job_id.to_string(), "run_id": submission.run.run_id.to_string() });
         output::print(&match arguments.format {
@@ -194,8 +196,15 @@ fn benchmark_case(arguments: &SubmitArguments, context: &Context) -> anyhow::Res
     let mut spec = BenchmarkSpec::usual(configuration.clone());
     spec.iterations_min = arguments.iterations_min.unwrap_or(spec.iterations_min);
     spec.iterations_max = arguments.iterations_max.unwrap_or(spec.iterations_max.max(spec.iterations_min));
-    if spec.iterations_min == 0 || !(spec.iterations_min..=BenchmarkSpec::ITERATIONS_LIMIT).contains(&spec.iterations_max) {
-        bail!("{} to {} iterations is no range within 1 to {}", spec.iterations_min, spec.iterations_max, BenchmarkSpec::ITERATIONS_LIMIT);
+    if spec.iterations_min == 0
+        || !(spec.iterations_min..=BenchmarkSpec::ITERATIONS_LIMIT).contains(&spec.iterations_max)
+    {
+        bail!(
+            "{} to {} iterations is no range within 1 to {}",
+            spec.iterations_min,
+            spec.iterations_max,
+            BenchmarkSpec::ITERATIONS_LIMIT
+        );
     }
     if arguments.predict {
         let device = super::device::of_platform(context, arguments.platform)?;

@@ -157,7 +157,8 @@ fn inspect(model: &str, mut shape: Shape, context: &Context) -> anyhow::Result<I
     let graph = OnnxModel::read(&path)?;
     let costs = graph.costs(&shape).with_context(|| format!("failed to work out the costs of {model}"))?;
     let kinds = OperatorKind::ALL.iter().filter_map(|kind| {
-        let mut row = KindRow { kind: kind.as_str(), operators: 0, macs: 0, activation_elements: 0, weight_elements: 0 };
+        let mut row =
+            KindRow { kind: kind.as_str(), operators: 0, macs: 0, activation_elements: 0, weight_elements: 0 };
         for operator in costs.operators.iter().filter(|operator| operator.kind == *kind) {
             let count = u64::from(operator.count);
             row.operators += count;

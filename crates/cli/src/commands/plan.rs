@@ -57,8 +57,7 @@ pub(crate) async fn run(command: PlanCommand, context: &Context) -> anyhow::Resu
     let search = super::learner::search(context)?;
     let strategy = super::learner::strategy(context, strategy)?;
     let models = context.models()?;
-    let planned =
-        tokio::task::block_in_place(|| pipeline::plan_next(&directory, &search, strategy, count, &models))?;
+    let planned = tokio::task::block_in_place(|| pipeline::plan_next(&directory, &search, strategy, count, &models))?;
     let rows: Vec<ProposalRow> = planned.proposals.iter().map(row).collect();
     output::answer(format, &rows, |rows| table(rows, &planned))?;
     if !submit || rows.is_empty() {
@@ -67,7 +66,7 @@ pub(crate) async fn run(command: PlanCommand, context: &Context) -> anyhow::Resu
     let suite = planned.to_suite("plan-next", search.priority);
     let command_line = format!("augur plan next --strategy {} --count {count} --submit", strategy.as_str());
     let submission = Submission::new(suite, Origin::Learner, waiting::run_context(command_line));
-    let results = waiting::submit(&context.amqp_url()?, &submission, wait, context.command_patience()).await?;
+    let results = waiting::submit(&context.amqp_url()?, &submission, wait, Context::command_patience()).await?;
     eprintln!("run {}", submission.run.run_id);
     if !wait {
         return Ok(Exit::Done);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use broker::{BrokerError, Settlement, Start, Subscription};
 use clap::{Args, Subcommand};
 use messages::{Backend, Configuration, Metric, ModelRef, Platform, Precision, ReleaseId};
@@ -23,7 +23,9 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum PredictorCommand {
     /// Predicts configurations on this machine's devices, each with its 90 % interval.
-    #[command(after_help = "Example: augur predictor predict --model resnet50 --platforms cpu --batch-sizes 1,2,4 --threads 1,2")]
+    #[command(
+        after_help = "Example: augur predictor predict --model resnet50 --platforms cpu --batch-sizes 1,2,4 --threads 1,2"
+    )]
     Predict(PredictArguments),
     /// Lists releases, the oldest first.
     #[command(after_help = "Example: augur predictor list")]
@@ -133,8 +135,7 @@ pub(crate) async fn run(command: PredictorCommand, context: &Context) -> anyhow:
         PredictorCommand::List { releases, format } => {
             let releases = open(context, releases.as_deref())?;
             let current = releases.current_id()?;
-            let lines: Vec<_> =
-                releases.list()?.iter().map(|manifest| line(manifest, current.as_ref())).collect();
+            let lines: Vec<_> = releases.list()?.iter().map(|manifest| line(manifest, current.as_ref())).collect();
             output::answer(format, &lines, |lines| releases_table(lines))?;
         }
         PredictorCommand::Show { release, releases, format } => {
@@ -146,9 +147,10 @@ pub(crate) async fn run(command: PredictorCommand, context: &Context) -> anyhow:
         }
         PredictorCommand::Wait { rows, timeout_s, releases } => {
             let releases = open(context, releases.as_deref())?;
-            let release = tokio::time::timeout(Duration::from_secs(timeout_s), wait(context, &releases, rows))
-                .await
-                .with_context(|| format!("no release was trained on {rows} measurements within {timeout_s} s"))??;
+            let release =
+                tokio::time::timeout(Duration::from_secs(timeout_s), wait(context, &releases, rows))
+                    .await
+                    .with_context(|| format!("no release was trained on {rows} measurements within {timeout_s} s"))??;
             output::print(&release.to_string())?;
         }
         PredictorCommand::Promote { release, releases } => {
@@ -170,7 +172,7 @@ async fn wait(context: &Context, releases: &Releases, rows: u32) -> anyhow::Resu
         topology::names::RELEASES,
         Start::StreamNext,
         1,
-        context.command_patience(),
+        Context::command_patience(),
         &stop,
     )
     .await?;
@@ -191,6 +193,9 @@ fn none_yet() -> anyhow::Error {
 }
 
 fn predict(arguments: &PredictArguments, context: &Context) -> anyhow::Result<()> {
+    if let Some(precision) = arguments.precisions.iter().find(|precision| **precision != Precision::Fp32) {
+        bail!("{precision} is unavailable, because this version measures fp32 only and has nothing to learn it from");
+    }
     let release = open(context, arguments.releases.as_deref())?.current()?.ok_or_else(none_yet)?;
     let models = context.models()?;
     let cached = models.obtain(&arguments.model)?;
@@ -252,7 +257,8 @@ fn predictions_table(rows: &[PredictionRow]) -> comfy_table::Table {
         rows.iter().find(|row| row.metric == metric.as_str()).map_or_else(
             || "–".to_owned(),
             |row| {
-                let [value, lower, upper] = [row.predicted, row.lower, row.upper].map(|value| output::number(Some(value)));
+                let [value, lower, upper] =
+                    [row.predicted, row.lower, row.upper].map(|value| output::number(Some(value)));
                 format!("{value} ({lower} – {upper})")
             },
         )
@@ -318,7 +324,14 @@ fn releases_table(lines: &[ReleaseLine]) -> comfy_table::Table {
 fn evaluation_table(line: &ReleaseLine) -> comfy_table::Table {
     eprintln!("release {} of {}, {} training rows", line.release, line.created_at, line.training_rows);
     let mut table = output::table([
-        "metric", "tested on", "rows", "mean error", "median error", "90 % interval held", "its half width", "roofline alone",
+        "metric",
+        "tested on",
+        "rows",
+        "mean error",
+        "median error",
+        "90 % interval held",
+        "its half width",
+        "roofline alone",
     ]);
     for evaluation in &line.evaluation {
         let percent = |value: f64| format!("{value:.1} %");

@@ -128,18 +128,22 @@ async fn to_stdout(arguments: &ReplayArguments, context: &Context, stop: &Cancel
         }
         let line = line(offset, &result);
         match arguments.format {
-            Format::Json => written = serde_json::to_string(&line).map_err(Into::into).and_then(|text| output::print(&text)),
+            Format::Json => {
+                written = serde_json::to_string(&line).map_err(Into::into).and_then(|text| output::print(&text));
+            }
             Format::Table => lines.push(line),
         }
         Ok(())
     };
-    let summary =
-        pipeline::read_results(&context.amqp_url()?, arguments.from.0, arguments.follow, stop, take).await?;
+    let summary = pipeline::read_results(&context.amqp_url()?, arguments.from.0, arguments.follow, stop, take).await?;
     written?;
     if arguments.format == Format::Table {
         output::print(&table(&lines).to_string())?;
     }
-    eprintln!("{} messages read, {} of them results, {} not decodable", summary.messages, summary.results, summary.undecodable);
+    eprintln!(
+        "{} messages read, {} of them results, {} not decodable",
+        summary.messages, summary.results, summary.undecodable
+    );
     Ok(if summary.undecodable == 0 { Exit::Done } else { Exit::Unwelcome })
 }
 

@@ -17,10 +17,6 @@ use crate::{
 
 /// How long one long poll may take, in seconds.
 const POLL_S: u64 = 30;
-/// How long a run that was just submitted may take to reach the database, in seconds.
-const ANNOUNCED_S: u64 = 15;
-/// More jobs than any run has, so that a poll that has seen this many is answered as soon as the run is known.
-const SEEN_NOTHING: u64 = u64::MAX;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
@@ -122,22 +118,27 @@ pub(crate) async fn run(command: RunCommand, context: &Context) -> anyhow::Resul
     Ok(Exit::Done)
 }
 
-/// Waits by long polls until a run is complete in the database.
+/// Waits by long polls until a run is complete in the database, also for one that has not reached it yet.
 pub(crate) async fn wait(context: &Context, run: RunId) -> anyhow::Result<RunSummary> {
     let api = context.api()?;
-    let mut summary: RunSummary =
-        api.get(&format!("/api/runs/{run}/wait?timeout_s={ANNOUNCED_S}&seen={SEEN_NOTHING}")).await?;
-    let bar = waiting::bar(u64::from(summary.jobs_total));
-    while !summary.is_complete() {
+    // Differs from any count, so that the first answer comes as soon as the run is known.
+    let mut seen = u32::MAX;
+    let bar = waiting::bar(0);
+    loop {
+        let summary: RunSummary = api.get(&format!("/api/runs/{run}/wait?timeout_s={POLL_S}&seen={seen}")).await?;
+        bar.set_length(u64::from(summary.jobs_total));
         bar.set_position(u64::from(summary.done));
-        summary = api.get(&format!("/api/runs/{run}/wait?timeout_s={POLL_S}&seen={}", summary.done)).await?;
+        if summary.is_complete() {
+            bar.finish_and_clear();
+            return Ok(summary);
+        }
+        seen = summary.done;
     }
-    bar.finish_and_clear();
-    Ok(summary)
 }
 
 fn summaries(runs: &[RunSummary]) -> comfy_table::Table {
-    let mut table = output::table(["run", "suite", "from", "submitted", "done", "passed", "failed", "error", "cancelled"]);
+    let mut table =
+        output::table(["run", "suite", "from", "submitted", "done", "passed", "failed", "error", "cancelled"]);
     for run in runs {
         table.add_row([
             run.run_id.clone(),
@@ -155,7 +156,8 @@ fn summaries(runs: &[RunSummary]) -> comfy_table::Table {
 }
 
 fn results(rows: &[ResultRow]) -> comfy_table::Table {
-    let mut table = output::table(["case", "status", "p50 ms", "p99 ms", "items/s", "memory MB", "load ms", "waited s"]);
+    let mut table =
+        output::table(["case", "status", "p50 ms", "p99 ms", "items/s", "memory MB", "load ms", "waited s"]);
     for row in rows {
         table.add_row([
             row.case.clone(),

@@ -59,7 +59,7 @@ struct CaseRow {
 
 pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Result<Exit> {
     match command {
-        SuiteCommand::Check { file, format } => check(&file, format),
+        SuiteCommand::Check { file, format } => check(&file, format, context),
         SuiteCommand::Submit { file, priority, wait, format } => {
             let url = context.amqp_url()?;
             let mut suite = Suite::read(&file)?;
@@ -70,7 +70,7 @@ pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Res
             suite = tokio::task::spawn_blocking(move || suite.resolve_models(&models).map(|()| suite)).await??;
             let command_line = format!("augur suite submit {}", file.display());
             let submission = Submission::new(suite, Origin::Client, waiting::run_context(command_line));
-            let results = waiting::submit(&url, &submission, wait, context.command_patience()).await?;
+            let results = waiting::submit(&url, &submission, wait, Context::command_patience()).await?;
             let passed = results.iter().filter(|result| result.status() == Status::Passed).count();
             let submitted = Submitted {
                 run_id: submission.run.run_id.to_string(),
@@ -93,8 +93,9 @@ pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Res
     }
 }
 
-fn check(file: &std::path::Path, format: Format) -> anyhow::Result<Exit> {
+fn check(file: &std::path::Path, format: Format, context: &Context) -> anyhow::Result<Exit> {
     let suite = Suite::read(file)?;
+    suite.check_models(&context.models()?)?;
     let rows: Vec<CaseRow> = suite.cases.iter().map(row).collect();
     output::answer(format, &rows, |rows| {
         let mut table = output::table(["case", "kind", "platform", "priority", "timeout"]);
@@ -104,7 +105,7 @@ fn check(file: &std::path::Path, format: Format) -> anyhow::Result<Exit> {
         }
         table
     })?;
-    eprintln!("suite {}: {} cases", suite.name, suite.cases.len());
+    eprintln!("suite {}, cases: {}", suite.name, suite.cases.len());
     Ok(Exit::Done)
 }
 

@@ -60,7 +60,9 @@ pub(crate) async fn run(command: TopologyCommand, context: &Context) -> anyhow::
 pub(crate) async fn apply(url: &AmqpUrl, plan: &Plan) -> anyhow::Result<Exit> {
     broker::apply(url, plan).await?;
     if plan.has_drift() {
-        output::print("what differs was left as it is: queues cannot be changed, only drained, deleted and declared again")?;
+        output::print(
+            "what differs was left as it is: queues cannot be changed, only drained, deleted and declared again",
+        )?;
         return Ok(Exit::Unwelcome);
     }
     Ok(Exit::Done)

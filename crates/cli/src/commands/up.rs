@@ -20,7 +20,7 @@ use crate::{
 use daemon::{Daemon, Fleet};
 
 /// How long a run's last results may take from the stream into the database.
-const STORED_MAX: Duration = Duration::from_secs(120);
+const STORED_MAX: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: augur up --suite deploy/suites/demo.yaml --workers 2 --once")]
@@ -104,19 +104,14 @@ fn broker(context: &Context, state: &std::path::Path) -> anyhow::Result<(AmqpUrl
 }
 
 /// Submits the suite, waits until its results are stored, then lets the learner spend its budget.
-async fn work(
-    arguments: &UpArguments,
-    suite: Option<Suite>,
-    url: &AmqpUrl,
-    context: &Context,
-) -> anyhow::Result<Exit> {
+async fn work(arguments: &UpArguments, suite: Option<Suite>, url: &AmqpUrl, context: &Context) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     if let Some(mut suite) = suite {
         let models = context.models()?;
         suite = tokio::task::spawn_blocking(move || suite.resolve_models(&models).map(|()| suite)).await??;
         let command_line = format!("augur up --suite {}", suite.path);
         let submission = Submission::new(suite, Origin::Client, waiting::run_context(command_line));
-        let results = waiting::submit(url, &submission, true, context.command_patience()).await?;
+        let results = waiting::submit(url, &submission, true, Context::command_patience()).await?;
         let run_id = submission.run.run_id;
         tokio::time::timeout(STORED_MAX, super::run::wait(context, run_id))
             .await

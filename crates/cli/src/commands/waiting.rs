@@ -18,10 +18,7 @@ pub(crate) async fn submit(
     let stop = CancellationToken::new();
     let _stop_in_the_end = stop.clone().drop_guard();
     let (run_id, total) = (submission.run.run_id, submission.jobs.len());
-    let follower = match wait {
-        true => Some(RunFollower::start(url, run_id, total, patience, &stop).await?),
-        false => None,
-    };
+    let follower = if wait { Some(RunFollower::start(url, run_id, total, patience, &stop).await?) } else { None };
     let publisher = Publisher::start(url, "augur submit", patience, stop.clone()).await?;
     pipeline::submit(&publisher, submission).await?;
     let Some(mut follower) = follower else { return Ok(Vec::new()) };
@@ -50,7 +47,8 @@ pub(crate) fn bar(total: u64) -> ProgressBar {
 /// Where a run was submitted from; the command without values that could be secret.
 pub(crate) fn run_context(command_line: String) -> RunContext {
     let git = |arguments: &[&str]| {
-        let output = std::process::Command::new("git").args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
+        let output =
+            std::process::Command::new("git").args(arguments).stderr(std::process::Stdio::null()).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
         (output.status.success() && !text.is_empty()).then_some(text)
     };
@@ -104,7 +102,8 @@ pub(crate) fn predicted_against_measured(results: &[JobResult]) -> comfy_table::
                 Metric::LoadMs => Some(measured.load_ms),
             };
             let error = truth.map(|truth| format!("{:+.1} %", (predicted.value / truth - 1.0) * 100.0));
-            let inside = truth.map(|truth| if (predicted.lower..=predicted.upper).contains(&truth) { "yes" } else { "no" });
+            let inside =
+                truth.map(|truth| if (predicted.lower..=predicted.upper).contains(&truth) { "yes" } else { "no" });
             table.add_row([
                 spec.configuration.to_string(),
                 predicted.metric.to_string(),

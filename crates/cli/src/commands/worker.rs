@@ -16,6 +16,9 @@ use crate::{
     shutdown,
 };
 
+/// A worker that was not heard of for this long is taken for gone, in seconds; heartbeats come every 5.
+const SILENT_S_MAX: i64 = 30;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
     /// Takes jobs and runs them until SIGTERM.
@@ -139,7 +142,14 @@ fn table(workers: &[WorkerRow]) -> comfy_table::Table {
     let mut table = output::table(["worker", "platforms", "slots", "running", "done", "last seen", "version"]);
     for worker in workers {
         let running = worker.running.iter().map(|job| job.case.as_str()).collect::<Vec<_>>().join("\n");
-        let state = if worker.draining { " (draining)" } else { "" };
+        let silent = chrono::DateTime::parse_from_rfc3339(&worker.last_seen_at)
+            .is_ok_and(|seen| chrono::Utc::now().signed_duration_since(seen).num_seconds() > SILENT_S_MAX);
+        let state = match (silent, worker.draining) {
+            (true, _) => " (gone)",
+            (false, true) => " (draining)",
+            (false, false) => "",
+        };
+        let running = if silent { String::new() } else { running };
         table.add_row([
             format!("{}{state}", worker.worker_id),
             worker.platforms.join(", "),

@@ -82,8 +82,8 @@ fn properties(device: &Device) -> String {
         device.peak_fp32_gflops.map(|peak| format!("{peak:.0} GFLOP/s fp32{source}")),
         device.memory_bandwidth_gb_per_s.map(|bandwidth| format!("{bandwidth:.1} GB/s{source}")),
     ];
-    let known: String = parts.into_iter().flatten().map(|part| format!(", {part}")).collect();
-    format!("{}{known}", device.name)
+    let known = std::iter::once(device.name.clone()).chain(parts.into_iter().flatten());
+    known.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a directory, which may have yet to be made, can be written and has room.
@@ -124,15 +124,12 @@ pub(super) fn search_path() -> Vec<PathBuf> {
 pub(super) fn browsers(directories: &[PathBuf]) -> Vec<Finding> {
     let later = "the browser pool comes with a later version";
     let examined = BROWSERS.iter().map(|(subject, names)| {
-        match names.iter().find_map(|name| program(OsStr::new(name), directories)) {
-            Some(path) => {
-                let detail = format!("found at {}, not tried: {later}", path.display());
-                Finding::new("browsers", *subject, FindingState::Unknown, detail)
-            }
-            None => {
-                let detail = format!("not on PATH and not needed yet: {later}");
-                Finding::new("browsers", *subject, FindingState::Missing, detail)
-            }
+        if let Some(path) = names.iter().find_map(|name| program(OsStr::new(name), directories)) {
+            let detail = format!("found at {}, not tried: {later}", path.display());
+            Finding::new("browsers", *subject, FindingState::Unknown, detail)
+        } else {
+            let detail = format!("not on PATH and not needed yet: {later}");
+            Finding::new("browsers", *subject, FindingState::Missing, detail)
         }
     });
     examined.collect()

@@ -73,7 +73,10 @@ impl TryFrom<DeviceV1> for Device {
                 Some("measured") => Some(PeakSource::Measured),
                 Some("published") => Some(PeakSource::Published),
                 Some(other) => {
-                    return Err(Invalid::new("device.peak_source", format!("`{other}` is neither measured nor published")));
+                    return Err(Invalid::new(
+                        "device.peak_source",
+                        format!("`{other}` is neither measured nor published"),
+                    ));
                 }
             },
         })
@@ -103,13 +106,14 @@ impl TryFrom<GraphCostsV1> for GraphCosts {
         if on_wire.operators.len() > Self::OPERATORS_MAX {
             return Err(Invalid::new("costs.operators", format!("there are more than {}", Self::OPERATORS_MAX)));
         }
-        let operator = |(kind, macs, activation_elements, weight_elements, kernel_size, count): (String, _, _, _, _, u32)| {
-            if count == 0 {
-                return Err(Invalid::new("costs.operators.count", "an operator occurs at least once"));
-            }
-            let kind = word::<OperatorKind>("costs.operators.kind", &kind)?;
-            Ok(OperatorCost { kind, macs, activation_elements, weight_elements, kernel_size, count })
-        };
+        let operator =
+            |(kind, macs, activation_elements, weight_elements, kernel_size, count): (String, _, _, _, _, u32)| {
+                if count == 0 {
+                    return Err(Invalid::new("costs.operators.count", "an operator occurs at least once"));
+                }
+                let kind = word::<OperatorKind>("costs.operators.kind", &kind)?;
+                Ok(OperatorCost { kind, macs, activation_elements, weight_elements, kernel_size, count })
+            };
         Ok(Self {
             parameters: on_wire.parameters,
             operators: on_wire.operators.into_iter().map(operator).collect::<Result<_, _>>()?,

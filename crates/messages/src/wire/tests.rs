@@ -11,7 +11,8 @@ use crate::{
     DecodeError, Device, Failure, FailureKind, GraphCosts, Heartbeat, Job, JobId, JobResult, JobSpec, LatencySummary,
     Message, Metric, MetricEvaluation, ModelRef, OperatorCost, OperatorKind, Origin, Outcome, PeakSource, Platform,
     Precision, PredictedMetric, Prediction, Priority, ReleaseId, ReleasePublished, RunId, RunRef, RunSubmitted,
-    RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId, codec, decode, encode,
+    RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId, codec, decode,
+    encode,
 };
 
 fn job_id() -> JobId {
@@ -220,7 +221,11 @@ fn golden_files_decode_and_bytes_are_frozen() {
     check_golden("job-benchmark", &benchmark_job());
     check_golden(
         "job-test",
-        &job(JobSpec::Test(TestSpec { profile: "pytest".to_owned(), module: Some("m".to_owned()), ..TestSpec::default() })),
+        &job(JobSpec::Test(TestSpec {
+            profile: "pytest".to_owned(),
+            module: Some("m".to_owned()),
+            ..TestSpec::default()
+        })),
     );
     check_golden("result-benchmark", &benchmark_result());
     check_golden("result-test", &test_result());
@@ -263,7 +268,10 @@ fn every_wrong_byte_has_its_error() {
     check(error(Some("job"), Some(1), &vec![0; codec::BODY_BYTES_MAX + 1]), "the limit is 1048576");
     check(error(Some("job"), Some(1), &[&good[..], &[0xc0]].concat()), "1 bytes too many");
     let at = good.windows(6).position(|window| window == b"normal").unwrap();
-    check(error(Some("job"), Some(1), &[&good[..at], b"sooner", &good[at + 6..]].concat()), "`sooner` is not a priority");
+    check(
+        error(Some("job"), Some(1), &[&good[..at], b"sooner", &good[at + 6..]].concat()),
+        "`sooner` is not a priority",
+    );
     let invalid = |job: Job| error(Some("job"), Some(1), &encode(&job).unwrap().body);
     check(invalid(Job { timeout_ms: 0, ..benchmark_job() }), "timeout_ms is not possible");
     check(

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Display, str::FromStr, time::Duration};
 
+use graphs::{ShapeInput, zoo_entry};
 use messages::{BenchmarkSpec, Platform, Precision, Priority, TestSpec};
 use serde::Deserialize;
 
@@ -90,8 +91,10 @@ impl SuiteFile {
     ///
     /// [`SuiteError::Parse`] with line and column.
     pub(super) fn parse(path: &str, text: &str) -> Result<Self, SuiteError> {
-        serde_saphyr::from_str(text)
-            .map_err(|error| SuiteError::Parse { path: path.to_owned(), message: error.to_string() })
+        serde_saphyr::from_str(text).map_err(|error| SuiteError::Parse {
+            path: path.to_owned(),
+            message: error.to_string().trim_start_matches("error: ").to_owned(),
+        })
     }
 
     /// Expands grids into cases and checks every value.
@@ -141,8 +144,8 @@ impl SuiteFile {
         let precisions = check.words::<Precision>(&at("precisions"), grid.precisions.as_ref(), Precision::Fp32)?;
         let batch_sizes = check.list(&at("batch_sizes"), grid.batch_sizes.as_ref(), 1)?;
         let threads = check.list(&at("threads"), grid.threads.as_ref(), 1)?;
-        let lengths = optional(&grid.sequence_lengths);
-        let sizes = optional(&grid.image_sizes);
+        let lengths = optional(grid.sequence_lengths.as_ref());
+        let sizes = optional(grid.image_sizes.as_ref());
         for model in &grid.models {
             for &platform in &platforms {
                 for &precision in &precisions {
@@ -154,7 +157,10 @@ impl SuiteFile {
                                     wanted.sequence_length = sequence_length;
                                     wanted.image_size = image_size;
                                     resolve_shape(&mut wanted);
-                                    wanted.validate().map_err(|error| check.invalid(at(&format!("{}s", error.field)), error))?;
+                                    wanted
+                                        .validate()
+                                        .map_err(|error| check.invalid(at(&format!("{}s", error.field)), error))?;
+                                    check.zoo_shape(&at, &wanted)?;
                                     let name = wanted.to_string();
                                     let spec = check.benchmark(&at, grid, wanted)?;
                                     cases.push(Case { name, priority, timeout, spec: CaseSpec::Benchmark(spec) });
@@ -203,7 +209,7 @@ impl SuiteFile {
     }
 }
 
-fn optional(list: &Option<Vec<u32>>) -> Vec<Option<u32>> {
+fn optional(list: Option<&Vec<u32>>) -> Vec<Option<u32>> {
     match list {
         Some(values) if !values.is_empty() => values.iter().copied().map(Some).collect(),
         _ => vec![None],
@@ -243,9 +249,7 @@ impl Check<'_> {
         match given {
             None => Ok(vec![default]),
             Some(words) if words.is_empty() => Err(self.invalid(place, "the list is empty")),
-            Some(words) => {
-                words.iter().map(|word| word.parse().map_err(|error| self.invalid(place, error))).collect()
-            }
+            Some(words) => words.iter().map(|word| word.parse().map_err(|error| self.invalid(place, error))).collect(),
         }
     }
 
@@ -254,6 +258,22 @@ impl Check<'_> {
             None => Ok(vec![default]),
             Some(values) if values.is_empty() => Err(self.invalid(place, "the list is empty")),
             Some(values) => Ok(values.clone()),
+        }
+    }
+
+    /// Refuses a shape that a model of the zoo is known not to take.
+    fn zoo_shape(&self, at: &impl Fn(&str) -> String, wanted: &messages::Configuration) -> Result<(), SuiteError> {
+        let name = &wanted.model.name;
+        match zoo_entry(name).map(|entry| &entry.shape) {
+            Some(ShapeInput::Sequence { max, .. }) if wanted.sequence_length.is_some_and(|length| length > *max) => {
+                Err(self.invalid(at("sequence_lengths"), format!("{name} takes at most {max}")))
+            }
+            Some(ShapeInput::Image { default, resizable: false })
+                if wanted.image_size.is_some_and(|size| size != *default) =>
+            {
+                Err(self.invalid(at("image_sizes"), format!("{name} takes {default} only")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -278,8 +298,10 @@ impl Check<'_> {
             return Err(self.invalid(at("warmup_iterations"), format!("at most {limit} are possible")));
         }
         let median_interval_pct = grid.median_interval_pct.unwrap_or(usual.median_interval_pct);
-        if !(median_interval_pct.is_finite() && median_interval_pct >= 0.0) {
-            return Err(self.invalid(at("median_interval_pct"), format!("{median_interval_pct} is no percentage")));
+        if !(median_interval_pct.is_finite() && median_interval_pct > 0.0) {
+            return Err(
+                self.invalid(at("median_interval_pct"), format!("{median_interval_pct} is no percentage above 0"))
+            );
         }
         let duration = self.seconds(&at("duration_s_max"), grid.duration_s_max, usual.duration_ms_max as f64 / 1e3)?;
         Ok(Box::new(BenchmarkSpec {

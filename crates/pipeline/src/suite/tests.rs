@@ -52,9 +52,17 @@ fn impossible_values_are_refused_with_their_place() {
     check_refused(&grid("platforms: [gpu]"), &["benchmarks[0].platforms", "`gpu` is not a platform", "cuda"]);
     check_refused(&grid("iterations_min: 9\n    iterations_max: 3"), &["9 to 3 is no range"]);
     check_refused(&grid("timeout_s: -1"), &["benchmarks[0].timeout_s", "-1"]);
+    check_refused(&grid("median_interval_pct: 0"), &["benchmarks[0].median_interval_pct", "above 0"]);
+    let zoo =
+        |model: &str, more: &str| format!("version: 1\nname: x\nbenchmarks:\n  - models: [{model}]\n    {more}\n");
+    check_refused(&zoo("vit-base-patch16-224", "image_sizes: [160]"), &["benchmarks[0].image_sizes", "takes 224 only"]);
+    check_refused(&zoo("gpt2", "sequence_lengths: [4096]"), &["benchmarks[0].sequence_lengths", "at most 1024"]);
     check_refused("version: 1\nname: x\n", &["no case at all"]);
     check_refused("version: 7\nname: x\n", &["version", "7 is not known"]);
-    check_refused("version: 1\nname: x\ntests: [{name: a, profile: p}, {name: a, profile: p}]\n", &["`a` is there twice"]);
+    check_refused(
+        "version: 1\nname: x\ntests: [{name: a, profile: p}, {name: a, profile: p}]\n",
+        &["`a` is there twice"],
+    );
 }
 
 proptest::proptest! {

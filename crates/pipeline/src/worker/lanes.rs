@@ -56,7 +56,7 @@ impl Lanes {
     }
 
     fn in_line(&mut self) -> Option<Delivery> {
-        let low_first = (self.picks + 1) % LOW_FIRST_EVERY_PICKS == 0;
+        let low_first = (self.picks + 1).is_multiple_of(LOW_FIRST_EVERY_PICKS);
         let count = self.by_priority.len();
         (0..count).find_map(|index| {
             let lane = if low_first { count - 1 - index } else { index };

@@ -65,8 +65,7 @@ impl WorkerState {
         if jobs.cancelled.contains(&Target::Job(job.job_id)) || jobs.cancelled.contains(&Target::Run(job.run.run_id)) {
             cancel.cancel();
         }
-        let running =
-            RunningJob { job_id: job.job_id, run_id: job.run.run_id, case: job.case.clone(), started_at };
+        let running = RunningJob { job_id: job.job_id, run_id: job.run.run_id, case: job.case.clone(), started_at };
         jobs.running.insert(job.job_id, (running, cancel.clone()));
         cancel
     }

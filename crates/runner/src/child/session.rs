@@ -20,7 +20,7 @@ use ort::{
 
 use super::{inputs, power::Energy, stopping::Iterations};
 use crate::{
-    failure::{chain, failure},
+    failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
     protocol::{BenchmarkRequest, Measured},
 };
 
@@ -60,6 +60,7 @@ pub(crate) fn measure(request: &BenchmarkRequest) -> Result<Measured, Failure> {
 fn load(library: &Path) -> Result<Environment, Failure> {
     let unavailable = |reason: String| {
         failure(FailureKind::Unavailable, format!("failed to load ONNX Runtime from `{}`: {reason}", library.display()))
+            .suggest(ONNXRUNTIME_REMEDY)
     };
     let builder = ort::init_from(library).map_err(|error| unavailable(error.to_string()))?;
     builder.with_telemetry(false).build().map_err(|error| unavailable(error.to_string()))

@@ -65,6 +65,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`] if the read fails.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself is not general enough over lifetimes"
+    )]
     pub fn iterations_ms(&self, job: JobId) -> Result<Vec<f64>, StoreError> {
         let sql = "SELECT b.latency_ms FROM performance_batch_results b JOIN measurements m USING (result_id) \
                    WHERE m.job_id = ?::UUID ORDER BY b.batch_index";

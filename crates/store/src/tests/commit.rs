@@ -7,6 +7,7 @@ use crate::{OutboxMode, Record, Store, StreamPosition};
 
 const RESULTS: &str = "results";
 
+#[expect(clippy::unnecessary_wraps, reason = "commit takes an option, and so do most calls here")]
 fn at(next_offset: u64) -> Option<StreamPosition<'static>> {
     Some(StreamPosition { stream: RESULTS, next_offset })
 }

@@ -30,7 +30,7 @@ impl Store {
                  WHERE NOT EXISTS (SELECT 1 FROM releases r WHERE r.release_id = v.release_id)",
                 params![
                     release.release_id.as_str(),
-                    release.parent.as_ref().map(|parent| parent.as_str()),
+                    release.parent.as_ref().map(messages::ReleaseId::as_str),
                     moment(release.created_at),
                     release.training_rows,
                     json::evaluation(&release.evaluation),

@@ -116,8 +116,9 @@ impl Fleet {
         tokio::spawn(keep_log(stderr, log.clone(), ready));
         match tokio::time::timeout(READY_MAX, is_ready).await {
             Ok(Ok(())) => Ok(child),
-            Ok(Err(_)) => Err(anyhow!("the {name} ended before it was ready; {} says why", log.display())
-                .context(tail(&log))),
+            Ok(Err(_)) => {
+                Err(anyhow!("the {name} ended before it was ready; {} says why", log.display()).context(tail(&log)))
+            }
             Err(_) => Err(anyhow!("the {name} was not ready after {} s; see {}", READY_MAX.as_secs(), log.display())),
         }
     }
@@ -134,7 +135,10 @@ impl Fleet {
             let name = daemon.name();
             let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
             if restarts > RESTARTS_MAX {
-                return anyhow!("the {name} died {restarts} times, the last time with {status}; see {}", self.logs.display());
+                return anyhow!(
+                    "the {name} died {restarts} times, the last time with {status}; see {}",
+                    self.logs.display()
+                );
             }
             warn!(daemon = name, status, restarts, "daemon died; starting it again");
             match self.spawn(daemon).await {
