@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # selection would build polars, arrow and the like a second time.
 CARGO_SELECTION := --release --workspace --all-targets --locked
 
-.PHONY: help setup build demo test check bench faults
+.PHONY: help setup build demo test check bench
 
 help: ## Shows the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -27,7 +27,7 @@ test: build ## Runs every test.
 check: setup ## What CI runs before the tests: format, lints, documentation.
 	cargo fmt --all --check
 	cargo clippy $(CARGO_SELECTION) -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked
 
 bench: build ## Measures: criterion benches, then the daemons from end to end.
 	cargo bench --workspace --locked
