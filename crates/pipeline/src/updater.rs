@@ -28,6 +28,8 @@ const BATCH_ROWS_MAX: usize = 1_000;
 const BATCH_WAIT_MAX: Duration = Duration::from_millis(200);
 /// How long training may wait for the benchmarks of this machine to let it in.
 const LEASE_WAIT_MAX: Duration = Duration::from_mins(10);
+/// Fewer new measurements than are worth a release wait this many times longer for more; they are not left out for ever.
+const FEW_ROWS_QUIETS: u32 = 5;
 /// Folder of the training table beside the releases.
 const TRAINING_DIRECTORY: &str = "training";
 /// File that names the current training table.
@@ -40,7 +42,7 @@ pub struct UpdaterSettings {
     pub releases_directory: PathBuf,
     /// Where this machine's devices are locked, so that training does not distort benchmarks that run beside it.
     pub lease_directory: PathBuf,
-    /// Fewest new measurements that make a new release worth training.
+    /// Fewest new measurements that make a new release worth training soon.
     pub rows_new_min: usize,
     /// A release is trained once no measurement has come for this long, or at once when half as many are new as the
     /// last release was trained on.
@@ -96,11 +98,12 @@ struct Updater {
 impl Updater {
     async fn run(&mut self) -> Result<(), PipelineError> {
         loop {
+            let (quiet, is_untrained) = (self.quiet(), self.rows_new() > 0);
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 first = self.measurements.next() => first,
-                () = tokio::time::sleep(self.settings.quiet), if self.rows_new() >= self.settings.rows_new_min => {
+                () = tokio::time::sleep(quiet), if is_untrained => {
                     self.train().await?;
                     continue;
                 }
@@ -112,6 +115,12 @@ impl Updater {
                 self.train().await?;
             }
         }
+    }
+
+    /// How long no measurement must have come before a release is trained.
+    fn quiet(&self) -> Duration {
+        let patience = if self.rows_new() >= self.settings.rows_new_min { 1 } else { FEW_ROWS_QUIETS };
+        self.settings.quiet * patience
     }
 
     fn rows_new(&self) -> usize {
