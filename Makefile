@@ -7,10 +7,10 @@ SHELL := /bin/bash
 # selection would build polars, arrow and the like a second time.
 CARGO_SELECTION := --release --workspace --all-targets --locked
 
-.PHONY: help setup build demo test check bench
+.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline
 
 help: ## Shows the targets.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
 
 setup: ## Installs missing packages and libraries, writes .cargo/config.toml.
 	@deploy/setup.sh
@@ -24,6 +24,24 @@ demo: build ## Runs the main job from end to end, on a private broker unless AUG
 test: build ## Runs every test.
 	cargo test --release --workspace --locked --all-targets
 
+# One selection again: `--test` alone would resolve other features.
+FAULT_SUITE := cargo test --release --workspace --locked --test fault_suite --
+
+faults: build ## The fault suite: make faults [QUICK=1] [SEED=n] [ROWS="kill-worker poison"].
+	$(FAULT_SUITE) $(if $(QUICK),,--full) $(if $(SEED),--seed $(SEED)) $(ROWS)
+
+soak: build ## Random faults under steady load, fails on growth: make soak [MINUTES=30] [SEED=n].
+	$(FAULT_SUITE) --soak $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup ## Fuzzes the decoders and queues.yaml (nightly, cargo-fuzz): make fuzz [SECONDS=60]; SUITE=1 for suites too.
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs \`cargo install cargo-fuzz\`"; exit 1; }
+	@mkdir -p fuzz/corpus/messages fuzz/corpus/topology fuzz/corpus/suite
+	@for golden in crates/messages/golden/*; do printf '\001' | cat - $$golden >fuzz/corpus/messages/$$(basename $$golden); done
+	@cp queues.yaml fuzz/corpus/topology/ && cp deploy/suites/* fuzz/corpus/suite/
+	cargo +nightly fuzz run messages -- -max_total_time=$(or $(SECONDS),60)
+	cargo +nightly fuzz run topology -- -max_total_time=$(or $(SECONDS),60)
+	$(if $(SUITE),cargo +nightly fuzz run --features suite suite -- -max_total_time=$(or $(SECONDS),60))
+
 check: setup ## What CI runs before the tests: format, lints, documentation.
 	cargo fmt --all --check
 	cargo clippy $(CARGO_SELECTION) -- -D warnings
@@ -32,3 +50,6 @@ check: setup ## What CI runs before the tests: format, lints, documentation.
 bench: build ## Measures: criterion benches, then the daemons from end to end.
 	cargo bench --workspace --locked
 	@deploy/measure.sh
+
+bench-pipeline: build ## Measures the pipeline beside Celery, Dramatiq and bare lapin; JSON=FILE keeps every sample.
+	@deploy/bench-pipeline/bench.py $(if $(JSON),--json $(JSON))

@@ -105,14 +105,8 @@ impl Broker {
     async fn publish(&self, exchange: &str, routing_key: &str, message: &Encoded) -> Duration {
         let begin = Instant::now();
         let publishing = (0..MESSAGES).map(|number| {
-            let outgoing = Outgoing {
-                exchange: exchange.to_owned(),
-                routing_key: routing_key.to_owned(),
-                message_id: number.to_string(),
-                attempt: Some(1),
-                message: message.clone(),
-            };
-            self.publisher.publish(outgoing)
+            let outgoing = Outgoing::new(exchange, routing_key, number.to_string(), message.clone());
+            self.publisher.publish(outgoing.attempt(1))
         });
         let mut confirms = stream::iter(publishing).buffer_unordered(WINDOW_MESSAGES_MAX);
         while let Some(confirm) = confirms.next().await {

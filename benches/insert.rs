@@ -47,7 +47,7 @@ fn insert(criterion: &mut Criterion, name: &str, result: impl Fn(u64) -> JobResu
                 (batch, next)
             },
             |(batch, next_offset): (Vec<Record>, u64)| {
-                let position = StreamPosition { stream: names::RESULTS, next_offset };
+                let position = StreamPosition { stream: names::RESULTS, next_offset, last_message: None };
                 let summary = store.commit(&batch, Some(position), OutboxMode::Feed).expect("a commit");
                 assert_eq!(summary.results_new, batch.len());
             },

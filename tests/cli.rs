@@ -1,4 +1,4 @@
-//! What commands print: help, settings, suites, models, errors.
+//! What commands print: help, settings, suites, models, errors, dead letters, exports.
 
 mod support;
 
@@ -39,6 +39,7 @@ fn help_lists_the_commands() {
       updater      The model-update stage, which trains predictors
       learner      The active learner, which proposes benchmarks and submits them
       result       The result stream
+      dead-letter  Dead letters: jobs that used up their attempts
       model        The model zoo
       device       This machine's devices
       predictor    Predictors and their releases
@@ -129,24 +130,87 @@ fn a_suite_is_checked_case_by_case() {
         "kind": "benchmark",
         "platform": "cpu",
         "priority": "normal",
-        "timeout_s": 300.0
+        "timeout_s": 300.0,
+        "attempts_max": 3,
+        "requirements": {
+          "memory_mb_min": null,
+          "device_memory_mb_min": null,
+          "browser": null,
+          "tags": []
+        },
+        "unique_key": null
       },
       {
         "case": "mobilenet-v2 cpu fp32 batch 2 image 224 threads 1",
         "kind": "benchmark",
         "platform": "cpu",
         "priority": "normal",
-        "timeout_s": 300.0
+        "timeout_s": 300.0,
+        "attempts_max": 3,
+        "requirements": {
+          "memory_mb_min": null,
+          "device_memory_mb_min": null,
+          "browser": null,
+          "tags": []
+        },
+        "unique_key": null
       },
       {
         "case": "nothing",
         "kind": "test",
         "platform": "cpu",
         "priority": "high",
-        "timeout_s": 5.0
+        "timeout_s": 5.0,
+        "attempts_max": 3,
+        "requirements": {
+          "memory_mb_min": null,
+          "device_memory_mb_min": null,
+          "browser": null,
+          "tags": []
+        },
+        "unique_key": null
       }
     ]
     "#);
+}
+
+#[test]
+fn what_is_unusual_about_a_case_is_shown() {
+    let world = world();
+    let file = world.write(
+        "odd.yaml",
+        "version: 1\nname: odd\ntests:\n  - {name: plain, profile: noop}\n\
+         \x20 - {name: picky, profile: noop, attempts_max: 5, unique_key: k1,\n\
+         \x20    requirements: {memory_mb_min: 16000, tags: [quiet]}}\n",
+    );
+    assert_snapshot!(trimmed(&world.augur(&["suite", "check", &file]).expect(0)), @"
+     case    kind   platform   priority   timeout   unusual
+    ───────────────────────────────────────────────────────────────────────────────────────────────
+     plain   test   cpu        normal     300 s
+     picky   test   cpu        normal     300 s     attempts 5, memory 16000 MB, tag quiet, key k1
+    ");
+}
+
+#[test]
+fn nothing_is_deleted_without_saying_what() {
+    let answer = world().augur(&["dead-letter", "purge"]);
+    assert!(answer.code == Some(2) && answer.stderr.contains("--all"), "{answer:?}");
+}
+
+#[test]
+fn flags_that_cannot_be_are_refused_with_what_could() {
+    let world = world();
+    for (arguments, expected) in [
+        (["suite", "submit", "x.yaml", "--delay", "soon"], "90s, 15m, 2h or 7d"),
+        (["suite", "submit", "x.yaml", "--at", "tomorrow"], "2026-11-22T08:00:00Z"),
+        (["suite", "submit", "x.yaml", "--attempts", "21"], "1..=20"),
+        (["suite", "submit", "x.yaml", "--run-id", "seven"], "is not a run id"),
+        (["result", "replay", "--from=first", "--until", "next"], "now, an offset"),
+        (["job", "submit", "--kind=test", "--profile=noop", "--require-memory-mb=lots"], "invalid digit"),
+    ] {
+        let answer = world.augur(&arguments);
+        assert!(answer.code == Some(2) && answer.stderr.contains(expected), "{answer:?}");
+    }
 }
 
 #[test]
@@ -175,7 +239,7 @@ fn an_error_comes_with_its_causes_and_a_hint() {
     assert_eq!((answer.code, answer.stdout.as_str()), (Some(3), ""));
     assert_snapshot!(answer.stderr.replace(&port.to_string(), "[port]"), @"
     error: failed to reach the aggregator at http://127.0.0.1:[port]
-      caused by: error sending request for url (http://127.0.0.1:[port]/api/runs)
+      caused by: error sending request for url (http://127.0.0.1:[port]/api/runs?limit=50)
       caused by: client error (Connect)
       caused by: tcp connect error
       caused by: Connection refused (os error 111)
@@ -217,4 +281,57 @@ fn colours_are_for_terminals_that_want_them() {
         assert!(coloured.contains("\u{1b}["), "{arguments}: {coloured}");
         assert!(!plain.contains("\u{1b}[") && plain.len() > 100, "{arguments}: {plain}");
     }
+}
+
+#[test]
+fn dead_letters_are_filtered_told_and_deleted() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let run = world.submit("tests: [{name: stuck, profile: hold, method: stuck, timeout_s: 0.5, attempts_max: 1}]");
+    world.holds().next().gone();
+    world.augur(&["run", "wait", &run, "--timeout-s", "120"]).expect(1);
+
+    let letters = world.augur(&["dead-letter", "list", "--run", &run, "--format", "json"]).json();
+    let job = text(&letters[0], "job_id").to_owned();
+    let shown = world.augur(&["job", "show", &job, "--format", "json"]).json();
+    assert_eq!((text(&shown, "status"), text(&shown["attempts"][0], "failure_type")), ("dead", "timed-out"));
+    let history = world.augur(&["dead-letter", "show", &job]).expect(0);
+    assert!(history.contains("stuck: timed-out after 1 attempts") && history.contains("attempt 1 on w1"), "{history}");
+    let report = world.augur(&["run", "report", &run, "--format", "junit"]).expect(0);
+    assert!(report.contains("errors=\"1\""), "{report}");
+
+    let none = world.augur(&["dead-letter", "list", "--reason", "crashed"]);
+    assert!(none.stderr.contains("none of the 1 dead letters matches"), "{none:?}");
+    assert_eq!(none.expect(0), "");
+    let dry = world.augur(&["dead-letter", "replay", "--job", &job, "--dry-run", "--format", "json"]).json();
+    assert_eq!((dry["replayed"].as_u64(), dry["dry_run"].as_bool()), (Some(1), Some(true)), "{dry:#}");
+    let purged = world.augur(&["dead-letter", "purge", "--reason", "timed-out"]).expect(0);
+    assert!(purged.contains("1 deleted"), "{purged}");
+    let none = world.augur(&["dead-letter", "list"]);
+    assert!(none.code == Some(0) && none.stderr.contains("there are no dead letters"), "{none:?}");
+}
+
+#[test]
+fn history_is_exported_and_read_without_the_broker() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let run = world.submit("tests: [{name: nothing, profile: noop, repeat: 5}]");
+    world.complete(&run);
+    let exported = world.augur(&["result", "export", "--output", "history"]).expect(0);
+    assert!(exported.contains("6 messages") && exported.contains(".parquet"), "{exported}");
+    let again = world.augur(&["result", "export", "--output", "history"]).expect(0);
+    assert!(again.contains("nothing is new"), "{again}");
+
+    world.augur(&["result", "replay", "--archive", "history", "--into", "fresh.duckdb", "--compare"]).expect(0);
+    world.set("AUGUR_AMQP_URL", "");
+    let archived = ["result", "replay", "--archive", "history", "--run", &run, "--format", "json"];
+    let lines = world.augur(&archived).expect(0);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    assert!(lines.len() == 5 && lines.iter().all(|line| text(line, "status") == "passed"), "{lines:#?}");
+    // Offsets may have gaps, so the first result's is taken from the answer.
+    let first = lines[0]["offset"].to_string();
+    let one = world.augur(&[&archived[..], &["--until", &first]].concat()).expect(0);
+    assert_eq!(one.lines().count(), 1, "{one}");
 }

@@ -11,13 +11,8 @@ use crate::support::{LIMIT, World, assert_counts, block_on};
 const GARBAGE: [u8; 1] = [0xc1];
 
 fn publish_garbage(url: &AmqpUrl, exchange: &str, routing_key: &str, message_type: &'static str) {
-    let outgoing = Outgoing {
-        exchange: exchange.to_owned(),
-        routing_key: routing_key.to_owned(),
-        message_id: "garbage".to_owned(),
-        attempt: Some(1),
-        message: Encoded { message_type, schema_version: 1, body: GARBAGE.to_vec() },
-    };
+    let garbage = Encoded { message_type, schema_version: 1, body: GARBAGE.to_vec() };
+    let outgoing = Outgoing::new(exchange, routing_key, "garbage", garbage).attempt(1);
     block_on(async {
         let publisher = Publisher::start(url, "test", Patience::For(LIMIT), CancellationToken::new()).await;
         publisher.expect("a broker").publish(outgoing).await.expect("stored");

@@ -2,12 +2,16 @@
 
 use std::{
     io,
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionProperties, uri::AMQPUri};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{AmqpUrl, BrokerError};
 
@@ -27,22 +31,41 @@ pub enum Patience {
     For(Duration),
 }
 
-/// Opens one connection, trying once.
+/// Opens one connection, trying each address of the URL once.
+///
+/// A process begins at a random address, and every further call at the next one: so a fleet spreads over the nodes
+/// of a cluster, and whoever lost a node goes to another.
 ///
 /// # Errors
 ///
-/// [`BrokerError::Connect`] if nothing answers, or what answers refuses us.
+/// [`BrokerError::Connect`] if nothing answers at any address, or what answers refuses us.
 pub async fn connect_once(url: &AmqpUrl, name: &str) -> Result<Connection, BrokerError> {
+    static NEXT: LazyLock<AtomicUsize> = LazyLock::new(|| AtomicUsize::new(fastrand::usize(..usize::from(u16::MAX))));
     let started = Instant::now();
+    let addresses = url.authorities().len();
+    let first = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut tried = 0;
+    loop {
+        let uri = url.uri(first.wrapping_add(tried) % addresses);
+        let (host, port) = (uri.authority.host.clone(), uri.authority.port);
+        let error = match connect_to(uri, url.connect_timeout(), name).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        tried += 1;
+        if tried == addresses {
+            let tried_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            return Err(BrokerError::Connect { url: url.clone(), tried_ms, source: Box::new(error) });
+        }
+        debug!(connection = name, host, port, %error, "node is not reachable; trying the next address");
+    }
+}
+
+async fn connect_to(uri: AMQPUri, timeout: Duration, name: &str) -> lapin::Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     // lapin's own limit ends with the TCP connection: a server that then stays silent would hold us for ever.
-    let connected = tokio::time::timeout(url.connect_timeout(), Connection::connect_uri(url.uri(), properties));
-    let connected = connected.await.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()));
-    connected.map_err(|source| BrokerError::Connect {
-        url: url.clone(),
-        tried_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        source: Box::new(source),
-    })
+    let connected = tokio::time::timeout(timeout, Connection::connect_uri(uri, properties)).await;
+    connected.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
 }
 
 /// Opens one connection, trying again with exponential waits and jitter.

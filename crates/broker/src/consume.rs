@@ -1,21 +1,14 @@
 //! Consuming a queue or reading a stream, over a connection that comes back.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use futures_util::StreamExt;
-use lapin::{
-    Connection, Consumer,
-    options::{BasicConsumeOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable},
-};
-use tokio::sync::mpsc;
+use futures_util::FutureExt;
+use lapin::types::AMQPValue;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{
-    AmqpUrl, BrokerError, Delivery, Patience,
-    connect::{REFUSED_WAIT_MS, connect},
-};
+use crate::{AmqpUrl, BrokerError, Delivery, Link, Patience, connect::REFUSED_WAIT_MS, flow::Flow, link::Membership};
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +28,7 @@ pub enum Start {
 }
 
 impl Start {
-    fn argument(self) -> Option<AMQPValue> {
+    pub(crate) fn argument(self) -> Option<AMQPValue> {
         match self {
             Self::Queue => None,
             Self::StreamFirst => Some(AMQPValue::LongString("first".into())),
@@ -48,28 +41,43 @@ impl Start {
     }
 }
 
-/// Deliveries of one queue or stream; the connection behind it is reopened when lost.
+/// Deliveries of one queue or stream, over a channel of their own on a [`Link`] that is reopened when lost.
 ///
-/// After a lost connection a queue's unsettled deliveries come again from the broker (settling the old ones then
-/// fails, harmlessly), and a stream goes on behind the last offset that was handed out, never from its first
-/// arguments. After the stop nothing new comes, but what was handed out can be settled until the subscription is
-/// dropped; dropping it closes the connection.
+/// After a lost connection or channel a queue's unsettled deliveries come again from the broker (settling the old ones
+/// then fails, harmlessly), and a stream goes on behind the last offset that was handed out, never from its first
+/// arguments. After the stop nothing new comes, but what was handed out can be settled until all subscriptions of the
+/// link are dropped; what is not settled then goes back to its queue.
 #[derive(Debug)]
 pub struct Subscription {
     deliveries: mpsc::Receiver<Delivery>,
+    /// What a pause took over from the reading task: at most the prefetch of each channel that was open.
+    in_line: VecDeque<Delivery>,
+    mode: Arc<watch::Sender<Mode>>,
     stop: CancellationToken,
-    dropped: CancellationToken,
+    _membership: Membership,
+}
+
+/// What the reading task is to do, and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Subscribe again.
+    Resuming,
+    /// Subscribed: hand out.
+    Flowing,
+    /// Cancel, and hand out the rest.
+    Pausing,
+    /// All of the rest is in line.
+    Paused,
 }
 
 impl Subscription {
-    /// Connects and subscribes; `prefetch` bounds the deliveries that are handed out and not settled.
+    /// Subscribes over a link of its own.
     ///
     /// `patience` bounds the first connection only: once it stood, it is reopened until `stop`.
     ///
     /// # Errors
     ///
-    /// [`BrokerError::Connect`] if no broker answers within `patience`; [`BrokerError::Command`] if it refuses
-    /// the subscription (no such queue, no permission).
+    /// As [`Subscription::on`].
     pub async fn start(
         url: &AmqpUrl,
         name: &str,
@@ -79,118 +87,209 @@ impl Subscription {
         patience: Patience,
         stop: &CancellationToken,
     ) -> Result<Self, BrokerError> {
-        let (stop, dropped) = (stop.child_token(), CancellationToken::new());
-        let mut reading = Reading {
-            url: url.clone(),
-            name: name.to_owned(),
+        Self::on(&Link::new(url, name, patience, stop), queue, start, prefetch).await
+    }
+
+    /// Subscribes over a shared link; `prefetch` bounds the deliveries that are handed out and not settled.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerError::Connect`] if no broker answers within the link's patience, [`BrokerError::Closed`] after its
+    /// stop; [`BrokerError::Command`] if the broker refuses the subscription (no such queue, no permission).
+    pub async fn on(link: &Link, queue: &str, start: Start, prefetch: u16) -> Result<Self, BrokerError> {
+        let membership = link.join();
+        let stop = link.stop().child_token();
+        let mode = Arc::new(watch::Sender::new(Mode::Flowing));
+        let flow = Flow::open(link, queue, start, prefetch, link.patience()).await?;
+        let reading = Reading {
+            link: link.clone(),
             queue: queue.to_owned(),
             next: start,
             prefetch,
+            mode: Arc::clone(&mode),
             stop: stop.clone(),
-            dropped: dropped.clone(),
         };
-        let link = reading.subscribe(patience).await?;
         let (handed_out, deliveries) = mpsc::channel(usize::from(prefetch).max(1));
-        tokio::spawn(async move { reading.run(link, handed_out).await });
-        Ok(Self { deliveries, stop, dropped })
+        tokio::spawn(reading.run(flow, handed_out));
+        Ok(Self { deliveries, in_line: VecDeque::new(), mode, stop, _membership: membership })
     }
 
-    /// The next delivery; `None` once stopped.
+    /// The next delivery; `None` once stopped. While paused, what is in line, and then nothing until the stop.
     ///
     /// Cancel-safe: a delivery is either handed out or still in line.
     pub async fn next(&mut self) -> Option<Delivery> {
-        self.deliveries.recv().await
+        match self.in_line.pop_front() {
+            Some(delivery) => Some(delivery),
+            None => self.deliveries.recv().await,
+        }
     }
 
     /// The next delivery if one is in line already.
     pub fn next_in_line(&mut self) -> Option<Delivery> {
-        self.deliveries.try_recv().ok()
+        self.in_line.pop_front().or_else(|| self.deliveries.try_recv().ok())
+    }
+
+    /// Tells the broker to deliver nothing more, until [`Subscription::resume`].
+    ///
+    /// When this returns, all that the broker had delivered is in line. A pause while the connection is lost keeps the
+    /// subscription from coming back. Cancel-safe: the pause is asked for at once, and what comes stays in line.
+    pub async fn pause(&mut self) {
+        self.mode.send_if_modified(|mode| {
+            let is_wanted = matches!(*mode, Mode::Resuming | Mode::Flowing);
+            if is_wanted {
+                *mode = Mode::Pausing;
+            }
+            is_wanted
+        });
+        let mode = Arc::clone(&self.mode);
+        let paused = until(&mode, Mode::Paused);
+        tokio::pin!(paused);
+        loop {
+            tokio::select! {
+                // The task puts its last delivery in line before it calls itself paused.
+                biased;
+                arrived = self.deliveries.recv() => match arrived {
+                    Some(delivery) => self.in_line.push_back(delivery),
+                    None => return,
+                },
+                () = &mut paused => return,
+            }
+        }
+    }
+
+    /// Subscribes again after a pause, and waits until the broker has agreed; gives up waiting at the stop.
+    ///
+    /// Cancel-safe: it goes on in the background, also over a connection that has to come back first.
+    ///
+    /// It does so on a new channel, and the old one stays open until nothing on it is unsettled: RabbitMQ 3.10 may
+    /// close a channel on which somebody subscribes again to a quorum queue with deliveries in flight (its issue 5927).
+    pub async fn resume(&mut self) {
+        if *self.mode.borrow() == Mode::Pausing {
+            // A pause that was given up halfway.
+            self.pause().await;
+        }
+        self.mode.send_if_modified(|mode| {
+            let is_paused = matches!(*mode, Mode::Pausing | Mode::Paused);
+            if is_paused {
+                *mode = Mode::Resuming;
+            }
+            is_paused
+        });
+        tokio::select! {
+            () = until(&self.mode, Mode::Flowing) => {}
+            () = self.stop.cancelled() => {}
+        }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.stop.cancel();
-        self.dropped.cancel();
+    }
+}
+
+/// Waits for a mode.
+async fn until(mode: &watch::Sender<Mode>, wanted: Mode) {
+    let mut mode = mode.subscribe();
+    while *mode.borrow_and_update() != wanted {
+        if mode.changed().await.is_err() {
+            return;
+        }
     }
 }
 
 /// The reading task's state.
 struct Reading {
-    url: AmqpUrl,
-    name: String,
+    link: Link,
     queue: String,
     next: Start,
     prefetch: u16,
+    mode: Arc<watch::Sender<Mode>>,
     stop: CancellationToken,
-    dropped: CancellationToken,
 }
 
 impl Reading {
-    async fn subscribe(&self, patience: Patience) -> Result<(Connection, Consumer), BrokerError> {
-        let connection = connect(&self.url, &self.name, patience, &self.stop).await?;
-        let what = || format!("subscribe to `{}`", self.queue);
-        let channel = connection.create_channel().await.map_err(BrokerError::command(what()))?;
-        channel.basic_qos(self.prefetch, BasicQosOptions::default()).await.map_err(BrokerError::command(what()))?;
-        let mut arguments = FieldTable::default();
-        if let Some(offset) = self.next.argument() {
-            arguments.insert("x-stream-offset".into(), offset);
+    async fn run(mut self, flow: Flow, line: mpsc::Sender<Delivery>) {
+        let mut opened = Some(flow);
+        while let Some(mut flow) = opened {
+            self.hand_out(&mut flow, &line).await;
+            // Beside us: what was handed out may stay unsettled for long.
+            tokio::spawn(flow.retire(self.link.clone()));
+            opened = self.open_again().await;
         }
-        let consumer = channel
-            .basic_consume(self.queue.as_str().into(), "".into(), BasicConsumeOptions::default(), arguments)
-            .await
-            .map_err(BrokerError::command(what()))?;
-        Ok((connection, consumer))
     }
 
-    async fn run(&mut self, mut link: (Connection, Consumer), handed_out: mpsc::Sender<Delivery>) {
-        while self.hand_out(&mut link.1, &handed_out).await {
-            let Some(again) = self.subscribe_again().await else { return };
-            link = again;
-        }
-        // Now the subscription is at its end; its connection stays for what is not settled yet.
-        drop(handed_out);
-        self.dropped.cancelled().await;
-    }
-
-    /// Hands out deliveries; `true` if the connection was lost, `false` if nobody wants more.
-    async fn hand_out(&mut self, consumer: &mut Consumer, handed_out: &mpsc::Sender<Delivery>) -> bool {
-        loop {
-            let arrived = tokio::select! {
-                () = self.stop.cancelled() => return false,
-                arrived = consumer.next() => arrived,
+    /// Hands out deliveries until the consumer is lost, paused and empty, or nobody wants more.
+    async fn hand_out(&mut self, flow: &mut Flow, line: &mpsc::Sender<Delivery>) {
+        while !self.stop.is_cancelled() {
+            if *self.mode.borrow() == Mode::Pausing && !flow.is_cancelled() {
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = flow.cancel() => {}
+                }
+            }
+            // Most of the time there is one already, and waiting for three things at once takes longer than taking it.
+            let in_line = flow.next().now_or_never();
+            let arrived = if let Some(arrived) = in_line {
+                arrived
+            } else {
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = until(&self.mode, Mode::Pausing), if !flow.is_cancelled() => continue,
+                    arrived = flow.next() => arrived,
+                }
             };
             match arrived {
-                Some(Ok(delivery)) => {
-                    let delivery = Delivery::new(delivery);
-                    if let Some(offset) = delivery.stream_offset() {
-                        self.next = Start::StreamOffset(offset + 1);
-                    }
-                    tokio::select! {
-                        () = self.stop.cancelled() => return false,
-                        sent = handed_out.send(delivery) => if sent.is_err() { return false },
-                    }
-                }
+                Some(Ok(delivery)) => self.put_in_line(delivery, line).await,
                 Some(Err(error)) => {
                     warn!(queue = self.queue, %error, "subscription lost");
-                    return true;
+                    return;
                 }
+                None if flow.is_cancelled() => return,
                 // The broker cancels a consumer when its queue moves or its stream is closed.
                 None => {
                     warn!(queue = self.queue, "subscription cancelled by the broker");
-                    return true;
+                    return;
                 }
             }
         }
     }
 
-    /// Subscribes again, for as long as it takes.
-    async fn subscribe_again(&self) -> Option<(Connection, Consumer)> {
+    async fn put_in_line(&mut self, delivery: Delivery, line: &mpsc::Sender<Delivery>) {
+        if self.next != Start::Queue
+            && let Some(offset) = delivery.stream_offset()
+        {
+            self.next = Start::StreamOffset(offset + 1);
+        }
+        let Err(mpsc::error::TrySendError::Full(delivery)) = line.try_send(delivery) else { return };
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            // A line without its end belongs to a subscription that was dropped, and so stopped.
+            sent = line.send(delivery) => sent.unwrap_or_default(),
+        }
+    }
+
+    /// Subscribes again as soon as deliveries are wanted, for as long as it takes; `None` once stopped.
+    async fn open_again(&self) -> Option<Flow> {
         loop {
-            match self.subscribe(Patience::Endless).await {
-                Ok(link) => {
+            self.rest_while_paused().await;
+            let opened = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                () = until(&self.mode, Mode::Pausing) => continue,
+                opened = Flow::open(&self.link, &self.queue, self.next, self.prefetch, Patience::Endless) => opened,
+            };
+            match opened {
+                Ok(flow) => {
                     debug!(queue = self.queue, next = ?self.next, "subscribed again");
-                    return Some(link);
+                    self.mode.send_if_modified(|mode| {
+                        let is_resuming = *mode == Mode::Resuming;
+                        if is_resuming {
+                            *mode = Mode::Flowing;
+                        }
+                        is_resuming
+                    });
+                    return Some(flow);
                 }
                 Err(BrokerError::Closed) => return None,
                 Err(error) => warn!(queue = self.queue, %error, "broker refuses the subscription"),
@@ -198,6 +297,27 @@ impl Reading {
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 () = tokio::time::sleep(Duration::from_millis(REFUSED_WAIT_MS)) => {}
+            }
+        }
+    }
+
+    /// Says that everything is in line if a pause was asked for, and waits for its end or the stop.
+    async fn rest_while_paused(&self) {
+        let mut mode = self.mode.subscribe();
+        loop {
+            self.mode.send_if_modified(|mode| {
+                let is_pausing = *mode == Mode::Pausing;
+                if is_pausing {
+                    *mode = Mode::Paused;
+                }
+                is_pausing
+            });
+            if matches!(*mode.borrow_and_update(), Mode::Resuming | Mode::Flowing) {
+                return;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = mode.changed() => {}
             }
         }
     }

@@ -12,12 +12,14 @@ use topology::{
     Action, ArgumentValue, Binding, Exchange, ExchangeKind, Observed, ObservedState, Plan, Queue, StepObject, Topology,
 };
 
-use crate::{AmqpUrl, BrokerError, connect_once};
+use crate::{AmqpUrl, BrokerError, Link, connect_once};
 
 /// How long a declared queue may be down after the broker's start.
 const QUEUE_UP_MAX: Duration = Duration::from_secs(30);
 /// Wait before asking again for a queue that is down.
 const QUEUE_UP_RETRY: Duration = Duration::from_millis(250);
+/// What the broker says of a queue that it knows and cannot reach now, under the code of one that does not exist.
+const HOME_NODE_DOWN: &str = "home node";
 
 /// Finds out which exchanges and queues of `topology` a broker has, and whether they are as declared.
 ///
@@ -90,12 +92,14 @@ impl Session {
             return match soft_error(&error) {
                 // A broker that has just started takes connections before its streams are up.
                 Some((AMQPSoftError::NOTFOUND, detail))
-                    if detail.contains("home node") && waiting_since.elapsed() < QUEUE_UP_MAX =>
+                    if detail.contains(HOME_NODE_DOWN) && waiting_since.elapsed() < QUEUE_UP_MAX =>
                 {
                     tokio::time::sleep(QUEUE_UP_RETRY).await;
                     continue;
                 }
-                Some((AMQPSoftError::NOTFOUND, detail)) if !detail.contains("home node") => Ok(ObservedState::Absent),
+                Some((AMQPSoftError::NOTFOUND, detail)) if !detail.contains(HOME_NODE_DOWN) => {
+                    Ok(ObservedState::Absent)
+                }
                 Some((AMQPSoftError::PRECONDITIONFAILED, detail)) => Ok(ObservedState::Differs { detail }),
                 _ => Err(BrokerError::Declare { what: object.name(), source: Box::new(error) }),
             };
@@ -108,6 +112,25 @@ pub(crate) fn soft_error(error: &lapin::Error) -> Option<(AMQPSoftError, String)
     let lapin::ErrorKind::ProtocolError(error) = error.kind() else { return None };
     let AMQPErrorKind::Soft(kind) = error.kind() else { return None };
     Some((kind.clone(), error.get_message().to_string()))
+}
+
+/// What it means that the broker refused to do something with a queue.
+pub(crate) fn queue_error(error: lapin::Error, queue: &str, what: impl Into<String>) -> BrokerError {
+    match soft_error(&error) {
+        Some((AMQPSoftError::NOTFOUND, detail)) if !detail.contains(HOME_NODE_DOWN) => {
+            BrokerError::NoQueue { queue: queue.to_owned() }
+        }
+        _ => BrokerError::command(what)(error),
+    }
+}
+
+/// How many messages a queue has ready now.
+pub(crate) async fn message_count(link: &Link, queue: &str) -> Result<u64, BrokerError> {
+    let channel = link.channel(link.patience()).await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+    let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+    let declared = declared.map_err(|error| queue_error(error, queue, format!("look at `{queue}`")))?;
+    Ok(u64::from(declared.message_count()))
 }
 
 async fn declare(channel: &Channel, object: &StepObject, passive: bool) -> lapin::Result<()> {

@@ -1,19 +1,18 @@
 //! A message as it arrives, and the one place where deliveries are settled.
 
+use std::sync::Arc;
+
 use lapin::{
     options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
-    types::{AMQPValue, FieldTable, ShortString},
+    types::{FieldTable, ShortString},
 };
-use messages::{DecodeError, Message, decode};
+use messages::{DecodeError, Message, Timestamp, decode};
 
-use crate::BrokerError;
-
-/// Header with the schema version of the body.
-pub(crate) const HEADER_SCHEMA_VERSION: &str = "schema-version";
-/// Header in which we count attempts ourselves: broker counts differ by RabbitMQ version.
-pub(crate) const HEADER_ATTEMPT: &str = "augur-attempt";
-/// Header that RabbitMQ adds to every message read from a stream.
-const HEADER_STREAM_OFFSET: &str = "x-stream-offset";
+use crate::{
+    BrokerError, Death,
+    flow::Unsettled,
+    headers::{self, ATTEMPT, DELIVERY_COUNT, REASON, SCHEMA_VERSION, STREAM_OFFSET},
+};
 
 /// How a delivery ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +31,13 @@ pub enum Settlement {
 #[derive(Debug)]
 pub struct Delivery {
     inner: lapin::message::Delivery,
+    /// Keeps a channel that takes nothing new open until this is settled.
+    unsettled: Arc<Unsettled>,
 }
 
 impl Delivery {
-    pub(crate) fn new(inner: lapin::message::Delivery) -> Self {
-        Self { inner }
+    pub(crate) fn new(inner: lapin::message::Delivery, unsettled: Arc<Unsettled>) -> Self {
+        Self { inner, unsettled }
     }
 
     /// AMQP property `type`.
@@ -51,17 +52,47 @@ impl Delivery {
 
     /// Header `schema-version`.
     pub fn schema_version(&self) -> Option<u16> {
-        u16::try_from(self.header_integer(HEADER_SCHEMA_VERSION)?).ok()
+        u16::try_from(self.header_integer(SCHEMA_VERSION)?).ok()
     }
 
     /// Our own count of attempts; 1 if the header is absent.
     pub fn attempt(&self) -> u32 {
-        self.header_integer(HEADER_ATTEMPT).and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
+        self.header_integer(ATTEMPT).and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
+    }
+
+    /// How often the broker took it back from a consumer and delivered it again, for whatever reason.
+    ///
+    /// Only quorum queues count; of another queue's message nothing more is known than that it came back.
+    pub fn returns(&self) -> u32 {
+        match self.header_integer(DELIVERY_COUNT) {
+            Some(count) => u32::try_from(count.max(0)).unwrap_or(u32::MAX),
+            None => u32::from(self.is_redelivered()),
+        }
+    }
+
+    /// Why we sent it to the dead letters, in one word of ours; [`Delivery::death`] has the broker's reasons.
+    pub fn reason(&self) -> Option<&str> {
+        headers::text(self.headers()?, REASON)
+    }
+
+    /// Why and from which queue the broker itself moved it here last, if it did.
+    pub fn death(&self) -> Option<Death> {
+        Death::last(self.headers()?)
+    }
+
+    /// When its publisher sent it, by the publisher's clock, in whole seconds.
+    pub fn published_at(&self) -> Option<Timestamp> {
+        headers::moment((*self.inner.properties.timestamp())?)
     }
 
     /// Offset in the stream, if it was read from one.
     pub fn stream_offset(&self) -> Option<u64> {
-        u64::try_from(self.header_integer(HEADER_STREAM_OFFSET)?).ok()
+        u64::try_from(self.header_integer(STREAM_OFFSET)?).ok()
+    }
+
+    /// Offset and message id, by which a stream can be told from another one of its name, if it was read from one.
+    pub fn stream_fingerprint(&self) -> Option<String> {
+        Some(format!("{}:{}", self.stream_offset()?, self.message_id().unwrap_or_default()))
     }
 
     /// The exchange that it was published to.
@@ -108,27 +139,20 @@ impl Delivery {
         };
         let delivery_tag = self.inner.delivery_tag;
         match settled {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.unsettled.count_settled();
+                Ok(())
+            }
             Ok(false) => Err(BrokerError::Settle { delivery_tag, source: None }),
             Err(source) => Err(BrokerError::Settle { delivery_tag, source: Some(Box::new(source)) }),
         }
     }
 
-    fn header_integer(&self, name: &str) -> Option<i64> {
-        integer(self.inner.properties.headers().as_ref()?, name)
+    fn headers(&self) -> Option<&FieldTable> {
+        self.inner.properties.headers().as_ref()
     }
-}
 
-/// A header of any integer type, as brokers and other clients write them.
-fn integer(headers: &FieldTable, name: &str) -> Option<i64> {
-    match headers.into_iter().find(|(key, _)| key.as_str() == name)?.1 {
-        AMQPValue::ShortShortInt(number) => Some(i64::from(*number)),
-        AMQPValue::ShortShortUInt(number) => Some(i64::from(*number)),
-        AMQPValue::ShortInt(number) => Some(i64::from(*number)),
-        AMQPValue::ShortUInt(number) => Some(i64::from(*number)),
-        AMQPValue::LongInt(number) => Some(i64::from(*number)),
-        AMQPValue::LongUInt(number) => Some(i64::from(*number)),
-        AMQPValue::LongLongInt(number) => Some(*number),
-        _ => None,
+    fn header_integer(&self, name: &str) -> Option<i64> {
+        headers::integer(self.headers()?, name)
     }
 }

@@ -49,6 +49,12 @@ pub enum BrokerError {
         /// What the broker or the connection said.
         source: Box<lapin::Error>,
     },
+    /// The broker has no such queue.
+    #[error("the broker has no queue `{queue}`; run `augur topology apply`")]
+    NoQueue {
+        /// Its name.
+        queue: String,
+    },
     /// No queue takes this message: it was not stored.
     #[error("message to `{exchange}` with key `{routing_key}` reached no queue: {reply}; run `augur topology apply`")]
     Unroutable {
@@ -98,7 +104,9 @@ impl BrokerError {
             | Self::Unconfirmed { .. }
             | Self::Version { .. }
             | Self::Settle { .. } => true,
-            Self::Url { .. } | Self::Declare { .. } | Self::Unroutable { .. } | Self::Closed => false,
+            Self::Url { .. } | Self::Declare { .. } | Self::NoQueue { .. } | Self::Unroutable { .. } | Self::Closed => {
+                false
+            }
         }
     }
 

@@ -2,17 +2,23 @@
 //!
 //! This crate alone knows lapin. Publishing and consuming use separate connections, because the broker stops
 //! reading from a publishing connection while it raises an alarm, and acks must still flow then. lapin's own
-//! recovery stays off (it would restart a stream consumer at its first offset): [`Publisher`] and
-//! [`Subscription`] each own a reconnect loop.
+//! recovery stays off (it would restart a stream consumer at its first offset): [`Publisher`] and [`Link`], which
+//! [`Subscription`]s share, own the reconnecting.
 
 mod confirms;
 mod connect;
 mod consume;
 mod declare;
 mod delivery;
+mod election;
 mod error;
+mod flow;
+mod headers;
+mod link;
+mod outgoing;
 mod private_node;
 mod publish;
+mod queue_reader;
 mod stream;
 mod url;
 mod version;
@@ -21,9 +27,14 @@ pub use connect::{Patience, connect_once};
 pub use consume::{Start, Subscription};
 pub use declare::{apply, observe};
 pub use delivery::{Delivery, Settlement};
+pub use election::SoleConsumer;
 pub use error::BrokerError;
-pub use private_node::{PrivateNode, PrivateNodeError, PrivateNodeOptions};
-pub use publish::{Outgoing, Publisher, WINDOW_MESSAGES_MAX};
+pub use headers::Death;
+pub use link::Link;
+pub use outgoing::Outgoing;
+pub use private_node::{Peer, PrivateNode, PrivateNodeError, PrivateNodeOptions};
+pub use publish::{Publisher, WINDOW_MESSAGES_MAX};
+pub use queue_reader::{QueueReader, READER_MESSAGES_MAX};
 pub use stream::{TAIL_SILENCE_MS_MAX, last_offset, resume};
 pub use url::AmqpUrl;
 pub use version::server_version;

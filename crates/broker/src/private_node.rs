@@ -7,6 +7,7 @@
 //! AMQP.
 
 mod error;
+mod faults;
 mod parts;
 
 use std::{
@@ -27,7 +28,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 pub use error::PrivateNodeError;
-use parts::{Guard, Ports, Server, ServerEvent, prepare};
+use parts::{COOKIE, Guard, Ports, Server, ServerEvent, prepare};
 
 /// How long a node may take to start: seconds on an idle machine, much more while it compiles.
 const START_MAX: Duration = Duration::from_mins(2);
@@ -50,10 +51,22 @@ pub struct PrivateNodeOptions {
     pub port: Option<u16>,
     /// RabbitMQ's acknowledgement timeout, in milliseconds; its default is 30 minutes.
     pub consumer_timeout_ms: Option<u64>,
+    /// How often a channel looks at its acknowledgement timeout, in milliseconds; RabbitMQ's default is a minute.
+    pub channel_tick_interval_ms: Option<u64>,
+    /// A running node whose cluster it joins when it starts for the first time.
+    pub peer: Option<Peer>,
     /// Further lines of `rabbitmq.conf`.
     pub configuration: Vec<String>,
     /// Where the scripts are, if not where Debian has them.
     pub scripts: Option<PathBuf>,
+}
+
+/// What a node must know of another one to join its cluster.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    name: String,
+    epmd: u16,
+    cookie: String,
 }
 
 /// A running or stopped node; dropping it ends everything that it started.
@@ -102,18 +115,19 @@ impl PrivateNode {
         if !path.is_file() {
             return Err(PrivateNodeError::NotInstalled { path });
         }
-        let ports = Ports::free(options.port)?;
+        let ports = Ports::free(options.port, options.peer.as_ref().map(|peer| peer.epmd))?;
         let unique = unique();
         let directory =
             options.directory.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("augur-node-{unique}")));
-        prepare(&directory, ports, options)?;
         // Data belong to a node's name, so a node that keeps its data keeps its name.
         let name = if options.directory.is_some() {
             "augur@localhost".to_owned()
         } else {
             format!("augur-{unique}@localhost")
         };
-        let guard = Guard::spawn(ports, options.directory.is_none().then_some(directory.as_path()))?;
+        prepare(&directory, &name, ports, options)?;
+        let epmd = options.peer.is_none().then_some(ports.epmd);
+        let guard = Guard::spawn(epmd, options.directory.is_none().then_some(directory.as_path()))?;
         let node = Self { scripts, directory, name, ports, server: Mutex::new(None), guard: Mutex::new(guard) };
         node.restart()?;
         Ok(node)
@@ -142,6 +156,17 @@ impl PrivateNode {
     /// Where it keeps its data and its log (`console.log`).
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// What another node needs to join this one's cluster; it may be used for as long as this node exists.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateNodeError::Directory`] if the node's cookie cannot be read.
+    pub fn peer(&self) -> Result<Peer, PrivateNodeError> {
+        let path = self.directory.join(COOKIE);
+        let cookie = fs::read_to_string(&path).map_err(|source| PrivateNodeError::Directory { path, source })?;
+        Ok(Peer { name: self.name.clone(), epmd: self.ports.epmd, cookie })
     }
 
     /// The process id of the server while it runs.
@@ -303,6 +328,7 @@ impl PrivateNode {
             .env("RABBITMQ_LOGS", "-")
             .env("RABBITMQ_PID_FILE", directory.join("server.pid"))
             .env("RABBITMQ_CONFIG_FILE", directory.join("rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", directory.join("advanced.config"))
             .env("RABBITMQ_CONF_ENV_FILE", directory.join("no-rabbitmq-env.conf"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", directory.join("enabled_plugins"))
             // A node that does not start says why in its log; its crash dump would help nobody.

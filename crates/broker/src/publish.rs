@@ -3,45 +3,22 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use lapin::{
-    BasicProperties, Channel, Connection,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::{AMQPValue, FieldTable},
-};
-use messages::{Encoded, Timestamp};
+use lapin::{Channel, Connection, options::ConfirmSelectOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
 use crate::{
-    AmqpUrl, BrokerError, Patience,
+    AmqpUrl, BrokerError, Outgoing, Patience,
     confirms::{Confirmed, Confirms, all_confirmed},
     connect::{REFUSED_WAIT_MS, connect},
     declare::soft_error,
-    delivery::{HEADER_ATTEMPT, HEADER_SCHEMA_VERSION},
 };
 
 /// Messages without a confirm at any moment; a wide window is what makes a quorum queue fast.
 pub const WINDOW_MESSAGES_MAX: usize = 3_000;
 /// Messages waiting to enter the window; past that, `publish` waits.
 const QUEUE_MESSAGES_MAX: usize = 1_024;
-/// AMQP's number for messages that survive a restart.
-const DELIVERY_MODE_PERSISTENT: u8 = 2;
-
-/// A message on its way out.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// Which exchange.
-    pub exchange: String,
-    /// With which routing key.
-    pub routing_key: String,
-    /// What, by whom it is known: job id, run id or another unique text.
-    pub message_id: String,
-    /// Our count of attempts, for jobs and results.
-    pub attempt: Option<u32>,
-    /// The bytes.
-    pub message: Encoded,
-}
 
 /// Publishes with `mandatory` and confirms, over a connection of its own that is reopened when lost.
 ///
@@ -83,11 +60,11 @@ impl Publisher {
         stop: CancellationToken,
     ) -> Result<Self, BrokerError> {
         let stop = stop.child_token();
-        let link = Link::open(url, name, patience, &stop).await?;
+        let outlet = Outlet::open(url, name, patience, &stop).await?;
         let (requests, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
         let waiting = VecDeque::new();
         let publishing = Publishing { url: url.clone(), name: name.to_owned(), stop: stop.clone(), waiting };
-        tokio::spawn(publishing.run(link, receiver));
+        tokio::spawn(publishing.run(outlet, receiver));
         Ok(Self { requests, patience, _last: Arc::new(stop.drop_guard()) })
     }
 
@@ -113,13 +90,13 @@ impl Publisher {
 }
 
 /// A connection with one channel in confirm mode.
-struct Link {
+struct Outlet {
     // Dropping the connection closes it, so it is kept beside its channel.
     _connection: Connection,
     channel: Channel,
 }
 
-impl Link {
+impl Outlet {
     async fn open(
         url: &AmqpUrl,
         name: &str,
@@ -146,18 +123,18 @@ struct Publishing {
 }
 
 impl Publishing {
-    async fn run(mut self, mut link: Link, mut requests: mpsc::Receiver<Request>) {
-        while let Some(failed) = self.publish_until_lost(&link, &mut requests).await {
+    async fn run(mut self, mut outlet: Outlet, mut requests: mpsc::Receiver<Request>) {
+        while let Some(failed) = self.publish_until_lost(&outlet, &mut requests).await {
             self.queue_again(failed);
             let Some(opened) = self.open_again().await else { return };
-            link = opened;
+            outlet = opened;
         }
     }
 
     /// Publishes until the channel breaks, and gives what it did not confirm; `None` once stopped.
     async fn publish_until_lost(
         &mut self,
-        link: &Link,
+        outlet: &Outlet,
         requests: &mut mpsc::Receiver<Request>,
     ) -> Option<Vec<(Request, lapin::Error)>> {
         let mut in_flight = FuturesUnordered::new();
@@ -171,7 +148,7 @@ impl Publishing {
                 }
                 // lapin answers a publish once the socket has it: waiting for that here would send one message per
                 // round trip to its thread instead of many at once.
-                in_flight.push(publish_and_confirm(&link.channel, request));
+                in_flight.push(publish_and_confirm(&outlet.channel, request));
                 continue;
             }
             tokio::select! {
@@ -179,7 +156,7 @@ impl Publishing {
                 biased;
                 () = self.stop.cancelled() => return None,
                 Some(first) = in_flight.next(), if !in_flight.is_empty() => {
-                    failed = confirms.answer(all_confirmed(&link.channel, first, &mut in_flight));
+                    failed = confirms.answer(all_confirmed(&outlet.channel, first, &mut in_flight));
                 }
                 Some(request) = requests.recv(), if has_room => self.waiting.push_back(request),
             }
@@ -224,10 +201,10 @@ impl Publishing {
     }
 
     /// Connects again, for as long as it takes; `None` once stopped.
-    async fn open_again(&self) -> Option<Link> {
+    async fn open_again(&self) -> Option<Outlet> {
         loop {
-            match Link::open(&self.url, &self.name, Patience::Endless, &self.stop).await {
-                Ok(link) => return Some(link),
+            match Outlet::open(&self.url, &self.name, Patience::Endless, &self.stop).await {
+                Ok(outlet) => return Some(outlet),
                 Err(BrokerError::Closed) => return None,
                 Err(error) => warn!(connection = self.name, %error, "publishing connection did not come back"),
             }
@@ -241,34 +218,9 @@ impl Publishing {
 
 /// Publishes when first polled, so in the order in which a set of these is polled, and waits for the confirm.
 async fn publish_and_confirm(channel: &Channel, request: Request) -> Confirmed {
-    let confirmation = match publish_one(channel, &request.outgoing).await {
+    let confirmation = match request.outgoing.publish_on(channel).await {
         Ok(confirm) => confirm.await,
         Err(error) => Err(error),
     };
     (request, confirmation)
-}
-
-async fn publish_one(channel: &Channel, outgoing: &Outgoing) -> lapin::Result<lapin::PublisherConfirm> {
-    let mut headers = FieldTable::default();
-    headers.insert(HEADER_SCHEMA_VERSION.into(), AMQPValue::LongInt(i32::from(outgoing.message.schema_version)));
-    if let Some(attempt) = outgoing.attempt {
-        headers.insert(HEADER_ATTEMPT.into(), AMQPValue::LongLongInt(i64::from(attempt)));
-    }
-    let properties = BasicProperties::default()
-        .with_type(outgoing.message.message_type.into())
-        .with_message_id(outgoing.message_id.as_str().into())
-        .with_content_type("application/msgpack".into())
-        .with_delivery_mode(DELIVERY_MODE_PERSISTENT)
-        .with_timestamp(u64::try_from(Timestamp::now().as_seconds()).unwrap_or_default())
-        .with_headers(headers);
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    channel
-        .basic_publish(
-            outgoing.exchange.as_str().into(),
-            outgoing.routing_key.as_str().into(),
-            options,
-            &outgoing.message.body,
-            properties,
-        )
-        .await
 }

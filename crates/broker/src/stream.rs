@@ -1,12 +1,11 @@
-//! The end of a stream.
+//! The end of a stream, and where to go on reading one.
 
 use std::time::Duration;
 
-use lapin::{options::QueueDeclareOptions, types::FieldTable};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{AmqpUrl, BrokerError, Patience, Settlement, Start, Subscription, connect_once};
+use crate::{AmqpUrl, BrokerError, Delivery, Link, Patience, Settlement, Start, Subscription, declare::message_count};
 
 /// A stream delivers its last chunk at once; silence of this length, in milliseconds, means that it is over.
 pub const TAIL_SILENCE_MS_MAX: u64 = 500;
@@ -26,22 +25,55 @@ const TAIL_PREFETCH: u16 = 1_000;
 ///
 /// [`BrokerError`] if the broker is not there or has no such stream.
 pub async fn last_offset(url: &AmqpUrl, stream: &str) -> Result<Option<u64>, BrokerError> {
-    let connection = connect_once(url, "augur stream tail").await?;
-    let what = || format!("look at stream `{stream}`");
-    let channel = connection.create_channel().await.map_err(BrokerError::command(what()))?;
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-    let declared = channel
-        .queue_declare(stream.into(), options, FieldTable::default())
-        .await
-        .map_err(BrokerError::command(what()))?;
-    connection.close(200, "done".into()).await.map_err(BrokerError::command(what()))?;
-    let stop = CancellationToken::new();
+    last_offset_over(&link(url), stream).await
+}
+
+/// Where to go on reading a stream of which everything before `next_offset` was read, the last of it the message
+/// with the fingerprint `last_message` ([`Delivery::stream_fingerprint`]).
+///
+/// That is `next_offset`, unless this is another stream of that name, on a broker that was set up anew: then the
+/// stored offset lies behind its end, or another message stands before it. What was read from the old stream comes
+/// again in no case, so the new one is read whole.
+///
+/// # Errors
+///
+/// As [`last_offset`].
+pub async fn resume(
+    url: &AmqpUrl,
+    stream: &str,
+    next_offset: Option<u64>,
+    last_message: Option<&str>,
+) -> Result<Start, BrokerError> {
+    let Some(next) = next_offset else { return Ok(Start::StreamFirst) };
+    let link = link(url);
+    let end = last_offset_over(&link, stream).await?.map_or(0, |last| last + 1);
+    if next > end {
+        warn!(stream, stored = next, end, "the stored offset lies behind the stream's end: reading a new stream whole");
+        return Ok(Start::StreamFirst);
+    }
+    if let (Some(last), Some(expected)) = (next.checked_sub(1), last_message)
+        && let Some(found) = first_from(&link, stream, last).await?
+        // A later message says that retention took this one already.
+        && found.stream_offset() == Some(last)
+        && found.stream_fingerprint().as_deref() != Some(expected)
+    {
+        let found = found.stream_fingerprint();
+        warn!(stream, stored = next, expected, found, "another message is there: reading a new stream whole");
+        return Ok(Start::StreamFirst);
+    }
+    Ok(Start::StreamOffset(next))
+}
+
+fn link(url: &AmqpUrl) -> Link {
     let patience = Patience::For(Duration::from_millis(TAIL_FIRST_MS_MAX));
-    let mut tail =
-        Subscription::start(url, "augur stream tail", stream, Start::StreamLast, TAIL_PREFETCH, patience, &stop)
-            .await?;
+    Link::new(url, "augur stream tail", patience, &CancellationToken::new())
+}
+
+async fn last_offset_over(link: &Link, stream: &str) -> Result<Option<u64>, BrokerError> {
+    let count = message_count(link, stream).await?;
+    let mut tail = Subscription::on(link, stream, Start::StreamLast, TAIL_PREFETCH).await?;
     let mut last = None;
-    let mut wait_ms = if declared.message_count() == 0 { TAIL_UNCOUNTED_MS_MAX } else { TAIL_FIRST_MS_MAX };
+    let mut wait_ms = if count == 0 { TAIL_UNCOUNTED_MS_MAX } else { TAIL_FIRST_MS_MAX };
     while let Ok(Some(delivery)) = tokio::time::timeout(Duration::from_millis(wait_ms), tail.next()).await {
         last = delivery.stream_offset().max(last);
         wait_ms = TAIL_SILENCE_MS_MAX;
@@ -50,25 +82,9 @@ pub async fn last_offset(url: &AmqpUrl, stream: &str) -> Result<Option<u64>, Bro
     Ok(last)
 }
 
-/// Where to go on reading a stream: at the stored offset, or at its first message if that offset lies behind its end.
-///
-/// An offset behind the end belongs to another stream of that name, on a broker that was set up anew. What was read
-/// from the old one comes again in no case, so the new one is read whole.
-///
-/// # Errors
-///
-/// As [`last_offset`].
-pub async fn resume(url: &AmqpUrl, stream: &str, stored: Option<u64>) -> Result<Start, BrokerError> {
-    let Some(next) = stored else { return Ok(Start::StreamFirst) };
-    let end = last_offset(url, stream).await?.map_or(0, |last| last + 1);
-    if next <= end {
-        return Ok(Start::StreamOffset(next));
-    }
-    warn!(
-        stream,
-        stored = next,
-        end,
-        "the stored offset lies behind the stream's end: this is a new stream; reading it whole"
-    );
-    Ok(Start::StreamFirst)
+/// The first message at this offset or behind it, in a stream that has one.
+async fn first_from(link: &Link, stream: &str, offset: u64) -> Result<Option<Delivery>, BrokerError> {
+    let mut reading = Subscription::on(link, stream, Start::StreamOffset(offset), 1).await?;
+    let first = tokio::time::timeout(Duration::from_millis(TAIL_FIRST_MS_MAX), reading.next()).await;
+    Ok(first.unwrap_or_default())
 }

@@ -24,7 +24,7 @@ const FIRST_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// How long the server may take to introduce itself, in milliseconds.
 const HANDSHAKE_MS_MAX: u64 = 10_000;
 
-/// Asks the server for its version, without logging in.
+/// Asks the first server that answers for its version, without logging in.
 ///
 /// # Errors
 ///
@@ -34,11 +34,16 @@ pub async fn server_version(url: &AmqpUrl) -> Result<ServerVersion, BrokerError>
     if url.is_tls() {
         return Err(fail("unavailable over TLS, because lapin does not show the server's properties".to_owned()));
     }
-    let text = tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), handshake(url.authority()))
-        .await
-        .map_err(|_| fail(format!("no answer within {HANDSHAKE_MS_MAX} ms")))?
-        .map_err(|error| fail(error.to_string()))?;
-    text.parse().map_err(|error| fail(format!("{error}")))
+    let mut reason = String::new();
+    for address in url.authorities() {
+        let answer = tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), handshake(address)).await;
+        reason = match answer {
+            Ok(Ok(text)) => return text.parse().map_err(|error| fail(format!("{error}"))),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {HANDSHAKE_MS_MAX} ms"),
+        };
+    }
+    Err(fail(reason))
 }
 
 async fn handshake(address: (&str, u16)) -> std::io::Result<String> {

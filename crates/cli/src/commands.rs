@@ -1,7 +1,10 @@
 //! The commands: one file each, noun then verb.
 
 mod aggregator;
+mod attempts;
+mod dead_letter;
 mod device;
+mod dispatching;
 mod job;
 mod learner;
 mod model;
@@ -92,6 +95,9 @@ pub(crate) enum Command {
     /// The result stream.
     #[command(subcommand)]
     Result(result::ResultCommand),
+    /// Dead letters: jobs that used up their attempts.
+    #[command(subcommand)]
+    DeadLetter(dead_letter::DeadLetterCommand),
     /// The model zoo.
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -156,6 +162,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Updater(command) => updater::run(command, context).await,
         Command::Learner(command) => learner::run(command, context).await,
         Command::Result(command) => result::run(command, context).await,
+        Command::DeadLetter(command) => dead_letter::run(command, context).await,
         Command::Model(command) => model::run(command, context),
         Command::Device(command) => device::run(&command, context),
         Command::Predictor(command) => predictor::run(command, context).await,

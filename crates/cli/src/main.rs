@@ -5,6 +5,7 @@ mod commands;
 mod context;
 mod doctor;
 mod exit;
+mod moments;
 mod output;
 mod report;
 mod settings;

@@ -15,7 +15,7 @@ mod markdown;
 mod scale;
 mod sections;
 
-use store::{ResultRow, RunSummary};
+use store::{AttemptRow, ResultRow, RunSummary};
 
 /// What a report is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -32,18 +32,24 @@ pub(crate) enum ReportFormat {
     Junit,
 }
 
-/// Writes the report of `run`, whose ended jobs are `results`, as text that ends with a newline.
+/// Writes the report of `run`, whose ended jobs are `results` and whose dead jobs had these last attempts, as text
+/// that ends with a newline.
 ///
 /// # Errors
 ///
 /// Only if a serialiser fails, which none does on rows that hold finite numbers.
-pub(crate) fn render(format: ReportFormat, run: &RunSummary, results: &[ResultRow]) -> anyhow::Result<String> {
+pub(crate) fn render(
+    format: ReportFormat,
+    run: &RunSummary,
+    results: &[ResultRow],
+    dead: &[AttemptRow],
+) -> anyhow::Result<String> {
     match format {
-        ReportFormat::Html => Ok(html::render(run, results)?),
-        ReportFormat::Json => json::render(run, results),
-        ReportFormat::Md => Ok(markdown::render(run, results)?),
+        ReportFormat::Html => Ok(html::render(run, results, dead)?),
+        ReportFormat::Json => json::render(run, results, dead),
+        ReportFormat::Md => Ok(markdown::render(run, results, dead)?),
         ReportFormat::Csv => Ok(csv::render(results)),
-        ReportFormat::Junit => junit::render(run, results),
+        ReportFormat::Junit => junit::render(run, results, dead),
     }
 }
 
@@ -57,7 +63,7 @@ mod tests {
     fn every_format_renders_a_run_with_results_and_one_without() {
         for format in ReportFormat::value_variants() {
             for results in [fixture::results(), Vec::new()] {
-                let text = render(*format, &fixture::run(), &results).expect("report");
+                let text = render(*format, &fixture::run(), &results, &fixture::dead()).expect("report");
                 assert!(text.ends_with('\n'), "{format:?} ends with {:?}", text.chars().next_back());
             }
         }

@@ -55,6 +55,11 @@ pub(crate) struct WorkerSection {
     pub(crate) concurrency: u16,
     pub(crate) prefetch: u16,
     pub(crate) grace_s: u64,
+    pub(crate) claim_after_s: u64,
+    pub(crate) lease_s: u64,
+    pub(crate) hold_ms_max: u64,
+    pub(crate) tags: Vec<String>,
+    pub(crate) rate_limit_per_s: BTreeMap<String, f64>,
     pub(crate) output_tail_bytes_max: usize,
     pub(crate) child_memory_mb_max: u64,
     pub(crate) profiles: BTreeMap<String, ProfileSection>,
@@ -139,6 +144,12 @@ pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
     let mut loaded = merge(text.as_ref(), &environment)?;
     loaded.file = path.map(|path| std::path::absolute(&path).unwrap_or(path));
     Ok(loaded)
+}
+
+/// The defaults alone, for tests of what reads them.
+#[cfg(test)]
+pub(crate) fn load_defaults() -> Loaded {
+    merge(None, &BTreeMap::new()).expect("the embedded defaults are valid")
 }
 
 fn user_file() -> Option<PathBuf> {
@@ -272,6 +283,30 @@ mod tests {
         let loaded = merged(None, &[("AUGUR_AMQP_URL", "amqp://u:hunter2@127.0.0.1:5672/%2f")]).expect("good settings");
         assert_eq!(origin(&loaded, "amqp_url").0, "amqp://u:***@127.0.0.1:5672/%2f");
         assert!(!format!("{:?}", loaded.shown).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_rate_limit_can_be_set_per_platform() {
+        let loaded =
+            merged(Some("[worker.rate_limit_per_s]\ncuda = 2\n"), &[("AUGUR_WORKER__RATE_LIMIT_PER_S__CPU", "0.5")]);
+        let limits = loaded.expect("good settings").settings.worker.rate_limit_per_s;
+        assert_eq!((limits["cpu"], limits["cuda"], limits["wasm"]), (0.5, 2.0, 0.0));
+    }
+
+    #[test]
+    fn every_platform_has_a_rate_limit_to_set() {
+        let limits = merged(None, &[]).expect("good settings").settings.worker.rate_limit_per_s;
+        let mut platforms: Vec<_> = messages::Platform::ALL.iter().map(|platform| platform.as_str()).collect();
+        platforms.sort_unstable();
+        assert_eq!(limits.into_keys().collect::<Vec<_>>(), platforms);
+    }
+
+    #[test]
+    fn a_cluster_is_one_url_whose_password_is_hidden() {
+        let url = "amqp://u:hunter2@one:5672,two:5673/augur";
+        let loaded = merged(None, &[("AUGUR_AMQP_URL", url)]).expect("good settings");
+        assert_eq!(loaded.settings.amqp_url, url);
+        assert_eq!(origin(&loaded, "amqp_url").0, "amqp://u:***@one:5672,two:5673/augur");
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl<T: Serialize> IntoResponse for Answer<T> {
     }
 }
 
-type Answered<T> = Result<Answer<T>, ApiError>;
+pub(crate) type Answered<T> = Result<Answer<T>, ApiError>;
 
 /// Query parameters, checked.
 pub(crate) type Parameters<T> = Result<Query<T>, QueryRejection>;
@@ -102,6 +102,24 @@ pub(crate) async fn iterations(State(shared): State<Shared>, Path(id): Path<Stri
     let job: JobId = parse(&id)?;
     let iterations = shared.read(move |store| store.job(job)?.map(|_| store.iterations_ms(job)).transpose()).await?;
     iterations.map(Answer).ok_or(ApiError::NoSuchJob { id })
+}
+
+pub(crate) async fn job_attempts(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Answered<Vec<store::AttemptRow>> {
+    let job: JobId = parse(&id)?;
+    let attempts = shared.read(move |store| store.attempts(job)).await?;
+    if attempts.is_empty() { Err(ApiError::NoAttempts { id }) } else { Ok(Answer(attempts)) }
+}
+
+pub(crate) async fn run_attempts(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+) -> Answered<Vec<store::AttemptRow>> {
+    let run: RunId = parse(&id)?;
+    let attempts = shared.read(move |store| store.run(run)?.map(|_| store.run_attempts(run)).transpose()).await?;
+    attempts.map(Answer).ok_or(ApiError::NoSuchRun { id })
 }
 
 pub(crate) async fn workers(State(shared): State<Shared>) -> Answered<Vec<store::WorkerRow>> {

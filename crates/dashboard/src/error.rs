@@ -32,6 +32,9 @@ pub(crate) enum ApiError {
     /// No such job, or it has not ended.
     #[error("no result of job {id} is known")]
     NoSuchJob { id: String },
+    /// No such job, or no attempt at it has ended.
+    #[error("no attempt at job {id} is known")]
+    NoAttempts { id: String },
     /// No such path.
     #[error("there is nothing at this address")]
     NoSuchPath,
@@ -53,7 +56,9 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
-            Self::NoSuchRun { .. } | Self::NoSuchJob { .. } | Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::NoSuchRun { .. } | Self::NoSuchJob { .. } | Self::NoAttempts { .. } | Self::NoSuchPath => {
+                StatusCode::NOT_FOUND
+            }
             Self::ReadOnly => StatusCode::METHOD_NOT_ALLOWED,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(_) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
@@ -65,6 +70,7 @@ impl ApiError {
             Self::BadRequest { hint, .. } => hint,
             Self::NoSuchRun { .. } => "`augur run list` shows the runs that have begun",
             Self::NoSuchJob { .. } => "a job is known here once its result has arrived",
+            Self::NoAttempts { .. } => "a job is known here once an attempt at it has ended",
             Self::NoSuchPath => "the API begins at /api/health",
             Self::ReadOnly => "use GET; jobs are submitted through the broker",
             Self::Busy => "try again in a few seconds",

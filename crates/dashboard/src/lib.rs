@@ -6,6 +6,7 @@
 mod api;
 mod error;
 mod page;
+mod run_state;
 mod state;
 mod wait;
 
@@ -19,6 +20,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 pub use api::Health;
 pub use error::DashboardError;
+pub use run_state::{RunState, RunningOn, WaitingJobs};
 pub use state::ApiState;
 
 use error::ApiError;
@@ -71,9 +73,12 @@ fn router(shared: Shared) -> Router {
         .route("/api/runs/{id}", get(api::run))
         .route("/api/runs/{id}/wait", get(wait::run))
         .route("/api/runs/{id}/results", get(api::run_results))
+        .route("/api/runs/{id}/attempts", get(api::run_attempts))
+        .route("/api/runs/{id}/state", get(run_state::run_state))
         .route("/api/results", get(api::latest_results))
         .route("/api/jobs/{id}", get(api::job))
         .route("/api/jobs/{id}/iterations", get(api::iterations))
+        .route("/api/jobs/{id}/attempts", get(api::job_attempts))
         .route("/api/workers", get(api::workers))
         .route("/api/measured", get(api::measured))
         .route("/api/releases", get(api::releases))

@@ -1,8 +1,9 @@
 //! The API over a real socket.
 
 use messages::{
-    Failure, FailureKind, Job, JobId, JobResult, JobSpec, Origin, Outcome, Platform, Priority, RunId, RunRef,
-    RunSubmitted, TestSpec, Timestamp, WorkerId,
+    AfterFailure, Dispatch, FailedAttempt, Failure, FailureKind, Heartbeat, Job, JobId, JobResult, JobSpec, Need,
+    Offer, Origin, Outcome, Platform, Priority, Progress, Requirements, RunId, RunRef, RunSubmitted, RunningJob,
+    TestSpec, Timestamp, WorkerId,
 };
 use serde_json::{Value, json};
 use store::{OutboxMode, Record, Store, StreamPosition};
@@ -53,7 +54,7 @@ impl Server {
     }
 
     fn commit(&self, records: &[Record]) {
-        let position = StreamPosition { stream: "results", next_offset: 42 };
+        let position = StreamPosition { stream: "results", next_offset: 42, last_message: None };
         self.store.commit(records, Some(position), OutboxMode::Skip).expect("stored");
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -79,6 +80,8 @@ fn begun() -> Record {
         origin: Origin::Client,
         submitted_at: Timestamp::from_micros(0),
         jobs_total: 2,
+        needs: Vec::new(),
+        due_at: None,
         git_commit: None,
         git_branch: None,
         command_line: None,
@@ -90,7 +93,15 @@ fn job_id(n: u8) -> JobId {
 }
 
 fn failed(n: u8) -> Record {
-    Record::Result(Box::new(JobResult {
+    Record::Result(Box::new(failure(n)))
+}
+
+fn dead(n: u8) -> Record {
+    Record::Attempt(Box::new(FailedAttempt { result: failure(n), next: AfterFailure::DeadLetter }))
+}
+
+fn failure(n: u8) -> JobResult {
+    JobResult {
         job: Job {
             job_id: job_id(n),
             run: RunRef { run_id: run_id(), suite: "<b>demo</b>".to_owned(), jobs_total: 2, origin: Origin::Client },
@@ -99,6 +110,7 @@ fn failed(n: u8) -> Record {
             platform: Platform::Cpu,
             submitted_at: Timestamp::from_micros(0),
             timeout_ms: 1_000,
+            dispatch: Dispatch::default(),
             spec: JobSpec::Test(TestSpec::default()),
         },
         attempt: 1,
@@ -112,7 +124,7 @@ fn failed(n: u8) -> Record {
             output_tail: String::new(),
             suggestion: None,
         }),
-    }))
+    }
 }
 
 #[tokio::test]
@@ -133,6 +145,9 @@ async fn every_address_answers_with_json() {
         assert_eq!(server.get(&format!("/api/{path}")).await, (200, json!([])), "{path}");
     }
     assert_eq!(server.get(&format!("/api/jobs/{}/iterations", job_id(1))).await, (200, json!([])));
+    let (_, attempts) = server.get(&format!("/api/jobs/{}/attempts", job_id(1))).await;
+    assert_eq!((&attempts[0]["failure_type"], &attempts[0]["next"]), (&json!("unavailable"), &Value::Null));
+    assert_eq!(server.get(&format!("/api/runs/{RUN}/attempts")).await, (200, attempts));
     let digest = serde_json::to_value(server.store.digest().expect("a digest")).expect("JSON");
     assert_eq!(server.get("/api/digest").await, (200, digest));
 }
@@ -144,6 +159,9 @@ async fn refusals_say_why_and_what_to_do() {
         (format!("/api/runs/{ABSENT}"), 404, format!("no run {ABSENT} is known")),
         (format!("/api/runs/{ABSENT}/results"), 404, format!("no run {ABSENT} is known")),
         (format!("/api/runs/{ABSENT}/wait?timeout_s=0"), 404, format!("no run {ABSENT} is known")),
+        (format!("/api/runs/{ABSENT}/attempts"), 404, format!("no run {ABSENT} is known")),
+        (format!("/api/runs/{ABSENT}/state"), 404, format!("no run {ABSENT} is known")),
+        (format!("/api/jobs/{ABSENT}/attempts"), 404, format!("no attempt at job {ABSENT} is known")),
         (format!("/api/jobs/{ABSENT}"), 404, format!("no result of job {ABSENT} is known")),
         ("/api/nothing".to_owned(), 404, "there is nothing at this address".to_owned()),
         ("/api/runs?limit=0".to_owned(), 400, "limit is 0".to_owned()),
@@ -182,6 +200,99 @@ async fn a_wait_ends_with_news_of_the_run() {
     assert_eq!(summary["done"], 2, "a complete run has no more news");
     let (_, changes) = server.get("/api/changes?timeout_s=60&seen=1").await;
     assert_eq!(changes, json!({ "changes": 3 }));
+}
+
+#[tokio::test]
+async fn a_dead_job_ends_a_wait_as_a_result_does() {
+    let server = server().await;
+    server.commit(&[begun()]);
+    let waiting = server.send("GET", &format!("/api/runs/{RUN}/wait?timeout_s=60&seen=0")).await;
+    server.commit(&[dead(1)]);
+    let summary: Value = serde_json::from_str(&answer(waiting).await.2).expect("JSON");
+    assert_eq!((&summary["done"], &summary["dead"]), (&json!(0), &json!(1)));
+    let waiting = server.send("GET", &format!("/api/runs/{RUN}/wait?timeout_s=60")).await;
+    server.commit(&[failed(2)]);
+    let summary: Value = serde_json::from_str(&answer(waiting).await.2).expect("JSON");
+    assert_eq!((&summary["done"], &summary["dead"]), (&json!(1), &json!(1)), "the rest of the run is dead");
+}
+
+fn heartbeat(sent_at: Timestamp) -> Heartbeat {
+    let running = |run_id| RunningJob {
+        job_id: job_id(2),
+        run_id,
+        case: "case".to_owned(),
+        attempt: 2,
+        started_at: sent_at,
+        progress: Some(Progress { done: 3, total: 9 }),
+        leased: true,
+    };
+    Heartbeat {
+        worker_id: WorkerId::parse("host:1").expect("a name"),
+        host: "host".to_owned(),
+        pid: 1,
+        version: "0.1.0".to_owned(),
+        started_at: sent_at,
+        sent_at,
+        platforms: vec![Platform::Cpu],
+        offer: Offer::default(),
+        concurrency: 2,
+        draining: false,
+        running: vec![running(run_id()), running(ABSENT.parse().expect("a UUID"))],
+        jobs_done: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_run_tells_what_runs_what_waits_and_what_died() {
+    let server = server().await;
+    let Record::Run(run) = begun() else { panic!("a run") };
+    let need = |platform, tags: &[&str], jobs| {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        Need { platform, requirements: Requirements { tags, ..Requirements::default() }, jobs }
+    };
+    let needs = vec![need(Platform::Cpu, &[], 1), need(Platform::Cpu, &["lab"], 1), need(Platform::Cuda, &[], 1)];
+    server.commit(&[Record::Run(RunSubmitted { needs, jobs_total: 3, ..run }), dead(1)]);
+    server.store.upsert_worker(&heartbeat(Timestamp::now())).expect("stored");
+    let (status, state) = server.get(&format!("/api/runs/{RUN}/state")).await;
+    assert_eq!((status, &state["run"]["dead"]), (200, &json!(1)));
+    let running = &state["running"];
+    assert_eq!((running.as_array().map(Vec::len), &running[0]["worker_id"]), (Some(1), &json!("host:1")));
+    assert_eq!((&running[0]["progress_done"], &running[0]["attempt"]), (&json!(3), &json!(2)));
+    let waiting = json!([
+        { "platform": "cpu", "requirements": "", "jobs": 1, "reason": null },
+        { "platform": "cpu", "requirements": "tag lab", "jobs": 1,
+          "reason": "no live worker for cpu has tag lab (host:1: no tag lab)" },
+        { "platform": "cuda", "requirements": "", "jobs": 1,
+          "reason": "no live worker takes cuda; live: host:1 (cpu)" },
+    ]);
+    assert_eq!(state["waiting"], waiting);
+    assert_eq!(
+        (&state["dead"][0]["next"], &state["dead"][0]["failure_message"]),
+        (&json!("dead-letter"), &json!("no pytest"))
+    );
+    assert_eq!(state["attempts"], json!({ "counted": 0, "retried": 0, "dead_lettered": 1 }));
+    serde_json::from_value::<crate::RunState>(state).expect("clients read it");
+
+    server.commit(&[failed(2)]);
+    let (_, state) = server.get(&format!("/api/runs/{RUN}/state")).await;
+    let left: Vec<_> = state["waiting"].as_array().expect("a list").iter().map(|need| &need["platform"]).collect();
+    assert_eq!(left, ["cuda"], "all jobs for cpu have ended");
+    server.commit(&[dead(3)]);
+    let (_, state) = server.get(&format!("/api/runs/{RUN}/state")).await;
+    assert_eq!(state["waiting"], json!([]), "the run is complete");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_silent_runs_and_takes_nothing() {
+    let server = server().await;
+    let Record::Run(run) = begun() else { panic!("a run") };
+    let needs = vec![Need { platform: Platform::Cpu, requirements: Requirements::default(), jobs: 2 }];
+    server.commit(&[Record::Run(RunSubmitted { needs, ..run })]);
+    let minute_ago = Timestamp::from_micros(Timestamp::now().as_micros() - 60_000_000);
+    server.store.upsert_worker(&heartbeat(minute_ago)).expect("stored");
+    let (_, state) = server.get(&format!("/api/runs/{RUN}/state")).await;
+    assert_eq!(state["running"], json!([]));
+    assert_eq!(state["waiting"][0]["reason"], "no live worker takes cpu; none is live");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A worker's sign of life.
 
-use crate::{JobId, Platform, RunId, Timestamp, WorkerId};
+use crate::{JobId, Offer, Platform, RunId, Timestamp, WorkerId};
 
 /// A job that a worker is running.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +11,23 @@ pub struct RunningJob {
     pub run_id: RunId,
     /// Name of its case.
     pub case: String,
+    /// Which attempt, counted from 1 by us.
+    pub attempt: u32,
     /// When this attempt began.
     pub started_at: Timestamp,
+    /// How far it is, where that is known.
+    pub progress: Option<Progress>,
+    /// Whether the worker holds it under a lease instead of unacked.
+    pub leased: bool,
+}
+
+/// How far an attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Timed iterations done.
+    pub done: u32,
+    /// Timed iterations at most.
+    pub total: u32,
 }
 
 /// What a worker says of itself every few seconds.
@@ -32,6 +47,8 @@ pub struct Heartbeat {
     pub sent_at: Timestamp,
     /// What it takes jobs for.
     pub platforms: Vec<Platform>,
+    /// What else it has.
+    pub offer: Offer,
     /// Jobs that it runs at once, at most.
     pub concurrency: u32,
     /// Whether it finishes up and takes nothing new.

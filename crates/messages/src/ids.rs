@@ -81,6 +81,19 @@ uuid_id!(
     RunId, "run id"
 );
 
+/// Where unique keys are names of jobs (RFC 9562, version 5); it must never change.
+const JOB_KEYS: Uuid = Uuid::from_u128(0x1d0e_5f3b_4c4e_4c39_9a55_6f1d_7f4a_2b60);
+
+impl JobId {
+    /// Gives the identifier that follows from a unique key: the same key is the same job, everywhere and always.
+    pub fn from_key(key: &str) -> Self {
+        let mut digest = sha1_smol::Sha1::from(JOB_KEYS.as_bytes());
+        digest.update(key.as_bytes());
+        let [bytes @ .., _, _, _, _] = digest.digest().bytes();
+        Self(uuid::Builder::from_sha1_bytes(bytes).into_uuid())
+    }
+}
+
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
@@ -152,6 +165,12 @@ mod tests {
             assert!(WorkerId::parse(bad).is_err(), "{bad:?} was accepted");
         }
         assert_eq!(WorkerId::parse("host:12:0").expect("a plain name").as_str(), "host:12:0");
+    }
+
+    #[test]
+    fn a_key_is_one_job_for_ever() {
+        assert_eq!(JobId::from_key("nightly/resnet50").to_string(), "729150bc-3146-5d4f-a096-2397ffe54b0a");
+        assert_ne!(JobId::from_key("nightly/resnet50"), JobId::from_key("nightly/resnet18"));
     }
 
     #[test]

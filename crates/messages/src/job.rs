@@ -1,6 +1,6 @@
 //! One unit of work on a queue.
 
-use crate::{Configuration, JobId, Origin, Platform, Prediction, Priority, RunId, Timestamp};
+use crate::{Configuration, Dispatch, JobId, Origin, Platform, Prediction, Priority, RunId, Timestamp};
 
 /// The run that a job belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Job {
     pub submitted_at: Timestamp,
     /// How long one attempt may take, in milliseconds (ours; not RabbitMQ's acknowledgement timeout).
     pub timeout_ms: u64,
+    /// To whom, when and how often it is handed out.
+    pub dispatch: Dispatch,
     /// What to do.
     pub spec: JobSpec,
 }

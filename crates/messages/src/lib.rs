@@ -3,11 +3,13 @@
 //! The domain types here ([`Job`], [`JobResult`], …) derive no `Serialize`: what goes over the wire is
 //! [`wire`]'s business, versioned and frozen once released. [`encode`] and [`decode`] go between the two.
 
+mod attempt;
 mod codec;
 mod configuration;
 mod control;
 mod costs;
 mod device;
+mod dispatch;
 mod heartbeat;
 mod ids;
 mod job;
@@ -19,12 +21,14 @@ mod time;
 pub mod wire;
 mod words;
 
+pub use attempt::{AfterFailure, ClaimReturned, DeadLetterReplayed, FailedAttempt, JobClaimed};
 pub use codec::{BODY_BYTES_MAX, DecodeError, EncodeError, Encoded, Message, decode, encode};
 pub use configuration::{Configuration, ConfigurationError, ContentHash, ModelRef, limits};
 pub use control::{Cancel, CancelTarget};
 pub use costs::{GraphCosts, OperatorCost, OperatorKind};
 pub use device::{Device, PeakSource};
-pub use heartbeat::{Heartbeat, RunningJob};
+pub use dispatch::{Dispatch, Need, Offer, PastAttempt, Requirements};
+pub use heartbeat::{Heartbeat, Progress, RunningJob};
 pub use ids::{IdError, JobId, ReleaseId, RunId, WorkerId};
 pub use job::{BenchmarkSpec, Job, JobKind, JobSpec, RunRef, TestSpec};
 pub use measurement::{AcceptedMeasurement, PredictedMetric, Prediction};

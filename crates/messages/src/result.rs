@@ -301,7 +301,24 @@ failure_kinds!(
     Cancelled = "cancelled",
     /// The machine failed (disk, process table).
     Machine = "machine",
+    /// The worker was not heard of again.
+    WorkerLost = "worker-lost",
 );
+
+impl FailureKind {
+    /// Whether another attempt may end differently; the others are answers.
+    pub const fn is_retryable(self) -> bool {
+        match self {
+            Self::Crashed | Self::OutOfMemory | Self::TimedOut | Self::Machine | Self::WorkerLost => true,
+            Self::Unavailable
+            | Self::InvalidJob
+            | Self::ModelMissing
+            | Self::ModelCorrupt
+            | Self::BackendError
+            | Self::Cancelled => false,
+        }
+    }
+}
 
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{RunId, Timestamp, UnknownWord};
+use crate::{Need, RunId, Timestamp, UnknownWord};
 
 /// Who asked for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +54,10 @@ pub struct RunSubmitted {
     pub submitted_at: Timestamp,
     /// Jobs in it.
     pub jobs_total: u32,
+    /// What its jobs ask of workers, each need once.
+    pub needs: Vec<Need>,
+    /// Not to be started before this moment.
+    pub due_at: Option<Timestamp>,
     /// Commit of the work tree that it was submitted from.
     pub git_commit: Option<String>,
     /// Branch of that work tree.

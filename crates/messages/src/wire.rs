@@ -4,8 +4,10 @@
 //! readers may ignore is added with `#[serde(default)]`; anything else is a new version, with its own types
 //! here and an arm in the `match` of [`Message::from_bytes`].
 
+mod attempt;
 mod configuration;
 mod device;
+mod dispatch;
 mod job;
 mod news;
 mod result;
@@ -13,7 +15,8 @@ mod result;
 use std::{fmt::Display, str::FromStr};
 
 use crate::{
-    AcceptedMeasurement, Cancel, DecodeError, Heartbeat, Job, JobResult, Message, ReleasePublished, RunSubmitted, codec,
+    AcceptedMeasurement, Cancel, ClaimReturned, DeadLetterReplayed, DecodeError, FailedAttempt, Heartbeat, Job,
+    JobClaimed, JobResult, Message, ReleasePublished, RunSubmitted, codec,
 };
 
 /// A field that decoded but cannot be.
@@ -73,6 +76,10 @@ macro_rules! message {
 
 message!(Job, "job", job::JobV1);
 message!(JobResult, "result", result::JobResultV1);
+message!(FailedAttempt, "attempt", attempt::FailedAttemptV1);
+message!(JobClaimed, "claim", attempt::JobClaimedV1);
+message!(ClaimReturned, "claim-returned", attempt::ClaimReturnedV1);
+message!(DeadLetterReplayed, "replayed", attempt::DeadLetterReplayedV1);
 message!(RunSubmitted, "run", news::RunSubmittedV1);
 message!(Heartbeat, "heartbeat", news::HeartbeatV1);
 message!(Cancel, "cancel", news::CancelV1);

@@ -112,6 +112,11 @@ impl PipelineError {
         move |source| Self::Features { stage, source }
     }
 
+    /// Whether the same call may succeed later without anyone's help.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Broker { source, .. } if source.is_transient())
+    }
+
     /// Whether the broker could not be reached.
     pub fn is_unreachable(&self) -> bool {
         matches!(

@@ -1,13 +1,14 @@
 //! Following a run on the result stream, without asking anyone.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use broker::{AmqpUrl, Patience, Settlement, Start, Subscription};
-use messages::{JobId, JobResult, RunId, Status};
+use messages::{AfterFailure, CancelTarget, DeadLetterReplayed, FailedAttempt, JobId, JobResult, RunId, Status};
+use store::Record;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::PipelineError;
+use crate::{PipelineError, replay::decode_record, worker::chain};
 
 /// Results read ahead.
 const PREFETCH: u16 = 500;
@@ -17,19 +18,38 @@ const PREFETCH: u16 = 500;
 pub struct Progress {
     /// Jobs of the run.
     pub total: usize,
-    /// Jobs that have ended.
+    /// Jobs that have ended: those with a result and those that are dead letters.
     pub done: usize,
     /// Of those, measured or passed.
     pub passed: usize,
+    /// Of those, dead letters.
+    pub dead: usize,
+    /// Attempts that failed and were followed by another.
+    pub retried: usize,
+    /// Whether someone asked to cancel the run.
+    pub cancelled: bool,
 }
 
-/// Reads the results of one run as they arrive, each job once.
+/// What is new of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunNews {
+    /// A job ended, with its result; each job once, even if it had been a dead letter before.
+    Ended(Box<JobResult>),
+    /// A job became a dead letter: its last attempt.
+    Dead(Box<JobResult>),
+    /// An attempt failed; another follows.
+    Retried(Box<JobResult>),
+    /// A dead letter was sent back and is waited for again.
+    Replayed(JobId),
+    /// Someone asked to cancel the run. Its jobs end as cancelled as soon as a worker meets them.
+    Cancelled,
+}
+
+/// Reads what happens to the jobs of one run, as it happens.
 #[derive(Debug)]
 pub struct RunFollower {
     subscription: Subscription,
-    run_id: RunId,
-    seen: HashSet<JobId>,
-    progress: Progress,
+    count: RunCount,
 }
 
 impl RunFollower {
@@ -56,40 +76,133 @@ impl RunFollower {
         )
         .await
         .map_err(PipelineError::broker("run follower"))?;
-        let progress = Progress { total, ..Progress::default() };
-        Ok(Self { subscription, run_id, seen: HashSet::new(), progress })
+        Ok(Self { subscription, count: RunCount::new(run_id, total) })
     }
 
     /// How far the run has come.
     pub fn progress(&self) -> Progress {
-        self.progress
+        self.count.progress
     }
 
-    /// The next result of the run; `None` once all jobs have ended, or after the stop.
+    /// What is new of the run; `None` once all jobs have ended, or after the stop.
     ///
-    /// # Errors
-    ///
-    /// None of its own: a lost connection heals, a message that does not decode is passed over with a warning.
-    pub async fn next(&mut self) -> Option<JobResult> {
-        while self.progress.done < self.progress.total {
+    /// A lost connection heals; a message that does not decode is passed over with a warning.
+    pub async fn next(&mut self) -> Option<RunNews> {
+        while self.count.progress.done < self.count.progress.total {
             let delivery = self.subscription.next().await?;
-            let result = match delivery.message_type() {
-                Some("result") => {
-                    delivery.decode::<JobResult>().map_err(|error| warn!(%error, "result does not decode"))
-                }
-                _ => Err(()),
-            };
+            let decoded = decode_record(&delivery);
             // A stream keeps what is acked; a failed ack only means that the subscription is being reopened.
             if let Err(error) = delivery.settle(Settlement::Done).await {
                 warn!(%error, "result could not be acked");
             }
-            let Ok(result) = result else { continue };
-            if result.job.run.run_id == self.run_id && self.seen.insert(result.job.job_id) {
-                self.progress.done += 1;
-                self.progress.passed += usize::from(result.status() == Status::Passed);
-                return Some(result);
+            match decoded {
+                Ok(record) => {
+                    if let Some(news) = self.count.take(record) {
+                        return Some(news);
+                    }
+                }
+                Err(error) => warn!(error = %chain(&error), "result does not decode"),
             }
         }
         None
     }
 }
+
+/// What the records of a run add up to, however often each comes; which jobs ended, and how, whatever their order.
+#[derive(Debug)]
+struct RunCount {
+    run_id: RunId,
+    jobs: HashMap<JobId, JobState>,
+    progress: Progress,
+}
+
+/// What is known of a job.
+#[derive(Debug, Default, Clone, Copy)]
+struct JobState {
+    has_result: bool,
+    /// The latest of its lives (counted by replays) that ended as a dead letter.
+    dead_in: Option<u32>,
+    /// How often it was sent back from the dead letters.
+    replays: u32,
+    /// Its latest attempt that was followed by another: life and number.
+    retried: (u32, u32),
+}
+
+impl JobState {
+    fn is_dead(self) -> bool {
+        !self.has_result && self.dead_in.is_some_and(|life| life >= self.replays)
+    }
+}
+
+impl RunCount {
+    fn new(run_id: RunId, total: usize) -> Self {
+        Self { run_id, jobs: HashMap::new(), progress: Progress { total, ..Progress::default() } }
+    }
+
+    fn take(&mut self, record: Record) -> Option<RunNews> {
+        match record {
+            Record::Result(result) if result.job.run.run_id == self.run_id => self.take_result(result),
+            Record::Attempt(attempt) if attempt.result.job.run.run_id == self.run_id => self.take_attempt(*attempt),
+            Record::Replayed(replayed) if replayed.run_id == self.run_id => self.take_replayed(replayed),
+            Record::Cancel(cancel) if cancel.target == CancelTarget::Run(self.run_id) => {
+                let is_news = !self.progress.cancelled;
+                self.progress.cancelled = true;
+                is_news.then_some(RunNews::Cancelled)
+            }
+            _ => None,
+        }
+    }
+
+    fn take_result(&mut self, result: Box<JobResult>) -> Option<RunNews> {
+        let is_new = self.change(result.job.job_id, |job| !std::mem::replace(&mut job.has_result, true));
+        self.progress.passed += usize::from(is_new && result.status() == Status::Passed);
+        is_new.then_some(RunNews::Ended(result))
+    }
+
+    fn take_attempt(&mut self, FailedAttempt { result, next }: FailedAttempt) -> Option<RunNews> {
+        let (job_id, life, attempt) = (result.job.job_id, result.job.dispatch.replays, result.attempt);
+        match next {
+            AfterFailure::DeadLetter => {
+                let died = self.change(job_id, |job| {
+                    let was_dead = job.is_dead();
+                    job.dead_in = job.dead_in.max(Some(life));
+                    !was_dead && job.is_dead()
+                });
+                died.then(|| RunNews::Dead(Box::new(result)))
+            }
+            AfterFailure::Retry => {
+                let is_new = self.change(job_id, |job| {
+                    let is_new = (life, attempt) > job.retried;
+                    job.retried = job.retried.max((life, attempt));
+                    is_new
+                });
+                self.progress.retried += usize::from(is_new);
+                is_new.then(|| RunNews::Retried(Box::new(result)))
+            }
+        }
+    }
+
+    fn take_replayed(&mut self, replayed: DeadLetterReplayed) -> Option<RunNews> {
+        let revived = self.change(replayed.job_id, |job| {
+            let was_dead = job.is_dead();
+            job.replays = job.replays.max(replayed.replays);
+            was_dead && !job.is_dead()
+        });
+        revived.then_some(RunNews::Replayed(replayed.job_id))
+    }
+
+    /// Changes what is known of a job and counts it anew.
+    fn change(&mut self, job_id: JobId, change: impl FnOnce(&mut JobState) -> bool) -> bool {
+        let job = self.jobs.entry(job_id).or_default();
+        let before = *job;
+        let answer = change(job);
+        let count = |job: JobState| (usize::from(job.has_result || job.is_dead()), usize::from(job.is_dead()));
+        let ((done_before, dead_before), (done, dead)) = (count(before), count(*job));
+        self.progress.done = self.progress.done + done - done_before;
+        self.progress.dead = self.progress.dead + dead - dead_before;
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests;

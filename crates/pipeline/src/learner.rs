@@ -5,7 +5,9 @@ use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use broker::{AmqpUrl, Patience, Publisher, Settlement, Start, Subscription};
 use graphs::{ModelCache, ShapeInput, zoo_entry};
-use messages::{Backend, BenchmarkSpec, Configuration, Device, Origin, Precision, Priority, RunId};
+use messages::{
+    Backend, BenchmarkSpec, Configuration, Device, Dispatch, Origin, Precision, Priority, Requirements, RunId, Status,
+};
 use planner::{Proposal, SearchModel, SearchSpace, Strategy, candidate_grid, propose};
 use predictors::{Release, Releases};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +15,8 @@ use topology::names;
 use tracing::{info, warn};
 
 use crate::{
-    Case, CaseSpec, PipelineError, RunContext, RunFollower, Submission, Suite, client::submit, updater::training_table,
+    Case, CaseSpec, PipelineError, RunContext, RunFollower, RunNews, Submission, Suite, client::submit,
+    updater::training_table,
 };
 
 /// How long one attempt of a proposed benchmark may take.
@@ -167,6 +170,9 @@ impl Planned {
             name: proposal.configuration.to_string(),
             priority,
             timeout: TIMEOUT,
+            attempts_max: Dispatch::ATTEMPTS_DEFAULT,
+            requirements: Requirements::default(),
+            unique_key: None,
             spec: CaseSpec::Benchmark(Box::new(BenchmarkSpec {
                 prediction: Some(proposal.predicted.to_prediction(&self.release.manifest.release_id)),
                 ..BenchmarkSpec::usual(proposal.configuration.clone())
@@ -228,9 +234,14 @@ pub async fn learn(
         info!(%run_id, jobs = total, release_id = %planned.release.manifest.release_id, "proposals submitted");
         report.runs.push(run_id);
         report.jobs += total;
-        while let Some(result) = follower.next().await {
-            if result.status() != messages::Status::Passed {
-                warn!(job_id = %result.job.job_id, case = result.job.case, "proposal was not measured");
+        while let Some(news) = follower.next().await {
+            match news {
+                RunNews::Ended(result) if result.status() == Status::Passed => {}
+                RunNews::Ended(result) | RunNews::Dead(result) => {
+                    warn!(job_id = %result.job.job_id, case = result.job.case, "proposal was not measured");
+                }
+                RunNews::Cancelled => info!(%run_id, "run is being cancelled"),
+                RunNews::Retried(_) | RunNews::Replayed(_) => {}
             }
         }
         report.measured += follower.progress().passed;

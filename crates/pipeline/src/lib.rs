@@ -5,7 +5,12 @@
 
 mod aggregator;
 mod client;
+pub mod dead_letters;
+pub(crate) mod delivery;
+mod election;
 mod error;
+mod export;
+pub mod failpoint;
 mod follow;
 mod learner;
 mod replay;
@@ -16,9 +21,13 @@ mod worker;
 pub use aggregator::{AggregatorSettings, aggregate};
 pub use client::{RunContext, Submission, cancel, submit};
 pub use error::PipelineError;
-pub use follow::{Progress, RunFollower};
+pub use export::{ExportSummary, export_results};
+pub use follow::{Progress, RunFollower, RunNews};
 pub use learner::{LearnerReport, LearnerSettings, Planned, SearchSettings, learn, plan_next};
-pub use replay::{ReplayFrom, ReplaySummary, read_results, replay_into};
+pub use replay::{
+    ReplayFrom, ReplayRange, ReplaySummary, ReplayUntil, read_archived_results, read_results, replay_archive_into,
+    replay_into,
+};
 pub use suite::{Case, CaseSpec, Suite, SuiteError, prediction_subject, resolve_shape};
 pub use updater::{UpdaterSettings, training_table, update};
 pub use worker::{WorkerSettings, work};

@@ -3,12 +3,15 @@
 //! A suite is YAML. Its `benchmarks` are grids (every combination of the lists is one case), its `tests` are single
 //! cases. Unknown keys, impossible values and unknown models are refused with the place where they stand.
 
+mod check;
 mod file;
 
 use std::time::Duration;
 
 use graphs::{ModelCache, ShapeInput, zoo_entry};
-use messages::{Backend, BenchmarkSpec, Configuration, ModelRef, Platform, Precision, Priority, TestSpec};
+use messages::{
+    Backend, BenchmarkSpec, Configuration, ModelRef, Platform, Precision, Priority, Requirements, TestSpec,
+};
 use thiserror::Error;
 
 use file::SuiteFile;
@@ -77,6 +80,12 @@ pub struct Case {
     pub priority: Priority,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// Attempts before its job becomes a dead letter, 1 to [`messages::Dispatch::ATTEMPTS_LIMIT`].
+    pub attempts_max: u32,
+    /// What it asks of its worker, beyond the platform.
+    pub requirements: Requirements,
+    /// Cases with the same key are the same job, in whichever run they are submitted.
+    pub unique_key: Option<String>,
     /// What to run.
     pub spec: CaseSpec,
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::{debug, info, warn};
 
-use crate::{PipelineError, worker::chain};
+use crate::{PipelineError, election::while_active, worker::chain};
 
 /// Measurements read ahead.
 const PREFETCH: u16 = 1_000;
@@ -55,7 +55,7 @@ pub struct UpdaterSettings {
     pub patience: Patience,
 }
 
-/// Updates until `stop`.
+/// Updates until `stop`, while this is the active updater.
 ///
 /// # Errors
 ///
@@ -63,12 +63,19 @@ pub struct UpdaterSettings {
 /// [`PipelineError::Predictors`] if its own files cannot be read or written. A training that fails is reported and
 /// tried again with the next measurements; the last good release stays.
 pub async fn update(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationToken) -> Result<(), PipelineError> {
+    let elected = ("updater", names::UPDATER_LEADER);
+    while_active(url, elected, settings.patience, &stop, |stop| session(url, settings.clone(), stop)).await
+}
+
+/// Updates from the stored offset until `stop`.
+async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationToken) -> Result<(), PipelineError> {
     let failed = || PipelineError::broker("updater");
     let publisher =
         Publisher::start(url, "augur updater publish", settings.patience, stop.clone()).await.map_err(failed())?;
     let releases = Releases::open(&settings.releases_directory).map_err(PipelineError::predictors("updater"))?;
-    let (table, next_offset) = load_training(&settings.releases_directory)?;
-    let start = resume(url, names::MEASUREMENTS, next_offset).await.map_err(failed())?;
+    let (table, position) = load_training(&settings.releases_directory)?;
+    let (next_offset, last_message) = position.map_or((None, None), |at| (Some(at.next_offset), at.last_message));
+    let start = resume(url, names::MEASUREMENTS, next_offset, last_message.as_deref()).await.map_err(failed())?;
     let measurements =
         Subscription::start(url, "augur updater read", names::MEASUREMENTS, start, PREFETCH, settings.patience, &stop)
             .await
@@ -98,12 +105,12 @@ struct Updater {
 impl Updater {
     async fn run(&mut self) -> Result<(), PipelineError> {
         loop {
-            let (quiet, is_untrained) = (self.quiet(), self.rows_new() > 0);
+            let quiet = self.due().quiet;
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 first = self.measurements.next() => first,
-                () = tokio::time::sleep(quiet), if is_untrained => {
+                () = tokio::time::sleep(quiet.unwrap_or_default()), if quiet.is_some() => {
                     self.train().await?;
                     continue;
                 }
@@ -111,21 +118,14 @@ impl Updater {
             let Some(first) = first else { return Ok(()) };
             let batch = self.fill_batch(first).await;
             self.take_in(batch).await?;
-            if self.rows_new() >= self.settings.rows_new_min.max(self.rows_trained / 2) {
+            if self.due().is_now {
                 self.train().await?;
             }
         }
     }
 
-    /// How long no measurement must have come before a release is trained.
-    fn quiet(&self) -> Duration {
-        let patience = if self.rows_new() >= self.settings.rows_new_min { 1 } else { FEW_ROWS_QUIETS };
-        self.settings.quiet * patience
-    }
-
-    fn rows_new(&self) -> usize {
-        // A table below the minimum is nothing to train on yet.
-        if self.table.len() < ROWS_NEEDED { 0 } else { self.table.len() - self.rows_trained.min(self.table.len()) }
+    fn due(&self) -> TrainingDue {
+        TrainingDue::of(self.table.len(), self.rows_trained, self.settings.rows_new_min, self.settings.quiet)
     }
 
     /// Takes what arrives right behind the first measurement.
@@ -154,12 +154,12 @@ impl Updater {
                     .ok()
             })
             .collect();
-        let next_offset =
-            batch.iter().filter_map(Delivery::stream_offset).max().expect("stream messages have offsets") + 1;
-        let added = self.table.append(&decoded);
-        save_training(&self.settings.releases_directory, &self.table, next_offset)?;
-        debug!(added, rows = self.table.len(), next_offset, "measurements taken in");
         let last = batch.into_iter().next_back().expect("a batch is never empty");
+        let next_offset = last.stream_offset().expect("stream messages have offsets") + 1;
+        let added = self.table.append(&decoded);
+        let position = Position { next_offset, last_message: last.stream_fingerprint() };
+        save_training(&self.settings.releases_directory, &self.table, &position)?;
+        debug!(added, rows = self.table.len(), next_offset, "measurements taken in");
         if let Err(error) = last.settle(Settlement::DoneThrough).await {
             warn!(%error, "measurements could not be acked");
         }
@@ -180,17 +180,33 @@ impl Updater {
             }
         };
         info!(release_id = %manifest.release_id, training_rows = manifest.training_rows, "release made");
-        let outgoing = Outgoing {
-            exchange: names::RELEASES.to_owned(),
-            routing_key: String::new(),
-            message_id: manifest.release_id.to_string(),
-            attempt: None,
-            message: encode(&manifest.to_published())?,
-        };
+        let message = encode(&manifest.to_published())?;
+        let outgoing = Outgoing::new(names::RELEASES, String::new(), manifest.release_id.to_string(), message);
         if let Err(error) = self.publisher.publish(outgoing).await {
             warn!(%error, "the release is on disk, but its news was not published");
         }
         Ok(())
+    }
+}
+
+/// When to train next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TrainingDue {
+    /// At once: enough has come.
+    is_now: bool,
+    /// Once no measurement has come for this long; `None` if there is nothing to train on.
+    quiet: Option<Duration>,
+}
+
+impl TrainingDue {
+    fn of(rows: usize, rows_trained: usize, rows_new_min: usize, quiet: Duration) -> Self {
+        // A table below the minimum is nothing to train on yet.
+        let rows_new = if rows < ROWS_NEEDED { 0 } else { rows - rows_trained.min(rows) };
+        if rows_new == 0 {
+            return Self { is_now: false, quiet: None };
+        }
+        let quiets = if rows_new >= rows_new_min { 1 } else { FEW_ROWS_QUIETS };
+        Self { is_now: rows_new >= rows_new_min.max(rows_trained / 2), quiet: Some(quiet * quiets) }
     }
 }
 
@@ -226,34 +242,56 @@ fn table_path(releases_directory: &Path, next_offset: u64) -> PathBuf {
     releases_directory.join(TRAINING_DIRECTORY).join(format!("{next_offset}.parquet"))
 }
 
-fn load_training(releases_directory: &Path) -> Result<(TrainingTable, Option<u64>), PipelineError> {
-    let position = releases_directory.join(TRAINING_DIRECTORY).join(POSITION_FILE);
-    let text = match std::fs::read_to_string(&position) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((TrainingTable::empty(), None)),
-        Err(source) => return Err(PipelineError::File { action: "read", path: position, source }),
-    };
-    let next_offset = text.trim().parse().map_err(|_| PipelineError::File {
-        action: "understand",
-        path: position,
-        source: std::io::Error::other(format!("`{}` is no stream offset", text.trim())),
-    })?;
-    let table = TrainingTable::read(&table_path(releases_directory, next_offset))
-        .map_err(PipelineError::features("updater"))?;
-    Ok((table, Some(next_offset)))
+/// Where to go on reading the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Position {
+    next_offset: u64,
+    /// What tells the message before that offset from others.
+    last_message: Option<String>,
 }
 
-fn save_training(releases_directory: &Path, table: &TrainingTable, next_offset: u64) -> Result<(), PipelineError> {
+impl Position {
+    /// Reads the offset on the first line and, if there is a second, the message on that.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let next_offset = lines.next()?.trim().parse().ok()?;
+        Some(Self { next_offset, last_message: lines.next().map(str::to_owned) })
+    }
+
+    fn to_text(&self) -> String {
+        let last_message = self.last_message.as_ref().map(|message| format!("{message}\n"));
+        format!("{}\n{}", self.next_offset, last_message.unwrap_or_default())
+    }
+}
+
+fn load_training(releases_directory: &Path) -> Result<(TrainingTable, Option<Position>), PipelineError> {
+    let path = releases_directory.join(TRAINING_DIRECTORY).join(POSITION_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((TrainingTable::empty(), None)),
+        Err(source) => return Err(PipelineError::File { action: "read", path, source }),
+    };
+    let position = Position::parse(&text).ok_or_else(|| PipelineError::File {
+        action: "understand",
+        path,
+        source: std::io::Error::other(format!("`{}` does not begin with a stream offset", text.trim())),
+    })?;
+    let table = TrainingTable::read(&table_path(releases_directory, position.next_offset))
+        .map_err(PipelineError::features("updater"))?;
+    Ok((table, Some(position)))
+}
+
+fn save_training(releases_directory: &Path, table: &TrainingTable, position: &Position) -> Result<(), PipelineError> {
     let directory = releases_directory.join(TRAINING_DIRECTORY);
     std::fs::create_dir_all(&directory).map_err(file_error("create", &directory))?;
-    let path = table_path(releases_directory, next_offset);
+    let path = table_path(releases_directory, position.next_offset);
     table.write(&path).map_err(PipelineError::features("updater"))?;
-    let position = directory.join(POSITION_FILE);
-    let mut new = tempfile::NamedTempFile::new_in(&directory).map_err(file_error("write", &position))?;
-    std::io::Write::write_all(&mut new, format!("{next_offset}\n").as_bytes())
-        .map_err(file_error("write", &position))?;
-    new.as_file().sync_all().map_err(file_error("write", &position))?;
-    new.persist(&position).map_err(|error| file_error("write", &position)(error.error))?;
+    let position_path = directory.join(POSITION_FILE);
+    let failed = || file_error("write", &position_path);
+    let mut new = tempfile::NamedTempFile::new_in(&directory).map_err(failed())?;
+    std::io::Write::write_all(&mut new, position.to_text().as_bytes()).map_err(failed())?;
+    new.as_file().sync_all().map_err(failed())?;
+    new.persist(&position_path).map_err(|error| failed()(error.error))?;
     for entry in std::fs::read_dir(&directory).map_err(file_error("list", &directory))? {
         let old = entry.map_err(file_error("list", &directory))?.path();
         if old.extension().is_some_and(|extension| extension == "parquet") && old != path {
@@ -261,4 +299,49 @@ fn save_training(releases_directory: &Path, table: &TrainingTable, next_offset: 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_was_written_also_without_its_message() {
+        for last_message in [None, Some("6:0190b5a0".to_owned())] {
+            let position = Position { next_offset: 7, last_message };
+            assert_eq!(Position::parse(&position.to_text()), Some(position));
+        }
+        assert_eq!(Position::parse("7\n"), Some(Position { next_offset: 7, last_message: None }));
+        assert_eq!([Position::parse(""), Position::parse("soon\n")], [None, None]);
+    }
+
+    const QUIET: Duration = Duration::from_secs(10);
+
+    fn check(rows: usize, rows_trained: usize, is_now: bool, quiet: Option<Duration>) {
+        let due = TrainingDue::of(rows, rows_trained, 20, QUIET);
+        assert_eq!(due, TrainingDue { is_now, quiet }, "{rows} rows, {rows_trained} trained on");
+    }
+
+    #[test]
+    fn nothing_new_is_no_reason_to_train() {
+        check(0, 0, false, None);
+        check(ROWS_NEEDED - 1, 0, false, None);
+        check(500, 500, false, None);
+        // Another release was promoted, which had seen more.
+        check(500, 600, false, None);
+    }
+
+    #[test]
+    fn enough_new_measurements_are_trained_after_one_quiet_or_at_once() {
+        check(520, 500, false, Some(QUIET));
+        check(749, 500, false, Some(QUIET));
+        check(750, 500, true, Some(QUIET));
+    }
+
+    /// The last few measurements of a run were never trained on when only enough of them were worth a release.
+    #[test]
+    fn a_few_new_measurements_are_trained_after_a_longer_quiet() {
+        check(501, 500, false, Some(QUIET * FEW_ROWS_QUIETS));
+        check(519, 500, false, Some(QUIET * FEW_ROWS_QUIETS));
+    }
 }

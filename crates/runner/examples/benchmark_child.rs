@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
-use messages::{Job, JobId, JobSpec, Origin, Platform, Priority, RunId, RunRef, TestSpec, Timestamp};
+use messages::{Dispatch, Job, JobId, JobSpec, Origin, Platform, Priority, RunId, RunRef, TestSpec, Timestamp};
 use runner::{BENCHMARK_SUBCOMMAND, Profile, ProfileRunner, Runner, RunnerSettings};
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,7 @@ fn hold(directory: &Path) -> ExitCode {
         platform: Platform::Cpu,
         submitted_at: Timestamp::now(),
         timeout_ms: 600_000,
+        dispatch: Dispatch::default(),
         spec: JobSpec::Test(TestSpec { profile: "hold".to_owned(), ..TestSpec::default() }),
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -7,23 +7,22 @@ use std::{
     time::Duration,
 };
 
-use hardware::LeaseMode;
-use messages::{
-    Backend, BenchmarkOutcome, BenchmarkSpec, Device, Failure, FailureKind, Job, LatencySummary, Platform, Precision,
-    StopReason,
-};
-use nix::sys::signal::Signal;
-use tokio_util::sync::CancellationToken;
-
 use crate::{
     BENCHMARK_SUBCOMMAND, RunnerSettings,
     child::is_out_of_memory,
     device_wait::device_lease,
     failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
     model::{Models, PreparedModel},
-    process::{self, Dialogue, Ending, Finished, Limits, ProcessError},
+    process::{self, Dialogue, Ending, Finished, Limits, ProcessError, signal_name},
     protocol::{Answer, BenchmarkRequest, Measured, Request, Stop, StoppingRule},
+    runner::Attempt,
 };
+use hardware::LeaseMode;
+use messages::{
+    Backend, BenchmarkOutcome, BenchmarkSpec, Device, Failure, FailureKind, Job, LatencySummary, Platform, Precision,
+    Progress, StopReason,
+};
+use nix::sys::signal::Signal;
 
 /// Measures the job's configuration.
 pub(crate) async fn run(
@@ -32,7 +31,7 @@ pub(crate) async fn run(
     device: Option<&Device>,
     job: &Job,
     spec: &BenchmarkSpec,
-    cancel: &CancellationToken,
+    attempt: &Attempt<'_>,
 ) -> Result<BenchmarkOutcome, Failure> {
     check(job, spec)?;
     check_available(device, spec)?;
@@ -54,8 +53,8 @@ pub(crate) async fn run(
             duration_ms_max: spec.duration_ms_max,
         },
     });
-    let lease = device_lease(&settings.lease_directory, job.platform, LeaseMode::Exclusive, cancel).await?;
-    let measured = measure(settings, &request, Duration::from_millis(job.timeout_ms), cancel).await?;
+    let lease = device_lease(&settings.lease_directory, job.platform, LeaseMode::Exclusive, attempt.cancel).await?;
+    let measured = measure(settings, &request, Duration::from_millis(job.timeout_ms), attempt).await?;
     drop(lease);
     let Measured { iterations_ms, stop, load_ms, memory_peak_mb, power_w, backend_version } = measured;
     let Some(latency_ms) = LatencySummary::from_iterations(iterations_ms) else {
@@ -136,7 +135,7 @@ async fn measure(
     settings: &RunnerSettings,
     request: &Request,
     timeout: Duration,
-    cancel: &CancellationToken,
+    attempt: &Attempt<'_>,
 ) -> Result<Measured, Failure> {
     let mut line = serde_json::to_vec(request)
         .map_err(|error| failure(FailureKind::Machine, format!("failed to write the child's request: {error}")))?;
@@ -145,9 +144,10 @@ async fn measure(
     command.arg(BENCHMARK_SUBCOMMAND);
     let limits = Limits {
         timeout,
-        cancel,
+        cancel: attempt.cancel,
         output_tail_bytes_max: settings.output_tail_bytes_max,
         memory_bytes_max: settings.child_memory_mb_max.map(|mb| mb.saturating_mul(1_000_000)),
+        progress: &|report| (attempt.progress)(Progress { done: report.iterations_done, total: report.iterations_max }),
     };
     let oom_kills_before = hardware::oom_kill_count();
     let finished = process::run(command, Dialogue::Request(line), &limits).await.map_err(|error| match error {
@@ -181,9 +181,7 @@ async fn measure(
 
 /// Why a child ended without an answer.
 fn death(status: ExitStatus, output_tail: &str, oom_killed: bool, memory_mb_max: Option<u64>) -> Failure {
-    let signal = status.signal().map(|number| {
-        Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
-    });
+    let signal = status.signal().map(signal_name);
     if status.signal() == Some(Signal::SIGKILL as i32) && oom_killed {
         let failed = failure(FailureKind::OutOfMemory, "the kernel killed the benchmark: out of memory");
         return failed.suggest("use a smaller batch, a smaller model or a machine with more memory");

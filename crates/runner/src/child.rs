@@ -16,10 +16,11 @@ use std::{
 };
 
 use messages::FailureKind;
+use serde::Serialize;
 
 use crate::{
     failure::failure,
-    protocol::{Answer, REQUEST_BYTES_MAX, Request},
+    protocol::{Answer, REQUEST_BYTES_MAX, Report, Request},
 };
 
 pub(crate) use session::is_out_of_memory;
@@ -44,20 +45,24 @@ fn converse() -> io::Result<()> {
     let mut line = String::new();
     io::stdin().lock().take(REQUEST_BYTES_MAX).read_line(&mut line)?;
     let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(request) => answer(request),
+        Ok(request) => answer(request, &mut |report| write_line(&mut answers, &report)),
         Err(error) => {
             Answer::failed(failure(FailureKind::Machine, format!("the benchmark child got no request: {error}")))
         }
     };
-    let mut text = serde_json::to_string(&answer)?;
+    write_line(&mut answers, &answer)
+}
+
+fn write_line(answers: &mut File, line: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_string(line)?;
     text.push('\n');
     answers.write_all(text.as_bytes())
 }
 
-fn answer(request: Request) -> Answer {
+fn answer(request: Request, report: &mut dyn FnMut(Report) -> io::Result<()>) -> Answer {
     let done = match request {
         Request::Probe { library } => session::version(&library).map(|version| Answer::Probe { version }),
-        Request::Benchmark(request) => session::measure(&request).map(Answer::Benchmark),
+        Request::Benchmark(request) => session::measure(&request, report).map(Answer::Benchmark),
     };
     done.unwrap_or_else(Answer::failed)
 }

@@ -31,6 +31,7 @@ pub async fn onnxruntime_version(executable: &Path, library: &Path) -> Result<St
         cancel: &CancellationToken::new(),
         output_tail_bytes_max: RunnerSettings::OUTPUT_TAIL_BYTES_MAX,
         memory_bytes_max: None,
+        progress: &|_| {},
     };
     let finished = process::run(command, Dialogue::Request(line), &limits).await.map_err(|error| match error {
         ProcessError::Start(source) | ProcessError::Lost(source) => start(source),

@@ -22,14 +22,14 @@ use nix::{
     unistd::{Pid, getppid},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::unix::pipe,
     process::{Child, ChildStdin},
     time,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::tail::TailBuffer;
+use crate::{protocol::Report, tail::TailBuffer};
 
 /// Time between SIGTERM and SIGKILL: enough to write a report, short against any job.
 const TERMINATE_GRACE: Duration = Duration::from_secs(2);
@@ -48,7 +48,8 @@ const READ_BYTES: usize = 16 * 1024;
 pub(crate) enum Dialogue {
     /// Nothing: standard input is empty, both outputs are prints.
     None,
-    /// These bytes go to standard input; standard output is the answer, standard error the prints.
+    /// These bytes go to standard input; standard output is lines of progress and the answer, standard error the
+    /// prints.
     Request(Vec<u8>),
 }
 
@@ -62,7 +63,12 @@ pub(crate) struct Limits<'a> {
     pub(crate) output_tail_bytes_max: usize,
     /// Bytes that it may allocate.
     pub(crate) memory_bytes_max: Option<u64>,
+    /// Told each line of progress.
+    pub(crate) progress: &'a ProgressSink<'a>,
 }
+
+/// Takes what a process says of how far it is.
+pub(crate) type ProgressSink<'a> = dyn Fn(Report) + Sync + 'a;
 
 /// A process that has ended.
 #[derive(Debug)]
@@ -93,6 +99,11 @@ pub(crate) enum ProcessError {
     Start(io::Error),
     /// The operating system failed while it ran; it was killed.
     Lost(io::Error),
+}
+
+/// A signal's name, e.g. `SIGSEGV`.
+pub(crate) fn signal_name(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 
 /// Runs `command` to its end.
@@ -134,7 +145,11 @@ pub(crate) async fn run(
     };
     let pumping = async {
         let pump = async {
-            tokio::join!(keep_tail(prints, &mut tail), keep_answer(stdout, &mut answer), feed(stdin, request));
+            tokio::join!(
+                keep_tail(prints, &mut tail),
+                keep_answer(stdout, &mut answer, limits.progress),
+                feed(stdin, request)
+            );
         };
         let too_long = async {
             ended.cancelled().await;
@@ -232,11 +247,22 @@ async fn keep_tail(mut prints: pipe::Receiver, tail: &mut TailBuffer) {
     }
 }
 
-async fn keep_answer(stdout: Option<impl AsyncRead + Unpin>, answer: &mut Vec<u8>) {
+/// Reads lines: those of progress go to `progress`, the last other one is the answer.
+async fn keep_answer(stdout: Option<impl AsyncRead + Unpin>, answer: &mut Vec<u8>, progress: &ProgressSink<'_>) {
     let Some(stdout) = stdout else { return };
     // Dropping the pipe at the limit lets a babbling child fail on its next write instead of waiting.
-    if let Err(error) = stdout.take(ANSWER_BYTES_MAX).read_to_end(answer).await {
-        tracing::warn!(%error, "cannot read a job's answer");
+    let mut lines = BufReader::new(stdout.take(ANSWER_BYTES_MAX));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match lines.read_until(b'\n', &mut line).await {
+            Ok(0) => return,
+            Ok(_) => match serde_json::from_slice::<Report>(&line) {
+                Ok(report) => progress(report),
+                Err(_) => std::mem::swap(answer, &mut line),
+            },
+            Err(error) => return tracing::warn!(%error, "cannot read a job's answer"),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a worker and its benchmark child say to each other: one JSON line each way.
+//! What a worker and its benchmark child say to each other: one JSON line there, one back, and between them lines
+//! that say how far it is.
 //!
 //! Both ends are the same executable, so there are no versions here.
 
@@ -65,6 +66,14 @@ pub(crate) struct StoppingRule {
     pub(crate) iterations_max: u32,
     pub(crate) median_interval_pct: f64,
     pub(crate) duration_ms_max: u64,
+}
+
+/// A line before the answer: how far the child is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Report {
+    pub(crate) iterations_done: u32,
+    pub(crate) iterations_max: u32,
 }
 
 /// What the child found.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use messages::{Device, FailureKind, Job, JobSpec, Outcome};
+use messages::{Device, FailureKind, Job, JobSpec, Outcome, Progress};
 use tokio_util::sync::CancellationToken;
 
 use crate::{RunnerSettings, benchmark, failure::failure, model::Models, test_job};
@@ -24,6 +24,14 @@ pub struct Execution {
     pub device: Option<Device>,
 }
 
+/// What goes on beside an attempt while it runs.
+pub(crate) struct Attempt<'a> {
+    /// Ends it.
+    pub(crate) cancel: &'a CancellationToken,
+    /// Told how far it is.
+    pub(crate) progress: &'a (dyn Fn(Progress) + Sync),
+}
+
 impl Runner {
     /// A runner for the given devices, as [`hardware::detect`] found them; the first of a platform is used.
     pub fn new(settings: RunnerSettings, devices: Vec<Device>) -> Self {
@@ -31,12 +39,27 @@ impl Runner {
         Self { settings: Arc::new(settings), models, devices: Arc::new(devices) }
     }
 
+    /// What it may use.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// As [`Runner::run_reporting`], for those who do not want to know how far it is.
+    pub async fn run(&self, job: &Job, cancel: &CancellationToken) -> Execution {
+        self.run_reporting(job, cancel, &|_| {}).await
+    }
+
     /// Runs one attempt of `job` to its end; whatever goes wrong is an [`Outcome::Failed`].
     ///
     /// Cancelling `cancel`, or dropping the future, ends the job's process with all that it has started. Poll it on
     /// a thread that stays, such as a runtime's worker thread: the kernel ends the child with the thread that
-    /// started it.
-    pub async fn run(&self, job: &Job, cancel: &CancellationToken) -> Execution {
+    /// started it. `progress` is told about every second how many timed iterations are done.
+    pub async fn run_reporting(
+        &self,
+        job: &Job,
+        cancel: &CancellationToken,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Execution {
         let (result, device) = match &job.spec {
             _ if cancel.is_cancelled() => (Err(failure(FailureKind::Cancelled, "cancelled before it started")), None),
             _ if !(1..=Job::TIMEOUT_MS_LIMIT).contains(&job.timeout_ms) => {
@@ -49,7 +72,9 @@ impl Runner {
             }
             JobSpec::Benchmark(spec) => {
                 let device = self.devices.iter().find(|device| device.platform == spec.configuration.platform);
-                let measured = benchmark::run(&self.settings, &self.models, device, job, spec, cancel).await;
+                let measured =
+                    benchmark::run(&self.settings, &self.models, device, job, spec, &Attempt { cancel, progress })
+                        .await;
                 (measured.map(|outcome| Outcome::Benchmark(Box::new(outcome))), device.cloned())
             }
         };

@@ -1,6 +1,6 @@
 //! Runs a test job: looks its profile up, runs the profile's command and reads the report.
 
-use std::{fs, io, path::Path, process::ExitStatus, time::Duration};
+use std::{fs, io, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, time::Duration};
 
 use hardware::LeaseMode;
 use messages::{Failure, FailureKind, Job, TestCase, TestOutcome, TestSpec};
@@ -11,7 +11,7 @@ use crate::{
     device_wait::device_lease,
     failure::{FailureExt, failure},
     junit,
-    process::{self, Dialogue, Ending, Finished, Limits, ProcessError},
+    process::{self, Dialogue, Ending, Finished, Limits, ProcessError, signal_name},
     selectors::Selectors,
     test_command::{self, TestCommand},
 };
@@ -39,6 +39,7 @@ pub(crate) async fn run(
         cancel,
         output_tail_bytes_max: settings.output_tail_bytes_max,
         memory_bytes_max: settings.child_memory_mb_max.map(|mb| mb.saturating_mul(1_000_000)),
+        progress: &|_| {},
     };
     let finished = process::run(command, Dialogue::None, &limits)
         .await
@@ -81,7 +82,8 @@ fn not_run(runner: ProfileRunner, program: &str, error: ProcessError) -> Failure
     }
 }
 
-/// The outcome of a process that ended by itself; a test runner that turns out not to be installed is a failure.
+/// The outcome of a process that ended by itself; a test runner that turns out not to be installed is a failure, and so
+/// is one that dies of a signal before it has reported.
 fn outcome(
     runner: ProfileRunner,
     status: ExitStatus,
@@ -97,6 +99,10 @@ fn outcome(
     if reported.is_none() && !status.success() && !missing.is_empty() && finished.output_tail.contains(missing) {
         let failed = failure(FailureKind::Unavailable, "the profile's test runner is not installed here");
         return Err(failed.suggest(test_command::how_to_install(runner)).with_output(finished.output_tail));
+    }
+    if let (None, Some(signal)) = (reported, status.signal()) {
+        let failed = failure(FailureKind::Crashed, format!("the test's process died of {}", signal_name(signal)));
+        return Err(failed.with_output(finished.output_tail));
     }
     Ok(TestOutcome {
         exit_code: status.code(),

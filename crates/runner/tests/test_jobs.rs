@@ -129,6 +129,15 @@ async fn a_command_reports_exit_code_and_output_and_inherits_no_secret() {
 }
 
 #[tokio::test]
+async fn a_process_that_dies_of_a_signal_is_a_crash_and_no_verdict() {
+    let workplace = Workplace::new();
+    let settings = workplace.settings_with_script("echo before; kill -SEGV $$");
+    let failure = failed(run(settings, &test_job("script")).await);
+    assert_eq!((failure.kind, failure.output_tail.as_str()), (FailureKind::Crashed, "before\n"));
+    assert!(failure.message.contains("SIGSEGV"), "{}", failure.message);
+}
+
+#[tokio::test]
 async fn a_timeout_and_a_cancellation_are_told_apart() {
     let workplace = Workplace::new();
     let settings = workplace.settings_with_script("echo before; mkdir ready; sleep 600");

@@ -45,6 +45,16 @@ pub enum StoreError {
         /// What DuckDB says.
         source: duckdb::Error,
     },
+    /// The file system refused something with an archive.
+    #[error("failed to {attempted} {}", path.display())]
+    File {
+        /// What was attempted, e.g. `rename`.
+        attempted: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// DuckDB stopped serving this file after a fatal error; only opening it again helps.
     #[error("failed to {attempted}: the database must be opened again")]
     Invalidated {
@@ -85,7 +95,7 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody repairing anything but the disk.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Io { .. } | Self::Locked { .. } => true,
+            Self::Io { .. } | Self::File { .. } | Self::Locked { .. } => true,
             Self::NotADatabase { .. }
             | Self::NewerSchema { .. }
             | Self::TableInTheWay { .. }

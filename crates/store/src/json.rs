@@ -2,7 +2,7 @@
 //!
 //! Fields come out in the order of these structs, so equal values give equal text: hardware is told apart by it.
 
-use messages::{Device, GraphCosts, JobSpec, MetricEvaluation, PeakSource, RunningJob};
+use messages::{Device, GraphCosts, JobSpec, MetricEvaluation, Offer, PeakSource, RunningJob};
 use serde::{Deserialize, Serialize};
 
 /// Serialises `value`.
@@ -128,6 +128,17 @@ pub(crate) struct RunningJson {
     pub(crate) run_id: String,
     pub(crate) case: String,
     pub(crate) started_at: i64,
+    // Rows that an earlier version wrote lack what follows.
+    #[serde(default = "first")]
+    pub(crate) attempt: u32,
+    #[serde(default)]
+    pub(crate) progress: Option<[u32; 2]>,
+    #[serde(default)]
+    pub(crate) leased: bool,
+}
+
+const fn first() -> u32 {
+    1
 }
 
 /// The jobs that a worker is running.
@@ -137,6 +148,9 @@ pub(crate) fn running(jobs: &[RunningJob]) -> String {
         run_id: job.run_id.to_string(),
         case: job.case.clone(),
         started_at: job.started_at.as_micros(),
+        attempt: job.attempt,
+        progress: job.progress.map(|progress| [progress.done, progress.total]),
+        leased: job.leased,
     });
     text(&jobs.collect::<Vec<_>>())
 }
@@ -144,6 +158,26 @@ pub(crate) fn running(jobs: &[RunningJob]) -> String {
 /// The platforms that a worker takes jobs for.
 pub(crate) fn platforms(platforms: &[messages::Platform]) -> String {
     text(&platforms.iter().map(|platform| platform.as_str()).collect::<Vec<_>>())
+}
+
+/// What a worker has beyond its platforms, as `workers.offer` holds it.
+#[derive(Serialize, Deserialize, Default)]
+pub(crate) struct OfferJson {
+    pub(crate) memory_mb: Option<u64>,
+    pub(crate) device_memory_mb: Option<u64>,
+    pub(crate) browsers: Vec<String>,
+    pub(crate) tags: Vec<String>,
+}
+
+/// What a worker has beyond its platforms.
+pub(crate) fn offer(offer: &Offer) -> String {
+    let Offer { memory_mb, device_memory_mb, browsers, tags } = offer.clone();
+    text(&OfferJson { memory_mb, device_memory_mb, browsers, tags })
+}
+
+/// A list of words.
+pub(crate) fn texts(texts: &[String]) -> String {
+    text(&texts)
 }
 
 /// One metric's evaluation, as `releases.evaluation` holds it.

@@ -4,15 +4,17 @@
 //! Within that process [`Store`] is cheap to clone; writes take turns on one connection, reads run beside them on
 //! connections of their own and see only what is committed. All calls block.
 //!
-//! Replaying results changes nothing that is already there: a result is keyed by its job id and the first one counts.
+//! Replaying records changes nothing that is already there: a result is keyed by its job id and the first one counts.
 
 mod accept;
+pub mod archive;
 mod digest;
 mod error;
 mod json;
 mod migrations;
 mod open;
 mod query;
+mod record;
 mod rows;
 mod write;
 
@@ -22,8 +24,9 @@ mod tests;
 pub use accept::{Rejection, accept};
 pub use error::StoreError;
 pub use open::Store;
+pub use record::Record;
 pub use rows::{
-    EvaluationRow, MeasuredRow, OffsetRow, OutboxRow, PredictedRow, PredictionErrorRow, ReleaseRow, ResultRow,
-    RunSummary, RunningRow, TableDigest, WorkerRow,
+    AttemptCounts, AttemptRow, EvaluationRow, MeasuredRow, NeedRow, OffsetRow, OpenClaim, OutboxRow, PredictedRow,
+    PredictionErrorRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest, WorkerRow,
 };
-pub use write::{CommitSummary, OutboxMode, Record, StreamPosition};
+pub use write::{CommitSummary, OutboxMode, StreamPosition};

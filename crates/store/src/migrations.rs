@@ -26,6 +26,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "augur tables",
         apply: |connection| connection.execute_batch(include_str!("../migrations/0002_augur_tables.sql")),
     },
+    Migration {
+        version: 3,
+        name: "delivery tables",
+        apply: |connection| connection.execute_batch(include_str!("../migrations/0003_delivery_tables.sql")),
+    },
 ];
 
 /// Names that migrations take for Augur's own tables.
@@ -41,6 +46,13 @@ const OWN_TABLES: &[&str] = &[
     "workers",
     "stream_offsets",
     "outbox",
+    "claims",
+    "claim_returns",
+    "replays",
+    "cancels",
+    "run_jobs",
+    "run_needs",
+    "dead_letters",
 ];
 
 /// The schema version that this build writes.
@@ -56,7 +68,12 @@ pub(crate) fn migrate(connection: &Connection) -> Result<(), StoreError> {
     if found > KNOWN {
         return Err(StoreError::NewerSchema { found, known: KNOWN });
     }
-    for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
+    let missing: Vec<_> = MIGRATIONS.iter().filter(|migration| migration.version > found).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let log_size_max = past_the_log(connection).map_err(failed("switch the write-ahead log off"))?;
+    for migration in missing {
         apply(connection, migration).map_err(|source| StoreError::Migration {
             version: migration.version,
             name: migration.name,
@@ -64,7 +81,21 @@ pub(crate) fn migrate(connection: &Connection) -> Result<(), StoreError> {
         })?;
         tracing::info!(version = migration.version, name = migration.name, "migration applied");
     }
-    Ok(())
+    set_log_size(connection, &log_size_max).map_err(failed("switch the write-ahead log on"))
+}
+
+/// Has what follows committed into the file itself, and gives the setting to go back to.
+///
+/// DuckDB 1.5.6 cannot read an `ALTER TABLE` from its write-ahead log if one of the table's defaults calls a function:
+/// a crash before the log is folded into the file would leave a file that does not open any more.
+fn past_the_log(connection: &Connection) -> duckdb::Result<String> {
+    let log_size_max = connection.query_row("SELECT current_setting('checkpoint_threshold')", [], |row| row.get(0))?;
+    set_log_size(connection, "1 byte")?;
+    Ok(log_size_max)
+}
+
+fn set_log_size(connection: &Connection, size: &str) -> duckdb::Result<()> {
+    connection.execute_batch(&format!("SET GLOBAL checkpoint_threshold = '{size}'"))
 }
 
 fn apply(connection: &Connection, migration: &Migration) -> duckdb::Result<()> {
@@ -101,11 +132,37 @@ fn refuse_foreign_tables(connection: &Connection) -> Result<(), StoreError> {
 fn table_exists(connection: &Connection, table: &str) -> duckdb::Result<bool> {
     connection
         .query_row(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() \
-             AND schema_name = 'main' AND lower(table_name) = ?",
+            "SELECT 1 FROM information_schema.tables WHERE table_catalog = current_database() \
+             AND table_schema = 'main' AND lower(table_name) = ?",
             [table],
             |_| Ok(()),
         )
         .optional()
         .map(|found| found.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_second_schema_keeps_its_runs_and_attempts() {
+        let connection = Connection::open_in_memory().expect("a database");
+        for migration in &MIGRATIONS[..2] {
+            apply(&connection, migration).expect("applied");
+        }
+        let earlier = "INSERT INTO runs (run_uuid, suite, origin, jobs_total, announced, submitted_at, done, passed, \
+                       failed, error, cancelled, tests) \
+                       VALUES (uuid(), 's', 'client', 1, true, '2026-11-01', 0, 0, 0, 0, 0, 0); \
+                       INSERT INTO attempts \
+                       VALUES (uuid(), 1, 'w', 'passed', '2026-11-01', '2026-11-01', '2026-11-01'); \
+                       INSERT INTO stream_offsets (stream, next_offset) VALUES ('results', 7)";
+        connection.execute_batch(earlier).expect("inserted");
+        migrate(&connection).expect("migrated");
+        let kept = "SELECT count(*) FROM runs, attempts, stream_offsets WHERE dead = 0 AND retried = 0 \
+                    AND replays = 0 AND next IS NULL AND next_offset = 7 AND last_message IS NULL";
+        let kept: i64 = connection.query_row(kept, [], |row| row.get(0)).expect("read");
+        assert_eq!(kept, 1);
+        assert_eq!(applied_version(&connection).expect("read"), Some(KNOWN));
+    }
 }

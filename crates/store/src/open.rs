@@ -87,7 +87,7 @@ impl std::fmt::Debug for Store {
     }
 }
 
-fn config() -> duckdb::Result<Config> {
+pub(crate) fn config() -> duckdb::Result<Config> {
     // Extensions that DuckDB would download are never wanted; JSON and Parquet are in the library.
     Config::default()
         .enable_autoload_extension(false)?

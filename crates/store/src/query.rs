@@ -1,6 +1,9 @@
 //! What may be asked of the store; each answer is one consistent look at what is committed.
 
+mod attempts;
+mod claims;
 mod measurements;
+mod needs;
 mod releases;
 mod results;
 mod runs;
@@ -8,22 +11,22 @@ mod workers;
 
 use duckdb::{Connection, Params, Row, types::FromSql};
 use messages::Timestamp;
+use serde::de::DeserializeOwned;
 
-use crate::{OffsetRow, Store, StoreError, error::failed};
+use crate::{OffsetRow, Store, StoreError, StoredPosition, error::failed};
 
 impl Store {
-    /// Gives the offset to go on reading `stream` at; `None` if nothing of it was stored.
+    /// Gives where to go on reading `stream`; `None` if nothing of it was stored.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the read fails.
-    #[expect(
-        clippy::redundant_closure_for_method_calls,
-        reason = "the method itself is not general enough over lifetimes"
-    )]
-    pub fn next_offset(&self, stream: &str) -> Result<Option<u64>, StoreError> {
-        let sql = "SELECT next_offset FROM stream_offsets WHERE stream = ?";
-        Ok(select(&self.reader()?, "read the stream offset", sql, [stream], |columns| columns.get())?.pop())
+    pub fn stream_position(&self, stream: &str) -> Result<Option<StoredPosition>, StoreError> {
+        let sql = "SELECT next_offset, last_message FROM stream_offsets WHERE stream = ?";
+        let mut rows = select(&self.reader()?, "read the stream offset", sql, [stream], |columns| {
+            Ok(StoredPosition { next_offset: columns.get()?, last_message: columns.get()? })
+        })?;
+        Ok(rows.pop())
     }
 
     /// Gives where each stream is read on, in the order of their names.
@@ -54,6 +57,11 @@ fn select<T>(
             .collect::<duckdb::Result<Vec<T>>>()
     };
     rows(connection).map_err(failed(attempted))
+}
+
+/// Reads a list that a table holds as JSON; `what` names it, e.g. `a list of platforms`.
+fn parse<T: DeserializeOwned>(what: &'static str, found: String) -> Result<T, StoreError> {
+    serde_json::from_str(&found).map_err(|_| StoreError::Unreadable { what, found })
 }
 
 /// Reads a row's columns from left to right, in the order of the struct that they fill.

@@ -2,8 +2,12 @@
 //!
 //! Ids are UUIDs as text, moments are RFC 3339 in UTC, and what is unknown is null.
 
+mod delivery;
+
 use messages::{Backend, Configuration, ModelRef, Platform, Precision};
 use serde::{Deserialize, Serialize};
+
+pub use delivery::{AttemptCounts, AttemptRow, NeedRow, OpenClaim, RunningRow, StoredPosition, WorkerRow};
 
 use crate::StoreError;
 
@@ -18,13 +22,17 @@ pub struct RunSummary {
     pub origin: String,
     /// When it was submitted.
     pub submitted_at: String,
-    /// When its last job ended; null while jobs are out.
+    /// No job of it starts before.
+    pub due_at: Option<String>,
+    /// When its last job ended or died; null while jobs are out.
     pub completed_at: Option<String>,
     /// From submission to the end of the last job, in seconds; null while jobs are out.
     pub duration_s: Option<f64>,
+    /// When somebody first asked to cancel all of it.
+    pub cancelled_at: Option<String>,
     /// Jobs in it.
     pub jobs_total: u32,
-    /// Jobs that have ended.
+    /// Jobs that have a result.
     pub done: u32,
     /// Of these: measured, or every test passed.
     pub passed: u32,
@@ -34,6 +42,10 @@ pub struct RunSummary {
     pub error: u32,
     /// Of these: cancelled.
     pub cancelled: u32,
+    /// Jobs that lie with the dead letters; a result or a replay takes them out of this count.
+    pub dead: u32,
+    /// Attempts that failed and were followed by another.
+    pub retried: u32,
     /// Commit of the work tree that it was submitted from.
     pub git_commit: Option<String>,
     /// Branch of that work tree.
@@ -41,9 +53,14 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// Whether every job has ended.
+    /// Whether every job has a result or is dead.
     pub fn is_complete(&self) -> bool {
-        self.done >= self.jobs_total
+        self.ended() >= self.jobs_total
+    }
+
+    /// Jobs that have a result or are dead.
+    pub fn ended(&self) -> u32 {
+        self.done.saturating_add(self.dead)
     }
 }
 
@@ -159,46 +176,6 @@ pub struct ResultRow {
     pub output_tail: Option<String>,
     /// What was predicted before.
     pub predictions: Vec<PredictedRow>,
-}
-
-/// A job that a worker runs now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunningRow {
-    /// The job.
-    pub job_id: String,
-    /// Its run.
-    pub run_id: String,
-    /// Name of its case.
-    pub case: String,
-    /// When the attempt began.
-    pub started_at: String,
-}
-
-/// A worker at its last sign of life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerRow {
-    /// Who.
-    pub worker_id: String,
-    /// Its machine.
-    pub host: String,
-    /// Its process there.
-    pub pid: u32,
-    /// Augur's version.
-    pub version: String,
-    /// When it started.
-    pub started_at: String,
-    /// When it was last heard of.
-    pub last_seen_at: String,
-    /// What it takes jobs for.
-    pub platforms: Vec<String>,
-    /// Jobs that it runs at once, at most.
-    pub concurrency: u32,
-    /// Whether it takes nothing new.
-    pub draining: bool,
-    /// What it ran then.
-    pub running: Vec<RunningRow>,
-    /// Jobs that it has ended.
-    pub jobs_done: u64,
 }
 
 /// One configuration on one device with the medians of its accepted measurements.

@@ -3,6 +3,8 @@
 mod adoption;
 pub(crate) mod builders;
 mod commit;
+mod delivery;
 mod opening;
+mod order;
 mod queries;
 mod replay;

@@ -1,36 +1,30 @@
-//! Writing results: one transaction per batch, with the stream offset that follows it.
+//! Writing records: one transaction per batch, with the stream offset that follows it.
 //!
 //! The bulk goes in through appenders; what must be looked up (jobs already there, keys of runs, models and devices)
-//! is looked up once per batch or remembered, since nobody else writes.
+//! is looked up once per batch or remembered, since nobody else writes. Nearly all batches hold nothing but results
+//! that count; what the other records need is done only where there are some.
 
 mod benchmarks;
 mod compatibility;
 mod entries;
+mod facts;
 mod jobs;
 mod known;
 mod outbox;
 mod predictions;
 mod runs;
 mod service;
+mod standing;
 mod tests;
 
 use duckdb::{
     Appender, Connection,
     types::{TimeUnit, Value},
 };
-use messages::{JobResult, RunId, RunSubmitted, Timestamp};
+use messages::{RunId, Timestamp};
 
 use self::{entries::Fresh, known::Known};
-use crate::{Store, StoreError, error::failed};
-
-/// What a stream brings.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Record {
-    /// A run begins.
-    Run(RunSubmitted),
-    /// A job ended.
-    Result(Box<JobResult>),
-}
+use crate::{Record, Store, StoreError, error::failed};
 
 /// Where to go on reading once a batch is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +33,8 @@ pub struct StreamPosition<'a> {
     pub stream: &'a str,
     /// Offset of the first message that is not in the batch.
     pub next_offset: u64,
+    /// Names the last message read, so that it is known again: another stream of the same name has another there.
+    pub last_message: Option<&'a str>,
 }
 
 /// Whether accepted measurements go into the outbox.
@@ -68,7 +64,8 @@ pub struct CommitSummary {
 impl Store {
     /// Stores a batch and the stream position after it, wholly or not at all.
     ///
-    /// A result whose job has one already changes nothing, here or anywhere before; so a batch may be stored again.
+    /// A result whose job has one already is not stored again, nor is any other record, here or anywhere before; so a
+    /// batch may come again, and in another order.
     ///
     /// # Errors
     ///
@@ -93,7 +90,10 @@ pub(crate) struct Writer {
 impl Writer {
     /// Prepares a connection to a migrated database for writing.
     pub(crate) fn new(connection: Connection) -> Result<Self, StoreError> {
-        connection.execute_batch(runs::SCRATCH_TABLE).map_err(failed("create a temporary table"))?;
+        for table in [runs::SCRATCH_TABLE, standing::SCRATCH_TABLE] {
+            connection.execute_batch(table).map_err(failed("create a temporary table"))?;
+        }
+        facts::create_scratch_tables(&connection).map_err(failed("create temporary tables"))?;
         connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS_MAX);
         Ok(Self { connection, known: None })
     }
@@ -129,13 +129,19 @@ fn commit(
     // Dropped before its commit, a transaction rolls back.
     let transaction = connection.unchecked_transaction().map_err(failed("begin a transaction"))?;
     let fresh = Fresh::select(&transaction, records).map_err(failed("find out which results are new"))?;
-    let runs = runs::touch(&transaction, &fresh).map_err(failed("store runs"))?;
+    let mut runs = runs::touch(&transaction, &fresh).map_err(failed("store runs"))?;
     let entries = entries::with_keys(&transaction, known, &fresh, &runs).map_err(failed("allocate keys"))?;
+    let dead = entries::of_dead_letters(&transaction, known, &fresh, &runs).map_err(failed("learn of dead letters"))?;
     benchmarks::append(&transaction, known, &entries).map_err(failed("store measurements"))?;
-    compatibility::append(&transaction, &entries).map_err(failed("store compatibility"))?;
+    compatibility::append(&transaction, entries.iter().chain(&dead)).map_err(failed("store compatibility"))?;
     tests::append(&transaction, &entries).map_err(failed("store test results"))?;
     jobs::append(&transaction, &entries).map_err(failed("store jobs"))?;
+    jobs::append_failed_attempts(&transaction, &fresh.attempts).map_err(failed("store failed attempts"))?;
     predictions::append(&transaction, &entries).map_err(failed("store predictions"))?;
+    facts::insert(&transaction, records).map_err(failed("store claims, returns, replays and cancellations"))?;
+    let others =
+        standing::settle(&transaction, known, &fresh, records).map_err(failed("count dead and shared jobs"))?;
+    runs::complete(&transaction, &mut runs, others).map_err(failed("complete runs"))?;
     if outbox_mode == OutboxMode::Feed {
         outbox::append(&transaction, &entries).map_err(failed("fill the outbox"))?;
     }
@@ -153,7 +159,7 @@ fn commit(
 }
 
 /// Statements that a batch uses, kept planned.
-const CACHED_STATEMENTS_MAX: usize = 32;
+const CACHED_STATEMENTS_MAX: usize = 48;
 
 /// An appender for some of a table's columns; the others take their defaults.
 ///
@@ -166,6 +172,11 @@ fn appender<'c>(connection: &'c Connection, table: &str, columns: &[&str]) -> du
 /// A moment as DuckDB takes it.
 fn moment(timestamp: Timestamp) -> Value {
     Value::Timestamp(TimeUnit::Microsecond, timestamp.as_micros())
+}
+
+/// Ids as one parameter for `SELECT unnest(string_split(?, ','))::UUID`.
+fn id_list<T: ToString>(ids: impl Iterator<Item = T>) -> String {
+    ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
 }
 
 /// Takes `count` keys from a sequence and gives the first; the rest follow it.

@@ -4,10 +4,10 @@
 
 use messages::{
     AcceptedMeasurement, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, Configuration, ContentHash,
-    Device, Failure, FailureKind, GraphCosts, Heartbeat, Job, JobId, JobResult, JobSpec, LatencySummary, Metric,
-    MetricEvaluation, ModelRef, OperatorCost, OperatorKind, Origin, Outcome, PeakSource, Platform, Precision,
-    PredictedMetric, Prediction, Priority, ReleaseId, ReleasePublished, RunId, RunRef, RunSubmitted, RunningJob,
-    StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId,
+    Device, Dispatch, Failure, FailureKind, GraphCosts, Heartbeat, Job, JobId, JobResult, JobSpec, LatencySummary,
+    Metric, MetricEvaluation, ModelRef, Offer, OperatorCost, OperatorKind, Origin, Outcome, PeakSource, Platform,
+    Precision, PredictedMetric, Prediction, Priority, ReleaseId, ReleasePublished, RunId, RunRef, RunSubmitted,
+    RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId,
 };
 use uuid::Uuid;
 
@@ -132,6 +132,8 @@ pub fn run_submitted() -> RunSubmitted {
         origin: Origin::Client,
         submitted_at: time(0),
         jobs_total: 2,
+        needs: Vec::new(),
+        due_at: None,
         git_commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
         git_branch: Some("main".to_owned()),
         command_line: Some("augur run submit sample.yaml".to_owned()),
@@ -148,6 +150,7 @@ pub fn benchmark_job() -> Job {
         platform: Platform::Cpu,
         submitted_at: time(1),
         timeout_ms: 60_000,
+        dispatch: Dispatch::default(),
         spec: JobSpec::Benchmark(Box::new(BenchmarkSpec::usual(configuration()))),
     }
 }
@@ -285,8 +288,15 @@ pub fn release_published() -> ReleasePublished {
 
 /// [`worker_id`], running [`benchmark_job`].
 pub fn heartbeat() -> Heartbeat {
-    let running =
-        RunningJob { job_id: job_id(1), run_id: run_id(1), case: "resnet50-b4".to_owned(), started_at: time(3) };
+    let running = RunningJob {
+        job_id: job_id(1),
+        run_id: run_id(1),
+        case: "resnet50-b4".to_owned(),
+        attempt: 1,
+        started_at: time(3),
+        progress: None,
+        leased: false,
+    };
     Heartbeat {
         worker_id: worker_id(),
         host: "test-host".to_owned(),
@@ -295,6 +305,7 @@ pub fn heartbeat() -> Heartbeat {
         started_at: time(0),
         sent_at: time(4),
         platforms: vec![Platform::Cpu],
+        offer: Offer::default(),
         concurrency: 1,
         draining: false,
         running: vec![running],

@@ -1,9 +1,14 @@
-//! What tests need and nothing else uses: sample values, a private broker, and processes under control.
+//! What tests need and nothing else uses: sample values, private brokers, a network that breaks, and processes under
+//! control.
 
 pub mod builders;
+mod cluster;
 mod process;
+mod proxy;
 mod shared;
 
 pub use broker::{PrivateNode, PrivateNode as PrivateBroker, PrivateNodeError, PrivateNodeOptions};
+pub use cluster::Cluster;
 pub use process::{AugurProcess, ProcessError};
+pub use proxy::TcpProxy;
 pub use shared::{Vhost, shared_broker, shared_vhost};

@@ -173,8 +173,33 @@ impl<'a> Checker<'a> {
                 self.problem(0, format!("queue `{name}` is not bound to the exchange of its name"));
             }
         }
-        if self.topology.delay_lanes().is_empty() {
-            self.problem(0, "there is no delay lane: a queue with `x-message-ttl` that dead-letters to `jobs.due`");
+        self.leaders();
+        self.delays();
+    }
+
+    /// Without its single active consumer such a queue would call everybody the active one.
+    fn leaders(&mut self) {
+        for name in names::LEADERS {
+            let Some(at) = self.topology.queues.iter().position(|queue| queue.name == *name) else {
+                self.problem(0, format!("queue `{name}` is not declared"));
+                continue;
+            };
+            let arguments = &self.topology.queues[at].arguments;
+            if arguments.get("x-single-active-consumer") != Some(&ArgumentValue::Bool(true)) {
+                let line = self.lines.queues[at];
+                self.problem(line, format!("queue `{name}` needs `x-single-active-consumer: true`"));
+            }
+        }
+    }
+
+    /// Code names the steps and their times; a lane of another time would bring jobs too early or too late.
+    fn delays(&mut self) {
+        let lanes = self.topology.delay_lanes();
+        for (step, delay_ms) in names::DELAYS {
+            let name = names::retries(step);
+            if !lanes.iter().any(|lane| (&lane.exchange, &lane.queue, lane.delay_ms) == (&name, &name, *delay_ms)) {
+                self.problem(0, format!("there is no delay lane `{name}` of {delay_ms} ms that leads to `jobs.due`"));
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use messages::{Platform, Priority};
 
 /// Jobs are published here, mandatory, under `<platform>.<priority>`.
 pub const JOBS: &str = "jobs";
-/// Delay lanes send jobs back through here.
+/// Delay lanes send jobs back through here, and workers those that they hand back.
 pub const JOBS_DUE: &str = "jobs.due";
 /// Exchange and queue of what could not be done.
 pub const DEAD_LETTERS: &str = "dead-letters";
@@ -21,13 +21,30 @@ pub const CONTROL: &str = "control";
 /// Exchange and queue of signs of life.
 pub const HEARTBEATS: &str = "heartbeats";
 
+/// The queue whose single active consumer is the active aggregator.
+pub const AGGREGATOR_LEADER: &str = "aggregator.leader";
+/// The queue whose single active consumer is the active updater.
+pub const UPDATER_LEADER: &str = "updater.leader";
+
+/// The ladder of delays, shortest first: the step's name, as [`retries`] takes it, and its time in milliseconds.
+pub const DELAYS: &[(&str, u64)] =
+    &[("1s", 1_000), ("5s", 5_000), ("30s", 30_000), ("2m", 2 * 60_000), ("10m", 10 * 60_000), ("1h", 60 * 60_000)];
+
 /// Exchanges that must be declared.
 pub const EXCHANGES: &[&str] =
     &[JOBS, JOBS_DUE, DEAD_LETTERS, UNROUTABLE, RESULTS, MEASUREMENTS, RELEASES, CONTROL, HEARTBEATS];
 /// Queues that must be declared, beside the lanes.
 pub const QUEUES: &[&str] = &[DEAD_LETTERS, UNROUTABLE, RESULTS, MEASUREMENTS, RELEASES, CONTROL, HEARTBEATS];
 
-/// The routing key of a lane on [`JOBS`].
+/// Queues that must be declared, with a single active consumer and without a binding.
+pub const LEADERS: &[&str] = &[AGGREGATOR_LEADER, UPDATER_LEADER];
+
+/// Exchange and queue of one step of [`DELAYS`]; jobs go there under their lane's routing key.
+pub fn retries(step: &str) -> String {
+    format!("retries.{step}")
+}
+
+/// The routing key of a lane on [`JOBS`] and [`JOBS_DUE`].
 pub fn lane_routing_key(platform: Platform, priority: Priority) -> String {
     format!("{platform}.{priority}")
 }

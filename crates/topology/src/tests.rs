@@ -40,7 +40,7 @@ fn the_embedded_file_declares_the_picture() {
             kinds(QueueKind::Stream),
             topology.bindings.len()
         ),
-        @"14 exchanges, 43 quorum queues, 1 classic queues, 4 streams, 84 bindings"
+        @"15 exchanges, 46 quorum queues, 1 classic queues, 4 streams, 85 bindings"
     );
     let delays: Vec<_> =
         topology.delay_lanes().iter().map(|l| format!("{} {} {}", l.exchange, l.queue, l.delay_ms)).collect();
@@ -50,7 +50,16 @@ fn the_embedded_file_declares_the_picture() {
     retries.30s retries.30s 30000
     retries.2m retries.2m 120000
     retries.10m retries.10m 600000
+    retries.1h retries.1h 3600000
     ");
+    let named: Vec<_> = names::DELAYS.iter().map(|(step, ms)| (names::retries(step), *ms)).collect();
+    let lanes: Vec<_> = topology.delay_lanes().into_iter().map(|lane| (lane.queue, lane.delay_ms)).collect();
+    assert_eq!(named, lanes);
+    for name in names::LEADERS {
+        let queue = topology.queues.iter().find(|queue| queue.name == *name).expect("declared");
+        assert_eq!(queue.arguments["x-single-active-consumer"], ArgumentValue::Bool(true));
+        assert!(!topology.bindings.iter().any(|binding| binding.queue == *name));
+    }
 }
 
 #[test]
@@ -83,7 +92,7 @@ fn a_plan_for_a_new_server_creates_everything() {
     let topology = embedded();
     for server in ["3.10.8", "3.13.7", "4.0.5", "4.3.0-rc.1"] {
         let plan = plan(&topology, &version(server), &Observed::absent(&topology)).expect(server);
-        assert_eq!((plan.count('+'), plan.count('~')), (14 + 48, 84), "{server}");
+        assert_eq!((plan.count('+'), plan.count('~')), (15 + 51, 85), "{server}");
         assert!(!plan.is_clean() && !plan.has_drift());
     }
 }
@@ -223,7 +232,7 @@ fn unsafe_topologies_are_refused() {
         (
             "x-dead-letter-exchange: jobs.due",
             "x-dead-letter-exchange: jobs.due\n      x-dead-letter-routing-key: k",
-            "delay lane `retries.10m` must keep each job's routing key",
+            "delay lane `retries.1h` must keep each job's routing key",
         ),
         (
             "  - name: retries.{step}\n    kind: fanout",
@@ -235,6 +244,9 @@ fn unsafe_topologies_are_refused() {
             "  - name: jobs\n    kind: topic\n    alternate-exchange: unroutable",
             "`jobs` may have no alternate exchange",
         ),
+        (", 10m, 1h]", ", 1h]", "there is no delay lane `retries.10m` of 600000 ms that leads to `jobs.due`"),
+        ("      x-single-active-consumer: true\n", "", "queue `updater.leader` needs `x-single-active-consumer: true`"),
+        ("[aggregator, updater]", "[aggregator]", "queue `updater.leader` is not declared"),
         (", wasm]", "]", "`jobs` routes `wasm.low` to nothing; only `jobs.wasm.low` is right"),
         (", low]", ", low, low]", "queue `jobs.cpu.low` is declared twice"),
         (

@@ -51,6 +51,20 @@ pub enum PrivateNodeError {
         /// What it printed.
         output: String,
     },
+    /// An alarm did not come or go.
+    #[error("the {resource} alarm of the RabbitMQ node is not as wanted after {waited_ms} ms")]
+    Alarm {
+        /// `memory` or `disk`.
+        resource: &'static str,
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+    },
+    /// A node answered something else than what was asked.
+    #[error("the RabbitMQ node answered `{answer}`; a number was expected")]
+    Answer {
+        /// What it answered.
+        answer: String,
+    },
     /// The node is stopped.
     #[error("the RabbitMQ node is not running")]
     NotRunning,

@@ -4,7 +4,10 @@ use std::{
     fs,
     io::Write,
     net::TcpListener,
-    os::unix::{fs::DirBuilderExt, process::CommandExt},
+    os::unix::{
+        fs::{DirBuilderExt, OpenOptionsExt},
+        process::CommandExt,
+    },
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::Receiver,
@@ -20,6 +23,9 @@ use super::{
     PrivateNodeOptions,
     error::{PrivateNodeError, failed_to_run},
 };
+
+/// Where Erlang keeps the secret by which nodes know each other, in the node's directory.
+pub(super) const COOKIE: &str = "home/.erlang.cookie";
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ports {
@@ -49,13 +55,14 @@ pub(super) struct Guard {
 }
 
 /// Ends the node (its process id is the last line read) and its port mapper, and removes its directory, as soon as
-/// nobody holds the other end of standard input. `epmd` agrees to go once it has noticed that the node is gone.
+/// nobody holds the other end of standard input. `epmd` agrees to go once it has noticed that the node is gone; a node
+/// that uses another node's leaves it alone.
 const GUARD: &str = r#"
 trap '' HUP INT TERM
 pid=0
 while read -r line; do pid=$line; done
 [ "$pid" = 0 ] || kill -KILL "$pid"
-for attempt in 1 2 3 4 5 6 7 8 9 10; do epmd -kill && break; sleep 0.1; done
+[ -z "$ERL_EPMD_PORT" ] || for attempt in 1 2 3 4 5 6 7 8 9 10; do epmd -kill && break; sleep 0.1; done
 [ -z "$AUGUR_REMOVE" ] || rm -rf "$AUGUR_REMOVE"
 "#;
 
@@ -77,10 +84,10 @@ impl Server {
 }
 
 impl Guard {
-    pub(super) fn spawn(ports: Ports, remove: Option<&Path>) -> Result<Self, PrivateNodeError> {
+    pub(super) fn spawn(epmd: Option<u16>, remove: Option<&Path>) -> Result<Self, PrivateNodeError> {
         let mut child = Command::new("/bin/sh")
             .args(["-c", GUARD])
-            .env("ERL_EPMD_PORT", ports.epmd.to_string())
+            .env("ERL_EPMD_PORT", epmd.map_or_else(String::new, |port| port.to_string()))
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("AUGUR_REMOVE", remove.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
@@ -107,37 +114,70 @@ impl Guard {
 }
 
 impl Ports {
-    /// Ports that nobody listens on now; all three are held until all are chosen, so they differ.
-    pub(super) fn free(amqp: Option<u16>) -> Result<Self, PrivateNodeError> {
+    /// Ports that nobody listens on now; all three are held until all are chosen, so they differ. `epmd` may be there.
+    pub(super) fn free(amqp: Option<u16>, epmd: Option<u16>) -> Result<Self, PrivateNodeError> {
         let listen = || TcpListener::bind(("127.0.0.1", 0)).map_err(|source| failed_to_run("bind", source));
         let listeners = [listen()?, listen()?, listen()?];
         let port = |at: usize| listeners[at].local_addr().map(|address| address.port());
         let port = |at| port(at).map_err(|source| failed_to_run("bind", source));
-        Ok(Self { amqp: amqp.map_or_else(|| port(0), Ok)?, distribution: port(1)?, epmd: port(2)? })
+        let amqp = amqp.map_or_else(|| port(0), Ok)?;
+        Ok(Self { amqp, distribution: port(1)?, epmd: epmd.map_or_else(|| port(2), Ok)? })
     }
 }
 
 /// Writes the directory of a node; readable by this user only, for its cookie gives full power over the node.
-pub(super) fn prepare(directory: &Path, ports: Ports, options: &PrivateNodeOptions) -> Result<(), PrivateNodeError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |source| PrivateNodeError::Directory { path, source }
-    };
+pub(super) fn prepare(
+    directory: &Path,
+    name: &str,
+    ports: Ports,
+    options: &PrivateNodeOptions,
+) -> Result<(), PrivateNodeError> {
     for path in [directory.to_owned(), directory.join("home"), directory.join("mnesia"), directory.join("log")] {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed(&path))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(failed_to_write(&path))?;
     }
-    // No plugin: each costs start time, and none is needed. A small disk or a busy one must raise no alarm.
-    let mut configuration = vec![
+    let write = |file: &str, text: String| {
+        let path = directory.join(file);
+        fs::write(&path, text).map_err(failed_to_write(&path))
+    };
+    write("rabbitmq.conf", configuration(name, ports, options))?;
+    // No plugin: each costs start time, and none is needed.
+    write("enabled_plugins", "[].\n".to_owned())?;
+    if let Some(interval) = options.channel_tick_interval_ms {
+        // The other file has no word for it.
+        write("advanced.config", format!("[{{rabbit, [{{channel_tick_interval, {interval}}}]}}].\n"))?;
+    }
+    match &options.peer {
+        Some(peer) => write_cookie(&directory.join(COOKIE), &peer.cookie),
+        // Erlang makes one.
+        None => Ok(()),
+    }
+}
+
+fn configuration(name: &str, ports: Ports, options: &PrivateNodeOptions) -> String {
+    let mut lines = vec![
         format!("listeners.tcp.1 = 127.0.0.1:{}", ports.amqp),
+        // A small disk or a busy one must raise no alarm.
         "disk_free_limit.absolute = 50MB".to_owned(),
         "vm_memory_high_watermark.absolute = 1GB".to_owned(),
         "log.console.level = info".to_owned(),
     ];
-    configuration.extend(options.consumer_timeout_ms.map(|timeout| format!("consumer_timeout = {timeout}")));
-    configuration.extend(options.configuration.iter().cloned());
-    for (name, text) in [("rabbitmq.conf", configuration.join("\n") + "\n"), ("enabled_plugins", "[].\n".to_owned())] {
-        let path = directory.join(name);
-        fs::write(&path, text).map_err(failed(&path))?;
+    if let Some(peer) = &options.peer {
+        lines.push(format!("cluster_formation.classic_config.nodes.1 = {}", peer.name));
+        lines.push(format!("cluster_formation.classic_config.nodes.2 = {name}"));
     }
-    Ok(())
+    lines.extend(options.consumer_timeout_ms.map(|timeout| format!("consumer_timeout = {timeout}")));
+    lines.extend(options.configuration.iter().cloned());
+    lines.join("\n") + "\n"
+}
+
+/// Erlang refuses a cookie that others may read.
+fn write_cookie(path: &Path, cookie: &str) -> Result<(), PrivateNodeError> {
+    let mut file = fs::OpenOptions::new();
+    let written = file.write(true).create(true).truncate(true).mode(0o600).open(path);
+    written.and_then(|mut file| file.write_all(cookie.as_bytes())).map_err(failed_to_write(path))
+}
+
+fn failed_to_write(path: &Path) -> impl FnOnce(std::io::Error) -> PrivateNodeError {
+    let path = path.to_owned();
+    move |source| PrivateNodeError::Directory { path, source }
 }

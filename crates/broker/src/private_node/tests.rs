@@ -44,3 +44,27 @@ fn a_missing_server_is_named() {
     let error = PrivateNode::start_with(&options).expect_err("nothing there");
     assert_eq!(error.to_string(), "no RabbitMQ at /nowhere/rabbitmq-server; install the package rabbitmq-server");
 }
+
+#[test]
+fn alarms_come_and_go() {
+    let node = PrivateNode::start().expect("a node");
+    let alarms = || node.evaluate("rabbit_alarm:get_alarms().").expect("an answer");
+    for (resource, set) in [
+        ("memory", PrivateNode::set_memory_alarm as fn(&PrivateNode, bool) -> _),
+        ("disk", PrivateNode::set_disk_alarm),
+    ] {
+        set(&node, true).expect("it comes");
+        assert!(alarms().contains(resource), "{}", alarms());
+        set(&node, false).expect("it goes");
+        assert_eq!(alarms(), "[]");
+    }
+    assert_eq!((node.connections().expect("a number"), node.channels().expect("a number")), (0, 0));
+}
+
+#[test]
+fn a_tick_of_channels_is_set() {
+    let options = PrivateNodeOptions { channel_tick_interval_ms: Some(1_000), ..PrivateNodeOptions::default() };
+    let node = PrivateNode::start_with(&options).expect("a node");
+    let tick = node.evaluate("application:get_env(rabbit, channel_tick_interval).").expect("an answer");
+    assert_eq!(tick, "{ok, 1000}");
+}

@@ -2,10 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod browsing;
 mod connecting;
 mod declaring;
+mod electing;
+mod failing_over;
+mod pausing;
+mod proxied;
 mod publishing;
 mod reconnecting;
 mod settling;
+mod sharing;
 mod streams;
 mod support;

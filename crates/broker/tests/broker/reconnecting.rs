@@ -37,7 +37,7 @@ async fn no_message_is_lost_with_the_connections() {
         let first = publish(0..MESSAGES / 2);
         consume(&mut lane, &mut seen, MESSAGES / 10).await;
         let second = publish(MESSAGES / 2..MESSAGES);
-        world.vhost.node().ctl(&["close_all_connections", "--vhost", world.vhost.name(), "test"]).unwrap();
+        world.close_connections();
         consume(&mut lane, &mut seen, MESSAGES).await;
 
         let answers: Vec<_> = first.await.unwrap().into_iter().chain(second.await.unwrap()).collect();

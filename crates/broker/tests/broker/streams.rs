@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use broker::{Settlement, Start, Subscription, last_offset};
+use broker::{Settlement, Start, Subscription, last_offset, resume};
 use futures_util::future::join_all;
 use topology::QueueKind;
 
@@ -46,6 +46,39 @@ async fn a_stream_is_read_in_order_from_anywhere() {
         let mut coming = world.subscribe("log", Start::StreamNext).await;
         publisher.publish(to_queue("log", "new")).await.unwrap();
         assert_eq!(read(&mut coming, 1).await[0].0, "new");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_resumed_and_another_one_of_its_name_is_read_whole() {
+    bounded(async {
+        let world = World::with(&queues(vec![queue("log", QueueKind::Stream, &[])])).await;
+        let publisher = world.publisher().await;
+        for id in ["a", "b", "c"] {
+            publisher.publish(to_queue("log", id)).await.unwrap();
+        }
+        let mut log = world.subscribe("log", Start::StreamFirst).await;
+        let mut fingerprints = Vec::new();
+        for _ in 0..3 {
+            let delivery = log.next().await.unwrap();
+            fingerprints.push(delivery.stream_fingerprint().unwrap());
+            delivery.settle(Settlement::Done).await.unwrap();
+        }
+        assert_eq!(fingerprints, ["0:a", "1:b", "2:c"]);
+        for (next_offset, last_message, expected) in [
+            (None, None, Start::StreamFirst),
+            (Some(0), Some("ignored"), Start::StreamOffset(0)),
+            (Some(2), None, Start::StreamOffset(2)),
+            (Some(2), Some("1:b"), Start::StreamOffset(2)),
+            (Some(3), Some("2:c"), Start::StreamOffset(3)),
+            (Some(2), Some("1:x"), Start::StreamFirst),
+            (Some(4), Some("3:d"), Start::StreamFirst),
+        ] {
+            let start = resume(&world.url, "log", next_offset, last_message).await.unwrap();
+            assert_eq!(start, expected, "{next_offset:?} {last_message:?}");
+        }
+        assert!(resume(&world.url, "nowhere", Some(1), None).await.is_err());
     })
     .await;
 }

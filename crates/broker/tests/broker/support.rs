@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::{AmqpUrl, Outgoing, Patience, PrivateNode, Publisher, Start, Subscription, apply};
+use broker::{AmqpUrl, Link, Outgoing, Patience, PrivateNode, Publisher, Start, Subscription, apply};
 use messages::Encoded;
 use testkit::{Vhost, shared_vhost};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,11 @@ impl World {
         subscribe(&self.url, queue, start).await
     }
 
+    /// Has the broker close every connection to this virtual host.
+    pub(crate) fn close_connections(&self) {
+        self.vhost.node().ctl(&["close_all_connections", "--vhost", self.vhost.name(), "test"]).unwrap();
+    }
+
     /// How many connections the broker has open in this virtual host.
     pub(crate) fn connections(&self) -> usize {
         let name = self.vhost.name();
@@ -53,6 +58,11 @@ pub(crate) async fn publisher(url: &AmqpUrl, patience: Patience) -> Publisher {
 pub(crate) async fn subscribe(url: &AmqpUrl, queue: &str, start: Start) -> Subscription {
     let stop = CancellationToken::new();
     Subscription::start(url, "test consume", queue, start, 100, PATIENCE, &stop).await.unwrap()
+}
+
+/// A link that lives as long as its subscriptions.
+pub(crate) fn link(url: &AmqpUrl) -> Link {
+    Link::new(url, "test consume", PATIENCE, &CancellationToken::new())
 }
 
 pub(crate) async fn declare(url: &AmqpUrl, topology: &Topology) {
@@ -99,7 +109,7 @@ pub(crate) fn to_queue(queue: &str, id: impl std::fmt::Display) -> Outgoing {
     let message_id = id.to_string();
     let body = message_id.clone().into_bytes();
     let message = Encoded { message_type: "test", schema_version: 1, body };
-    Outgoing { exchange: String::new(), routing_key: queue.to_owned(), message_id, attempt: None, message }
+    Outgoing::new("", queue, message_id, message)
 }
 
 /// A message through `exchange`.

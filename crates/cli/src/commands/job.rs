@@ -1,20 +1,25 @@
 //! `augur job submit|show|cancel`.
 
+mod show;
+
 use std::time::Duration;
 
 use anyhow::bail;
 use broker::Publisher;
 use clap::{Args, Subcommand, ValueEnum};
 use messages::{
-    Backend, BenchmarkSpec, CancelTarget, Configuration, JobId, ModelRef, Origin, Platform, Precision, Priority,
-    Status, TestSpec,
+    Backend, BenchmarkSpec, CancelTarget, Configuration, Dispatch, JobId, ModelRef, Origin, Platform, Precision,
+    Priority, TestSpec,
 };
-use pipeline::{Case, CaseSpec, Submission, Suite, prediction_subject, resolve_shape};
+use pipeline::{Case, CaseSpec, RunContext, Submission, Suite, prediction_subject, resolve_shape};
 use predictors::Releases;
-use store::ResultRow;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::waiting;
+use super::{
+    dispatching::{DispatchArguments, RequirementArguments},
+    waiting,
+};
 use crate::{
     context::Context,
     exit::Exit,
@@ -28,7 +33,7 @@ pub(crate) enum JobCommand {
         after_help = "Example: augur job submit --kind benchmark --model resnet50 --batch-size 4 --threads 2 --predict --wait"
     )]
     Submit(Box<SubmitArguments>),
-    /// Shows how a job ended.
+    /// Shows how a job ended, with its failed attempts, or what became of it so far.
     #[command(after_help = "Example: augur job show 0190b5a0-0000-7000-8000-000000000001")]
     Show {
         /// The job.
@@ -93,6 +98,13 @@ pub(crate) struct SubmitArguments {
     /// How long one attempt may take, in seconds.
     #[arg(long, default_value_t = 300)]
     timeout_s: u64,
+    #[command(flatten)]
+    dispatch: DispatchArguments,
+    #[command(flatten)]
+    requirements: RequirementArguments,
+    /// Jobs with the same key are one job, in whichever run they are submitted; counted once.
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<String>,
     /// Predicts first, with the current release, and sends the prediction along.
     #[arg(long)]
     predict: bool,
@@ -106,11 +118,7 @@ pub(crate) struct SubmitArguments {
 pub(crate) async fn run(command: JobCommand, context: &Context) -> anyhow::Result<Exit> {
     match command {
         JobCommand::Submit(arguments) => submit(*arguments, context).await,
-        JobCommand::Show { job, format } => {
-            let row: ResultRow = context.api()?.get(&format!("/api/jobs/{job}")).await?;
-            output::answer(format, &row, super::run::result_details)?;
-            Ok(Exit::Done)
-        }
+        JobCommand::Show { job, format } => show::show(job, format, context).await,
         JobCommand::Cancel { job } => {
             cancel(context, CancelTarget::Job(job)).await?;
             output::print(&format!("asked all workers to cancel job {job}"))?;
@@ -129,56 +137,66 @@ pub(crate) async fn cancel(context: &Context, target: CancelTarget) -> anyhow::R
 
 async fn submit(arguments: SubmitArguments, context: &Context) -> anyhow::Result<Exit> {
     let url = context.amqp_url()?;
-    let case = match arguments.kind {
-        Kind::Test => Case {
-            name: arguments.profile.clone().unwrap_or_default(),
-            priority: arguments.priority,
-            timeout: Duration::from_secs(arguments.timeout_s),
-            spec: CaseSpec::Test {
-                platform: arguments.platform,
-                test: TestSpec {
-                    profile: arguments.profile.unwrap_or_default(),
-                    module: arguments.module,
-                    class: arguments.class,
-                    method: arguments.method,
-                },
-            },
-        },
-        Kind::Benchmark => tokio::task::block_in_place(|| benchmark_case(&arguments, context))?,
+    let (name, spec) = match arguments.kind {
+        Kind::Test => test(&arguments),
+        Kind::Benchmark => tokio::task::block_in_place(|| benchmark(&arguments, context))?,
+    };
+    let case = Case {
+        name,
+        priority: arguments.priority,
+        timeout: Duration::from_secs(arguments.timeout_s),
+        attempts_max: arguments.dispatch.attempts.unwrap_or(Dispatch::ATTEMPTS_DEFAULT),
+        requirements: arguments.requirements.requirements(),
+        unique_key: arguments.unique_key.clone(),
+        spec,
     };
     let suite = Suite { name: "job".to_owned(), path: String::new(), cases: vec![case] };
-    let submission = Submission::new(suite, Origin::Client, waiting::run_context("augur job submit".to_owned()));
+    let run_context =
+        RunContext { due_at: arguments.dispatch.due_at(), ..waiting::run_context("augur job submit".to_owned()) };
+    let submission = Submission::new(suite, Origin::Client, run_context);
     let job_id = submission.jobs[0].job_id;
-    let results = waiting::submit(&url, &submission, arguments.wait, Context::command_patience()).await?;
-    let Some(result) = results.first() else {
-        let answer = serde_json::json!({ "job_id": job_id.to_string(), "run_id": submission.run.run_id.to_string() });
-        output::print(&match arguments.format {
-            Format::Json => serde_json::to_string_pretty(&answer)?,
-            Format::Table => job_id.to_string(),
-        })?;
-        return Ok(Exit::Done);
-    };
+    let endings = waiting::submit(&url, &submission, arguments.wait, Context::command_patience()).await?;
+    let ended = endings.results.first().map(|result| result.status().as_str());
+    let status = ended.or_else(|| (!endings.dead.is_empty()).then_some(waiting::DEAD));
     match arguments.format {
         Format::Json => {
-            let answer = serde_json::json!({
-                "job_id": job_id.to_string(),
-                "run_id": submission.run.run_id.to_string(),
-                "status": result.status().as_str(),
-            });
-            output::print(&serde_json::to_string_pretty(&answer)?)?;
+            let submitted = Submitted { job_id: job_id.to_string(), run_id: submission.run.run_id.to_string(), status };
+            output::print(&serde_json::to_string_pretty(&submitted)?)?;
         }
         Format::Table => {
-            waiting::print_failures(&results)?;
-            if arguments.predict {
-                output::print(&waiting::predicted_against_measured(&results).to_string())?;
+            waiting::print_failures(&endings)?;
+            if arguments.predict && arguments.wait {
+                output::print(&waiting::predicted_against_measured(&endings.results).to_string())?;
             }
-            output::print(&format!("job {job_id}: {}", result.status()))?;
+            output::print(&status.map_or_else(|| job_id.to_string(), |status| format!("job {job_id}: {status}")))?;
         }
     }
-    Ok(if result.status() == Status::Passed { Exit::Done } else { Exit::Unwelcome })
+    Ok(if !arguments.wait || endings.passed() == 1 { Exit::Done } else { Exit::Unwelcome })
 }
 
-fn benchmark_case(arguments: &SubmitArguments, context: &Context) -> anyhow::Result<Case> {
+/// A submitted job; its status only if its end was waited for.
+#[derive(Serialize)]
+struct Submitted {
+    job_id: String,
+    run_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+}
+
+/// The name of a test's case, and the test.
+fn test(arguments: &SubmitArguments) -> (String, CaseSpec) {
+    let profile = arguments.profile.clone().unwrap_or_default();
+    let test = TestSpec {
+        profile: profile.clone(),
+        module: arguments.module.clone(),
+        class: arguments.class.clone(),
+        method: arguments.method.clone(),
+    };
+    (profile, CaseSpec::Test { platform: arguments.platform, test })
+}
+
+/// The name of a benchmark's case, and the benchmark.
+fn benchmark(arguments: &SubmitArguments, context: &Context) -> anyhow::Result<(String, CaseSpec)> {
     let models = context.models()?;
     let name = arguments.model.as_deref().unwrap_or_default();
     let mut configuration = Configuration {
@@ -214,10 +232,5 @@ fn benchmark_case(arguments: &SubmitArguments, context: &Context) -> anyhow::Res
         let predicted = release.predictors.predict(&[subject])?.remove(0);
         spec.prediction = Some(predicted.to_prediction(&release.manifest.release_id));
     }
-    Ok(Case {
-        name: configuration.to_string(),
-        priority: arguments.priority,
-        timeout: Duration::from_secs(arguments.timeout_s),
-        spec: CaseSpec::Benchmark(Box::new(spec)),
-    })
+    Ok((configuration.to_string(), CaseSpec::Benchmark(Box::new(spec))))
 }

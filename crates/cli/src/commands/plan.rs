@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use messages::{Metric, Origin, Status};
+use messages::{Metric, Origin};
 use pipeline::{Planned, Submission};
 use planner::{Proposal, Strategy};
 use serde::Serialize;
@@ -66,15 +66,14 @@ pub(crate) async fn run(command: PlanCommand, context: &Context) -> anyhow::Resu
     let suite = planned.to_suite("plan-next", search.priority);
     let command_line = format!("augur plan next --strategy {} --count {count} --submit", strategy.as_str());
     let submission = Submission::new(suite, Origin::Learner, waiting::run_context(command_line));
-    let results = waiting::submit(&context.amqp_url()?, &submission, wait, Context::command_patience()).await?;
+    let endings = waiting::submit(&context.amqp_url()?, &submission, wait, Context::command_patience()).await?;
     eprintln!("run {}", submission.run.run_id);
     if !wait {
         return Ok(Exit::Done);
     }
-    waiting::print_failures(&results)?;
-    output::print(&waiting::predicted_against_measured(&results).to_string())?;
-    let all_passed = results.iter().all(|result| result.status() == Status::Passed);
-    Ok(if all_passed { Exit::Done } else { Exit::Unwelcome })
+    waiting::print_failures(&endings)?;
+    output::print(&waiting::predicted_against_measured(&endings.results).to_string())?;
+    Ok(if endings.passed() == submission.jobs.len() { Exit::Done } else { Exit::Unwelcome })
 }
 
 fn row(proposal: &Proposal) -> ProposalRow {

@@ -1,15 +1,23 @@
-//! `augur result replay`.
+//! `augur result replay|export`.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+mod export;
+mod lines;
+mod place;
 
-use anyhow::{Context as _, anyhow};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use messages::{JobResult, Outcome, RunId, Timestamp};
-use pipeline::ReplayFrom;
-use serde::Serialize;
+use messages::RunId;
+use pipeline::{ReplayFrom, ReplayRange, ReplaySummary};
 use store::{Record, Store, TableDigest};
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    export::ExportArguments,
+    lines::{Lines, unless_gone},
+    place::{From, Until},
+};
 use super::waiting;
 use crate::{
     context::Context,
@@ -20,16 +28,28 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ResultCommand {
-    /// Reads the result stream again: as a table, as JSON lines, or into a database.
-    #[command(after_help = "Example: augur result replay --from first --into fresh.duckdb --compare")]
+    /// Reads the result stream, or its archive, again: as a table, as JSON lines, or into a database.
+    #[command(
+        after_help = "Examples:\n  augur result replay --from first --into fresh.duckdb --compare\n  augur result replay --from 2h --until 1h --format json\n  augur result replay --archive history/ --into fresh.duckdb"
+    )]
     Replay(ReplayArguments),
+    /// Writes the result stream as Parquet files; the next export goes on behind them.
+    #[command(after_help = "Example: augur result export --output history/")]
+    Export(ExportArguments),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArguments {
     /// Where to begin: first, last, next, an offset, a moment (2026-11-22T08:00:00Z) or a duration back (90s, 15m, 2h).
+    /// An archive is read from its beginning unless this says otherwise.
+    #[arg(long, required_unless_present = "archive")]
+    from: Option<From>,
+    /// Where to end, itself included: an offset, a moment, a duration back, or now, which is where it ends anyway.
     #[arg(long)]
-    from: From,
+    until: Option<Until>,
+    /// Reads what `result export` wrote instead of the stream; needs no broker.
+    #[arg(long, value_name = "DIR", conflicts_with = "follow")]
+    archive: Option<PathBuf>,
     /// Only results of this run.
     #[arg(long, conflicts_with = "into")]
     run: Option<RunId>,
@@ -39,7 +59,7 @@ pub(crate) struct ReplayArguments {
     /// With `--into`: compares every table with the aggregator's; exit 1 if one differs.
     #[arg(long, requires = "into")]
     compare: bool,
-    /// Goes on with what arrives, until Ctrl-C.
+    /// Goes on with what arrives, until Ctrl-C or `--until`.
     #[arg(long, conflicts_with = "into")]
     follow: bool,
     /// A table at the end, or JSON lines as they are read.
@@ -47,119 +67,83 @@ pub(crate) struct ReplayArguments {
     format: Format,
 }
 
-/// The word after `--from`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct From(ReplayFrom);
-
-impl FromStr for From {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let from = match text {
-            "first" => ReplayFrom::First,
-            "last" => ReplayFrom::Last,
-            "next" => ReplayFrom::Next,
-            _ => match (text.parse::<u64>(), duration(text), chrono::DateTime::parse_from_rfc3339(text)) {
-                (Ok(offset), ..) => ReplayFrom::Offset(offset),
-                (_, Some(back), _) => {
-                    let now = Timestamp::now().as_seconds();
-                    ReplayFrom::Timestamp(u64::try_from(now).unwrap_or_default().saturating_sub(back.as_secs()))
-                }
-                (.., Ok(moment)) => ReplayFrom::Timestamp(u64::try_from(moment.timestamp()).unwrap_or_default()),
-                _ => {
-                    return Err(anyhow!(
-                        "`{text}` is no place in a stream: first, last, next, an offset, a moment such as \
-                         2026-11-22T08:00:00Z or a duration such as 90s, 15m, 2h or 7d is"
-                    ));
-                }
-            },
+impl ReplayArguments {
+    fn range(&self) -> ReplayRange {
+        let until = match self.until {
+            Some(Until::At(until)) => Some(until),
+            Some(Until::Now) | None => None,
         };
-        Ok(Self(from))
+        ReplayRange {
+            from: self.from.map_or(ReplayFrom::First, |from| from.0),
+            until,
+            follow: self.follow && self.until != Some(Until::Now),
+        }
     }
 }
 
-fn duration(text: &str) -> Option<Duration> {
-    let unit = match text.chars().last()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let count: u64 = text[..text.len() - 1].parse().ok()?;
-    Some(Duration::from_secs(count.checked_mul(unit)?))
-}
-
-/// One result as a line.
-#[derive(Serialize)]
-struct Line {
-    offset: u64,
-    job_id: String,
-    run_id: String,
-    suite: String,
-    case: String,
-    status: &'static str,
-    attempt: u32,
-    worker_id: String,
-    started_at: String,
-    finished_at: String,
-    latency_p50_ms: Option<f64>,
-    throughput_items_per_second: Option<f64>,
-    memory_peak_mb: Option<f64>,
-    failure: Option<String>,
-}
-
 pub(crate) async fn run(command: ResultCommand, context: &Context) -> anyhow::Result<Exit> {
-    let ResultCommand::Replay(arguments) = command;
-    let stop = shutdown::token()?;
-    match &arguments.into {
-        Some(db) => into_database(&arguments, db, context, &stop).await,
-        None => to_stdout(&arguments, context, &stop).await,
+    match command {
+        ResultCommand::Export(arguments) => export::run(arguments, context).await,
+        ResultCommand::Replay(arguments) => {
+            let stop = shutdown::token()?;
+            match &arguments.into {
+                Some(db) => into_database(&arguments, db, context, &stop).await,
+                None => to_stdout(&arguments, context, &stop).await,
+            }
+        }
     }
 }
 
 async fn to_stdout(arguments: &ReplayArguments, context: &Context, stop: &CancellationToken) -> anyhow::Result<Exit> {
-    let mut lines = Vec::new();
+    // Also ends when nobody reads what is written any more.
+    let reading = stop.child_token();
+    let mut lines = Lines::new(arguments.format, arguments.follow);
     let mut written = Ok(());
     let take = |offset, record| {
         let Record::Result(result) = record else { return Ok(()) };
-        if arguments.run.is_some_and(|run| run != result.job.run.run_id) || written.is_err() {
-            return Ok(());
-        }
-        let line = line(offset, &result);
-        match arguments.format {
-            Format::Json => {
-                written = serde_json::to_string(&line).map_err(Into::into).and_then(|text| output::print(&text));
+        if written.is_ok() && arguments.run.is_none_or(|run| run == result.job.run.run_id) {
+            written = lines.take(offset, &result);
+            if written.is_err() {
+                reading.cancel();
             }
-            Format::Table => lines.push(line),
         }
         Ok(())
     };
-    let summary = pipeline::read_results(&context.amqp_url()?, arguments.from.0, arguments.follow, stop, take).await?;
-    written?;
-    if arguments.format == Format::Table {
-        output::print(&table(&lines).to_string())?;
-    }
-    eprintln!(
-        "{} messages read, {} of them results, {} not decodable",
-        summary.messages, summary.results, summary.undecodable
-    );
-    Ok(if summary.undecodable == 0 { Exit::Done } else { Exit::Unwelcome })
+    let range = arguments.range();
+    let summary = match &arguments.archive {
+        Some(archive) => {
+            tokio::task::block_in_place(|| pipeline::read_archived_results(archive, range, &reading, take))?
+        }
+        None => pipeline::read_results(&context.amqp_url()?, range, &reading, take).await?,
+    };
+    unless_gone(written.and_then(|()| lines.finish()))?;
+    Ok(read(&summary))
+}
+
+/// Says on stderr what was read.
+fn read(summary: &ReplaySummary) -> Exit {
+    let ReplaySummary { messages, results, undecodable, .. } = summary;
+    eprintln!("{messages} messages read, {results} of them results, {undecodable} not decodable");
+    if *undecodable == 0 { Exit::Done } else { Exit::Unwelcome }
 }
 
 async fn into_database(
     arguments: &ReplayArguments,
-    db: &std::path::Path,
+    db: &Path,
     context: &Context,
     stop: &CancellationToken,
 ) -> anyhow::Result<Exit> {
     let store = tokio::task::block_in_place(|| Store::open(db))
         .with_context(|| format!("failed to open database {}", db.display()))?;
     let bar = waiting::bar(0);
-    let summary = pipeline::replay_into(&context.amqp_url()?, arguments.from.0, &store, stop, |count| {
-        bar.inc(count as u64);
-    })
-    .await?;
+    let progress = |count| bar.inc(count as u64);
+    let range = arguments.range();
+    let summary = match &arguments.archive {
+        Some(archive) => {
+            tokio::task::block_in_place(|| pipeline::replay_archive_into(archive, range, &store, stop, progress))?
+        }
+        None => pipeline::replay_into(&context.amqp_url()?, range, &store, stop, progress).await?,
+    };
     bar.finish_and_clear();
     output::print(&format!(
         "{} messages replayed into {}: {} results, {} of them new",
@@ -194,63 +178,4 @@ fn compare(ours: &[TableDigest], theirs: &[TableDigest]) -> anyhow::Result<Exit>
     output::print(&table.to_string())?;
     output::print(if equal { "every table is equal" } else { "the tables DIFFER" })?;
     Ok(if equal { Exit::Done } else { Exit::Unwelcome })
-}
-
-fn line(offset: u64, result: &JobResult) -> Line {
-    let benchmark = match &result.outcome {
-        Outcome::Benchmark(benchmark) => Some(benchmark),
-        _ => None,
-    };
-    Line {
-        offset,
-        job_id: result.job.job_id.to_string(),
-        run_id: result.job.run.run_id.to_string(),
-        suite: result.job.run.suite.clone(),
-        case: result.job.case.clone(),
-        status: result.status().as_str(),
-        attempt: result.attempt,
-        worker_id: result.worker_id.to_string(),
-        started_at: result.started_at.to_string(),
-        finished_at: result.finished_at.to_string(),
-        latency_p50_ms: benchmark.map(|benchmark| benchmark.latency_ms.p50),
-        throughput_items_per_second: benchmark.map(|benchmark| benchmark.throughput_items_per_second),
-        memory_peak_mb: benchmark.and_then(|benchmark| benchmark.memory_peak_mb),
-        failure: match &result.outcome {
-            Outcome::Failed(failure) => Some(format!("{}: {}", failure.kind, failure.message)),
-            _ => None,
-        },
-    }
-}
-
-fn table(lines: &[Line]) -> comfy_table::Table {
-    let mut table = output::table(["offset", "case", "status", "p50 ms", "items/s", "memory MB", "finished"]);
-    for line in lines {
-        table.add_row([
-            line.offset.to_string(),
-            line.case.clone(),
-            line.failure.clone().unwrap_or_else(|| line.status.to_owned()),
-            output::number(line.latency_p50_ms),
-            output::number(line.throughput_items_per_second),
-            output::number(line.memory_peak_mb),
-            line.finished_at.clone(),
-        ]);
-    }
-    table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_in_a_stream_are_understood() {
-        let from = |text: &str| text.parse::<From>().map(|from| from.0);
-        assert_eq!(from("first").expect("a word"), ReplayFrom::First);
-        assert_eq!(from("1234").expect("an offset"), ReplayFrom::Offset(1234));
-        assert_eq!(from("2026-11-22T08:00:00Z").expect("a moment"), ReplayFrom::Timestamp(1_795_334_400));
-        assert!(matches!(from("15m").expect("a duration"), ReplayFrom::Timestamp(_)));
-        for bad in ["", "soon", "-3", "5x", "m"] {
-            assert!(from(bad).expect_err("no place").to_string().contains("is no place in a stream"), "{bad}");
-        }
-    }
 }

@@ -1,13 +1,18 @@
 //! `augur run list|show|wait|cancel|results|report`.
 
+mod show;
+mod wait;
+
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use dashboard::RunState;
 use messages::{CancelTarget, RunId};
 use store::{ResultRow, RunSummary};
 
-use super::waiting;
+pub(crate) use wait::wait;
+
 use crate::{
     context::Context,
     exit::Exit,
@@ -15,18 +20,21 @@ use crate::{
     report::{self, ReportFormat},
 };
 
-/// How long one long poll may take, in seconds.
-const POLL_S: u64 = 30;
+/// Most runs that one answer lists; the aggregator's own limit.
+const RUNS_MAX: i64 = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
     /// Lists runs, the newest first.
-    #[command(after_help = "Example: augur run list --format json")]
+    #[command(after_help = "Example: augur run list --limit 10 --format json")]
     List {
+        /// How many.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=RUNS_MAX))]
+        limit: u32,
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Shows a run's counts.
+    /// Shows how far a run is: its counts, what runs, what waits and why, what became a dead letter.
     #[command(after_help = "Example: augur run show RUN")]
     Show {
         /// The run.
@@ -34,7 +42,7 @@ pub(crate) enum RunCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Waits until every job of a run has its result in the database; exit 1 if one did not pass.
+    /// Waits until every job of a run has ended in the database; exit 1 if one did not pass.
     #[command(after_help = "Example: augur run wait RUN --timeout-s 600")]
     Wait {
         /// The run.
@@ -75,23 +83,22 @@ pub(crate) enum RunCommand {
 pub(crate) async fn run(command: RunCommand, context: &Context) -> anyhow::Result<Exit> {
     let api = context.api()?;
     match command {
-        RunCommand::List { format } => {
-            let runs: Vec<RunSummary> = api.get("/api/runs").await?;
+        RunCommand::List { limit, format } => {
+            let runs: Vec<RunSummary> = api.get(&format!("/api/runs?limit={limit}")).await?;
             output::answer(format, &runs, |runs| summaries(runs))?;
         }
         RunCommand::Show { run, format } => {
-            let summary: RunSummary = api.get(&format!("/api/runs/{run}")).await?;
-            output::answer(format, &summary, |summary| summaries(std::slice::from_ref(summary)))?;
+            let state: RunState = api.get(&format!("/api/runs/{run}/state")).await?;
+            match format {
+                Format::Json => output::print(&serde_json::to_string_pretty(&show::Flat::new(&state))?)?,
+                Format::Table => output::print(&show::text(&state))?,
+            }
         }
         RunCommand::Wait { run, timeout_s, format } => {
-            let waiting = wait(context, run);
-            let summary = match timeout_s {
-                None => waiting.await?,
-                Some(limit) => tokio::time::timeout(Duration::from_secs(limit), waiting)
-                    .await
-                    .with_context(|| format!("run {run} is not complete after {limit} s"))??,
-            };
-            output::answer(format, &summary, |summary| summaries(std::slice::from_ref(summary)))?;
+            let waited = wait(context, run, timeout_s.map(Duration::from_secs)).await?;
+            let summary = waited.run();
+            output::answer(format, summary, |summary| summaries(std::slice::from_ref(summary)))?;
+            waited.explain();
             return Ok(if summary.passed == summary.jobs_total { Exit::Done } else { Exit::Unwelcome });
         }
         RunCommand::Cancel { run } => {
@@ -103,9 +110,9 @@ pub(crate) async fn run(command: RunCommand, context: &Context) -> anyhow::Resul
             output::answer(format, &rows, |rows| results(rows))?;
         }
         RunCommand::Report { run, format, output: file } => {
-            let summary: RunSummary = api.get(&format!("/api/runs/{run}")).await?;
             let rows: Vec<ResultRow> = api.get(&format!("/api/runs/{run}/results")).await?;
-            let text = report::render(format, &summary, &rows)?;
+            let state: RunState = api.get(&format!("/api/runs/{run}/state")).await?;
+            let text = report::render(format, &state.run, &rows, &state.dead)?;
             match file {
                 None => output::print(text.trim_end())?,
                 Some(path) => {
@@ -118,27 +125,20 @@ pub(crate) async fn run(command: RunCommand, context: &Context) -> anyhow::Resul
     Ok(Exit::Done)
 }
 
-/// Waits by long polls until a run is complete in the database, also for one that has not reached it yet.
-pub(crate) async fn wait(context: &Context, run: RunId) -> anyhow::Result<RunSummary> {
-    let api = context.api()?;
-    // Differs from any count, so that the first answer comes as soon as the run is known.
-    let mut seen = u32::MAX;
-    let bar = waiting::bar(0);
-    loop {
-        let summary: RunSummary = api.get(&format!("/api/runs/{run}/wait?timeout_s={POLL_S}&seen={seen}")).await?;
-        bar.set_length(u64::from(summary.jobs_total));
-        bar.set_position(u64::from(summary.done));
-        if summary.is_complete() {
-            bar.finish_and_clear();
-            return Ok(summary);
-        }
-        seen = summary.done;
-    }
-}
-
 fn summaries(runs: &[RunSummary]) -> comfy_table::Table {
-    let mut table =
-        output::table(["run", "suite", "from", "submitted", "done", "passed", "failed", "error", "cancelled"]);
+    let mut table = output::table([
+        "run",
+        "suite",
+        "from",
+        "submitted",
+        "done",
+        "passed",
+        "failed",
+        "error",
+        "cancelled",
+        "dead",
+        "retried",
+    ]);
     for run in runs {
         table.add_row([
             run.run_id.clone(),
@@ -150,6 +150,8 @@ fn summaries(runs: &[RunSummary]) -> comfy_table::Table {
             run.failed.to_string(),
             run.error.to_string(),
             run.cancelled.to_string(),
+            run.dead.to_string(),
+            run.retried.to_string(),
         ]);
     }
     table

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use messages::{Origin, Priority, Status};
-use pipeline::{Case, CaseSpec, Submission, Suite};
+use messages::{Dispatch, Origin, Priority, Requirements, RunId};
+use pipeline::{Case, CaseSpec, RunContext, Submission, Suite};
 use serde::Serialize;
 
-use super::waiting;
+use super::{
+    dispatching::{DispatchArguments, requirements_text},
+    waiting,
+};
 use crate::{
     context::Context,
     exit::Exit,
@@ -17,13 +20,20 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(crate) enum SuiteCommand {
     /// Publishes a suite and prints the run id.
-    #[command(after_help = "Example: augur suite submit deploy/suites/demo.yaml --wait")]
+    #[command(
+        after_help = "Examples:\n  augur suite submit deploy/suites/demo.yaml --wait\n  augur suite submit nightly.yaml --at 2026-11-22T22:00:00Z --attempts 5"
+    )]
     Submit {
         /// The suite.
         file: PathBuf,
         /// Puts every case into this lane.
         #[arg(long)]
         priority: Option<Priority>,
+        #[command(flatten)]
+        dispatch: DispatchArguments,
+        /// The run's id; the jobs' ids then follow from it, so that submitting again after a crash counts once.
+        #[arg(long, value_name = "UUID")]
+        run_id: Option<RunId>,
         /// Waits for the run's end; exit 1 if a job did not pass.
         #[arg(long)]
         wait: bool,
@@ -46,6 +56,7 @@ struct Submitted {
     suite: String,
     jobs: usize,
     passed: Option<usize>,
+    dead: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -55,33 +66,60 @@ struct CaseRow {
     platform: String,
     priority: String,
     timeout_s: f64,
+    attempts_max: u32,
+    requirements: RequirementsRow,
+    unique_key: Option<String>,
+    /// What people rarely ask for and then want to see.
+    #[serde(skip)]
+    unusual: String,
+}
+
+/// What a case asks of its worker, with the keys of a suite.
+#[derive(Serialize)]
+struct RequirementsRow {
+    memory_mb_min: Option<u64>,
+    device_memory_mb_min: Option<u64>,
+    browser: Option<String>,
+    tags: Vec<String>,
+}
+
+impl From<&Requirements> for RequirementsRow {
+    fn from(wanted: &Requirements) -> Self {
+        let Requirements { memory_mb_min, device_memory_mb_min, browser, tags } = wanted.clone();
+        Self { memory_mb_min, device_memory_mb_min, browser, tags }
+    }
 }
 
 pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Result<Exit> {
     match command {
         SuiteCommand::Check { file, format } => check(&file, format, context),
-        SuiteCommand::Submit { file, priority, wait, format } => {
+        SuiteCommand::Submit { file, priority, dispatch, run_id, wait, format } => {
             let url = context.amqp_url()?;
             let mut suite = Suite::read(&file)?;
             if let Some(priority) = priority {
                 suite.cases.iter_mut().for_each(|case| case.priority = priority);
             }
+            if let Some(attempts) = dispatch.attempts {
+                suite.cases.iter_mut().for_each(|case| case.attempts_max = attempts);
+            }
             let models = context.models()?;
             suite = tokio::task::spawn_blocking(move || suite.resolve_models(&models).map(|()| suite)).await??;
             let command_line = format!("augur suite submit {}", file.display());
-            let submission = Submission::new(suite, Origin::Client, waiting::run_context(command_line));
-            let results = waiting::submit(&url, &submission, wait, Context::command_patience()).await?;
-            let passed = results.iter().filter(|result| result.status() == Status::Passed).count();
+            let run_context = RunContext { run_id, due_at: dispatch.due_at(), ..waiting::run_context(command_line) };
+            let submission = Submission::new(suite, Origin::Client, run_context);
+            let endings = waiting::submit(&url, &submission, wait, Context::command_patience()).await?;
+            let passed = endings.passed();
             let submitted = Submitted {
                 run_id: submission.run.run_id.to_string(),
                 suite: submission.run.suite.clone(),
                 jobs: submission.jobs.len(),
                 passed: wait.then_some(passed),
+                dead: wait.then_some(endings.dead.len()),
             };
             match format {
                 Format::Json => output::print(&serde_json::to_string_pretty(&submitted)?)?,
                 Format::Table => {
-                    waiting::print_failures(&results)?;
+                    waiting::print_failures(&endings)?;
                     if wait {
                         eprintln!("{passed} of {} jobs passed", submitted.jobs);
                     }
@@ -98,10 +136,10 @@ fn check(file: &std::path::Path, format: Format, context: &Context) -> anyhow::R
     suite.check_models(&context.models()?)?;
     let rows: Vec<CaseRow> = suite.cases.iter().map(row).collect();
     output::answer(format, &rows, |rows| {
-        let mut table = output::table(["case", "kind", "platform", "priority", "timeout"]);
+        let mut table = output::table(["case", "kind", "platform", "priority", "timeout", "unusual"]);
         for row in rows {
             let timeout = format!("{} s", row.timeout_s);
-            table.add_row([row.case.as_str(), row.kind, &row.platform, &row.priority, &timeout]);
+            table.add_row([row.case.as_str(), row.kind, &row.platform, &row.priority, &timeout, &row.unusual]);
         }
         table
     })?;
@@ -119,5 +157,16 @@ fn row(case: &Case) -> CaseRow {
         platform: case.platform().to_string(),
         priority: case.priority.to_string(),
         timeout_s: case.timeout.as_secs_f64(),
+        attempts_max: case.attempts_max,
+        requirements: RequirementsRow::from(&case.requirements),
+        unique_key: case.unique_key.clone(),
+        unusual: unusual(case),
     }
+}
+
+fn unusual(case: &Case) -> String {
+    let attempts = (case.attempts_max != Dispatch::ATTEMPTS_DEFAULT).then(|| format!("attempts {}", case.attempts_max));
+    let requirements = (!case.requirements.is_empty()).then(|| requirements_text(&case.requirements));
+    let key = case.unique_key.as_ref().map(|key| format!("key {key}"));
+    [attempts, requirements, key].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -7,7 +7,7 @@ use std::{os::unix::fs::OpenOptionsExt, path::PathBuf, time::Duration};
 use anyhow::{Context as _, bail};
 use broker::{AmqpUrl, PrivateNode, PrivateNodeOptions};
 use clap::Args;
-use messages::{Origin, Status};
+use messages::Origin;
 use pipeline::{Submission, Suite};
 use tokio_util::sync::CancellationToken;
 
@@ -111,15 +111,15 @@ async fn work(arguments: &UpArguments, suite: Option<Suite>, url: &AmqpUrl, cont
         suite = tokio::task::spawn_blocking(move || suite.resolve_models(&models).map(|()| suite)).await??;
         let command_line = format!("augur up --suite {}", suite.path);
         let submission = Submission::new(suite, Origin::Client, waiting::run_context(command_line));
-        let results = waiting::submit(url, &submission, true, Context::command_patience()).await?;
-        let run_id = submission.run.run_id;
-        tokio::time::timeout(STORED_MAX, super::run::wait(context, run_id))
+        let endings = waiting::submit(url, &submission, true, Context::command_patience()).await?;
+        let (run_id, total) = (submission.run.run_id, submission.jobs.len());
+        super::run::wait(context, run_id, Some(STORED_MAX))
             .await
-            .with_context(|| format!("the results of run {run_id} did not reach the database"))??;
-        waiting::print_failures(&results)?;
-        let passed = results.iter().filter(|result| result.status() == Status::Passed).count();
-        output::print(&format!("run {run_id}: {passed} of {} jobs passed", results.len()))?;
-        if passed < results.len() {
+            .with_context(|| format!("the results of run {run_id} did not reach the database"))?;
+        waiting::print_failures(&endings)?;
+        let passed = endings.passed();
+        output::print(&format!("run {run_id}: {passed} of {total} jobs passed"))?;
+        if passed < total {
             exit = Exit::Unwelcome;
         }
     }

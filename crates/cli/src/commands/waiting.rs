@@ -2,36 +2,82 @@
 
 use broker::{AmqpUrl, Patience, Publisher};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use messages::{JobResult, Metric, Outcome, Status};
-use pipeline::{RunContext, RunFollower, Submission};
+use messages::{JobId, JobResult, Metric, Outcome, Status};
+use pipeline::{RunContext, RunFollower, RunNews, Submission};
 use tokio_util::sync::CancellationToken;
 
 use crate::output;
 
-/// Publishes a run; with `wait`, follows it to its end and returns its results in the order of their arrival.
+/// What stands for a status where a job is a dead letter.
+pub(crate) const DEAD: &str = "dead";
+
+/// How the jobs of a run that was waited for ended, in that order.
+#[derive(Debug, Default)]
+pub(crate) struct Endings {
+    /// Those with a result.
+    pub(crate) results: Vec<JobResult>,
+    /// Dead letters: each one's last attempt.
+    pub(crate) dead: Vec<JobResult>,
+}
+
+impl Endings {
+    /// How many were measured or passed.
+    pub(crate) fn passed(&self) -> usize {
+        self.results.iter().filter(|result| result.status() == Status::Passed).count()
+    }
+
+    fn take(&mut self, news: RunNews) {
+        match news {
+            RunNews::Ended(result) => {
+                self.forget_dead(result.job.job_id);
+                self.results.push(*result);
+            }
+            RunNews::Dead(last) => self.dead.push(*last),
+            RunNews::Replayed(job_id) => self.forget_dead(job_id),
+            RunNews::Retried(_) | RunNews::Cancelled => {}
+        }
+    }
+
+    fn forget_dead(&mut self, job_id: JobId) {
+        self.dead.retain(|dead| dead.job.job_id != job_id);
+    }
+}
+
+/// Publishes a run; with `wait`, follows it to its end.
 pub(crate) async fn submit(
     url: &AmqpUrl,
     submission: &Submission,
     wait: bool,
     patience: Patience,
-) -> anyhow::Result<Vec<JobResult>> {
+) -> anyhow::Result<Endings> {
     let stop = CancellationToken::new();
     let _stop_in_the_end = stop.clone().drop_guard();
     let (run_id, total) = (submission.run.run_id, submission.jobs.len());
     let follower = if wait { Some(RunFollower::start(url, run_id, total, patience, &stop).await?) } else { None };
     let publisher = Publisher::start(url, "augur submit", patience, stop.clone()).await?;
     pipeline::submit(&publisher, submission).await?;
-    let Some(mut follower) = follower else { return Ok(Vec::new()) };
+    let mut endings = Endings::default();
+    let Some(mut follower) = follower else { return Ok(endings) };
     eprintln!("run {run_id}: {total} jobs submitted");
     let bar = bar(total as u64);
-    let mut results = Vec::with_capacity(total);
-    while let Some(result) = follower.next().await {
-        bar.set_message(result.job.case.clone());
-        bar.inc(1);
-        results.push(result);
+    while let Some(news) = follower.next().await {
+        bar.set_message(message(&news));
+        bar.set_position(follower.progress().done as u64);
+        endings.take(news);
     }
     bar.finish_and_clear();
-    Ok(results)
+    Ok(endings)
+}
+
+/// What a progress bar says of news.
+fn message(news: &RunNews) -> String {
+    match news {
+        RunNews::Ended(result) => result.job.case.clone(),
+        RunNews::Dead(last) => format!("{} became a dead letter", last.job.case),
+        RunNews::Retried(attempt) => format!("attempt {} of {} failed", attempt.attempt, attempt.job.case),
+        RunNews::Replayed(job_id) => format!("job {job_id} was sent back from the dead letters"),
+        RunNews::Cancelled => "the run is cancelled; queued jobs end when a worker meets them".to_owned(),
+    }
 }
 
 /// A progress bar on stderr, if that is a terminal.
@@ -56,18 +102,22 @@ pub(crate) fn run_context(command_line: String) -> RunContext {
         git_commit: git(&["rev-parse", "HEAD"]),
         git_branch: git(&["rev-parse", "--abbrev-ref", "HEAD"]),
         command_line: Some(command_line),
+        ..RunContext::default()
     }
 }
 
 /// Jobs that did not pass, with their reasons, as a table on stdout.
-pub(crate) fn print_failures(results: &[JobResult]) -> anyhow::Result<()> {
-    let failed: Vec<_> = results.iter().filter(|result| result.status() != Status::Passed).collect();
-    if failed.is_empty() {
+pub(crate) fn print_failures(endings: &Endings) -> anyhow::Result<()> {
+    let failed = endings.results.iter().filter(|result| result.status() != Status::Passed);
+    let failed = failed.map(|result| (result, result.status().as_str()));
+    let all: Vec<_> = failed.chain(endings.dead.iter().map(|last| (last, DEAD))).collect();
+    if all.is_empty() {
         return Ok(());
     }
-    let mut table = output::table(["case", "status", "reason"]);
-    for result in failed {
-        table.add_row([result.job.case.clone(), result.status().to_string(), reason(&result.outcome)]);
+    let mut table = output::table(["case", "status", "attempts", "reason"]);
+    for (result, status) in all {
+        let (case, attempts) = (result.job.case.clone(), result.attempt.to_string());
+        table.add_row([case, status.to_owned(), attempts, reason(&result.outcome)]);
     }
     output::print(&table.to_string())
 }

@@ -7,12 +7,13 @@ use clap::{Args, Subcommand};
 use messages::{Platform, WorkerId};
 use pipeline::WorkerSettings;
 use runner::{Profile, ProfileRunner, Runner, RunnerSettings};
-use store::WorkerRow;
+use store::{RunningRow, WorkerRow};
 
 use crate::{
     context::Context,
     exit::Exit,
     output::{self, Format},
+    settings::{ProfileSection, WorkerSection},
     shutdown,
 };
 
@@ -43,6 +44,9 @@ pub(crate) struct StartArguments {
     /// Deliveries per lane held at once; overrides `worker.prefetch`.
     #[arg(long)]
     prefetch: Option<u16>,
+    /// Words that jobs may ask for; overrides `worker.tags`.
+    #[arg(long, value_delimiter = ',')]
+    tags: Option<Vec<String>>,
     /// Its name; made from host and process id if not given.
     #[arg(long)]
     name: Option<WorkerId>,
@@ -67,8 +71,8 @@ async fn start(arguments: StartArguments, context: &Context) -> anyhow::Result<E
         None => section.platforms.iter().map(|word| word.parse()).collect::<Result<_, _>>()?,
     };
     let concurrency = arguments.concurrency.unwrap_or(section.concurrency);
-    if platforms.is_empty() || concurrency == 0 {
-        bail!("a worker needs at least one platform and a concurrency of at least 1");
+    if platforms.is_empty() || concurrency == 0 || section.lease_s == 0 {
+        bail!("a worker needs at least one platform, a concurrency of at least 1 and a lease of at least 1 s");
     }
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let worker_id = match arguments.name {
@@ -84,11 +88,32 @@ async fn start(arguments: StartArguments, context: &Context) -> anyhow::Result<E
         concurrency,
         prefetch: arguments.prefetch.unwrap_or(section.prefetch),
         grace: Duration::from_secs(section.grace_s),
+        claim_after: Duration::from_secs(section.claim_after_s),
+        lease: Duration::from_secs(section.lease_s),
+        tags: arguments.tags.unwrap_or_else(|| section.tags.clone()),
+        rate_limits: rate_limits(section)?,
+        hold_max: Duration::from_millis(section.hold_ms_max),
         patience: context.daemon_patience(),
     };
     let runner = runner(context)?;
     pipeline::work(&url, settings, runner, stop).await?;
     Ok(Exit::Done)
+}
+
+/// Jobs begun per second and platform, where the settings limit them.
+fn rate_limits(section: &WorkerSection) -> anyhow::Result<BTreeMap<Platform, f64>> {
+    let mut limits = BTreeMap::new();
+    for (word, &per_s) in &section.rate_limit_per_s {
+        let key = || format!("worker.rate_limit_per_s.{word}");
+        let platform: Platform = word.parse().with_context(|| format!("the settings have {}", key()))?;
+        if !(per_s.is_finite() && per_s >= 0.0) {
+            bail!("{} is {per_s}; jobs per second are expected, or 0 for no limit", key());
+        }
+        if per_s > 0.0 {
+            limits.insert(platform, per_s);
+        }
+    }
+    Ok(limits)
 }
 
 fn runner(context: &Context) -> anyhow::Result<Runner> {
@@ -109,7 +134,7 @@ fn runner(context: &Context) -> anyhow::Result<Runner> {
 
 /// The runner profiles of the settings.
 pub(crate) fn profiles(context: &Context) -> anyhow::Result<BTreeMap<String, Profile>> {
-    let convert = |(name, section): (&String, &crate::settings::ProfileSection)| {
+    let convert = |(name, section): (&String, &ProfileSection)| {
         let runner = match section.runner.as_str() {
             "pytest" => ProfileRunner::Pytest,
             "cargo-nextest" => ProfileRunner::CargoNextest,
@@ -139,9 +164,8 @@ pub(crate) fn profiles(context: &Context) -> anyhow::Result<BTreeMap<String, Pro
 }
 
 fn table(workers: &[WorkerRow]) -> comfy_table::Table {
-    let mut table = output::table(["worker", "platforms", "slots", "running", "done", "last seen", "version"]);
+    let mut table = output::table(["worker", "platforms", "tags", "slots", "running", "done", "last seen", "version"]);
     for worker in workers {
-        let running = worker.running.iter().map(|job| job.case.as_str()).collect::<Vec<_>>().join("\n");
         let silent = chrono::DateTime::parse_from_rfc3339(&worker.last_seen_at)
             .is_ok_and(|seen| chrono::Utc::now().signed_duration_since(seen).num_seconds() > SILENT_S_MAX);
         let state = match (silent, worker.draining) {
@@ -149,10 +173,11 @@ fn table(workers: &[WorkerRow]) -> comfy_table::Table {
             (false, true) => " (draining)",
             (false, false) => "",
         };
-        let running = if silent { String::new() } else { running };
+        let running = if silent { String::new() } else { lines(&worker.running, running_job) };
         table.add_row([
             format!("{}{state}", worker.worker_id),
             worker.platforms.join(", "),
+            worker.tags.join(", "),
             worker.concurrency.to_string(),
             running,
             worker.jobs_done.to_string(),
@@ -161,4 +186,65 @@ fn table(workers: &[WorkerRow]) -> comfy_table::Table {
         ]);
     }
     table
+}
+
+fn lines<T>(items: &[T], line: impl Fn(&T) -> String) -> String {
+    items.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A running job in few words: its case, how far it is, and what is unusual about it.
+pub(crate) fn running_job(job: &RunningRow) -> String {
+    let progress = progress(job).map(|progress| format!(" {progress}")).unwrap_or_default();
+    let again = if job.attempt > 1 { format!(", attempt {}", job.attempt) } else { String::new() };
+    let leased = if job.leased { ", leased" } else { "" };
+    format!("{}{progress}{again}{leased}", job.case)
+}
+
+/// Timed iterations done and to do at most, where they are known.
+pub(crate) fn progress(job: &RunningRow) -> Option<String> {
+    Some(format!("{}/{}", job.progress_done?, job.progress_total?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(edit: impl FnOnce(&mut WorkerSection)) -> WorkerSection {
+        let defaults = crate::settings::load_defaults();
+        let mut section = defaults.settings.worker;
+        edit(&mut section);
+        section
+    }
+
+    #[test]
+    fn no_rate_is_limited_unless_asked_for() {
+        assert!(rate_limits(&section(|_| ())).expect("defaults").is_empty());
+        let limited = section(|section| section.rate_limit_per_s.extend([("cuda".to_owned(), 0.5)]));
+        assert_eq!(rate_limits(&limited).expect("a limit"), BTreeMap::from([(Platform::Cuda, 0.5)]));
+    }
+
+    #[test]
+    fn impossible_limits_are_refused_with_their_key() {
+        for (platform, per_s, expected) in [("cpu", -1.0, "rate_limit_per_s.cpu is -1"), ("abacus", 1.0, "s.abacus")] {
+            let wrong = section(|section| section.rate_limit_per_s.extend([(platform.to_owned(), per_s)]));
+            let error = rate_limits(&wrong).expect_err("impossible").to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_running_job_says_how_far_it_is() {
+        let job = |attempt, progress: Option<(u32, u32)>, leased| RunningRow {
+            job_id: String::new(),
+            run_id: String::new(),
+            case: "resnet50".to_owned(),
+            attempt,
+            started_at: String::new(),
+            progress_done: progress.map(|(done, _)| done),
+            progress_total: progress.map(|(_, total)| total),
+            leased,
+        };
+        assert_eq!(running_job(&job(1, None, false)), "resnet50");
+        assert_eq!(running_job(&job(2, Some((37, 100)), true)), "resnet50 37/100, attempt 2, leased");
+    }
 }

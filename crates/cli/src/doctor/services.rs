@@ -22,9 +22,9 @@ pub(super) async fn broker(url: Option<&AmqpUrl>) -> Vec<Finding> {
         return vec![finding.remedy("set AUGUR_AMQP_URL, or let `augur up` start a private node")];
     };
     let look = async {
-        let (server, version) = server(url).await;
-        let mut findings = vec![server];
-        if let Some(version) = version {
+        let (mut findings, versions): (Vec<_>, Vec<_>) = servers(url).await.into_iter().unzip();
+        // The nodes of a cluster share their queues: one that answers is enough to look at them.
+        if let Some(version) = versions.into_iter().flatten().min() {
             findings.push(observed(url, &version).await);
         }
         findings
@@ -38,18 +38,27 @@ pub(super) async fn broker(url: Option<&AmqpUrl>) -> Vec<Finding> {
     }
 }
 
-async fn server(url: &AmqpUrl) -> (Finding, Option<ServerVersion>) {
+/// Every address of the URL, tried at the same time; several are told apart by their names.
+async fn servers(url: &AmqpUrl) -> Vec<(Finding, Option<ServerVersion>)> {
+    let addresses = url.authorities();
+    let subject = |host: &str, port: u16| match addresses.len() {
+        1 => "server".to_owned(),
+        _ => format!("server {host}:{port}"),
+    };
+    let tried = addresses.iter().map(|&(host, port)| server(subject(host, port), url.at(host, port)));
+    futures_util::future::join_all(tried).await
+}
+
+async fn server(subject: String, url: AmqpUrl) -> (Finding, Option<ServerVersion>) {
+    let finding = |state, detail: String| Finding::new(AREA, subject, state, detail);
     if url.is_tls() {
         let detail = format!("{url} was not tried: its version, which the rest depends on, is not shown over TLS");
-        return (Finding::new(AREA, "server", FindingState::Unknown, detail), None);
+        return (finding(FindingState::Unknown, detail), None);
     }
-    match broker::server_version(url).await {
-        Ok(version) => {
-            let finding = Finding::new(AREA, "server", FindingState::Works, format!("RabbitMQ {version} at {url}"));
-            (finding, Some(version))
-        }
+    match broker::server_version(&url).await {
+        Ok(version) => (finding(FindingState::Works, format!("RabbitMQ {version} at {url}")), Some(version)),
         Err(error) => {
-            let finding = Finding::new(AREA, "server", FindingState::Broken, chain(&error));
+            let finding = finding(FindingState::Broken, chain(&error));
             (finding.remedy("check that it runs, and the host and port in AUGUR_AMQP_URL"), None)
         }
     }
@@ -187,5 +196,14 @@ mod tests {
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert_eq!(findings[0].state, FindingState::Broken);
         assert!(!format!("{findings:?}").contains("secret"), "{findings:?}");
+    }
+
+    #[tokio::test]
+    async fn each_address_of_a_cluster_is_tried() {
+        let url = "amqp://someone:secret@127.0.0.1:1,127.0.0.2:1/%2f".parse().expect("URL");
+        let findings = broker(Some(&url)).await;
+        let subjects: Vec<_> = findings.iter().map(|finding| finding.subject.as_str()).collect();
+        assert_eq!(subjects, ["server 127.0.0.1:1", "server 127.0.0.2:1"], "{findings:?}");
+        assert!(findings.iter().all(|finding| finding.state == FindingState::Broken), "{findings:?}");
     }
 }

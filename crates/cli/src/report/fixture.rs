@@ -1,6 +1,6 @@
 //! A small run with one of each: measured, failed, broken, cancelled, predicted.
 
-use store::{PredictedRow, ResultRow, RunSummary};
+use store::{AttemptRow, PredictedRow, ResultRow, RunSummary};
 
 /// The run.
 pub(super) fn run() -> RunSummary {
@@ -17,9 +17,32 @@ pub(super) fn run() -> RunSummary {
         failed: 1,
         error: 1,
         cancelled: 1,
+        dead: 0,
+        retried: 0,
+        due_at: None,
+        cancelled_at: None,
         git_commit: Some("4f2c1d9e8b7a6053".to_owned()),
         git_branch: Some("main".to_owned()),
     }
+}
+
+/// A job that used up its attempts.
+pub(super) fn dead() -> Vec<AttemptRow> {
+    vec![AttemptRow {
+        job_id: "job-poison".to_owned(),
+        run_id: run().run_id,
+        case: "poison".to_owned(),
+        attempt: 3,
+        replays: 0,
+        worker_id: "worker-1".to_owned(),
+        started_at: "2026-11-22T09:00:02Z".to_owned(),
+        finished_at: "2026-11-22T09:00:03.5Z".to_owned(),
+        status: "error".to_owned(),
+        next: Some("dead-letter".to_owned()),
+        failure_type: Some("crashed".to_owned()),
+        failure_message: Some("killed by SIGSEGV".to_owned()),
+        output_tail: Some("FATAL\n".to_owned()),
+    }]
 }
 
 /// Its results.

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write};
 
-use store::{ResultRow, RunSummary};
+use store::{AttemptRow, ResultRow, RunSummary};
 
 use super::{
     accuracy::{MetricAccuracy, accuracy},
@@ -34,7 +34,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-pub(super) fn render(run: &RunSummary, results: &[ResultRow]) -> Result<String, fmt::Error> {
+pub(super) fn render(run: &RunSummary, results: &[ResultRow], dead: &[AttemptRow]) -> Result<String, fmt::Error> {
     let sections = Sections::new(results);
     let metrics = accuracy(&sections.measured);
     let mut out = String::new();
@@ -51,6 +51,7 @@ pub(super) fn render(run: &RunSummary, results: &[ResultRow]) -> Result<String, 
     header(&mut out, run, results)?;
     out.push_str("<main>\n");
     failures(&mut out, &sections)?;
+    dead_letters(&mut out, dead)?;
     latency(&mut out, &sections.measured)?;
     predictions(&mut out, &metrics)?;
     benchmarks(&mut out, &sections.measured)?;
@@ -64,7 +65,7 @@ pub(super) fn render(run: &RunSummary, results: &[ResultRow]) -> Result<String, 
 
 fn header(out: &mut String, run: &RunSummary, results: &[ResultRow]) -> fmt::Result {
     let (class, verdict) = match run {
-        run if run.failed + run.error > 0 => ("bad", "failed"),
+        run if run.failed + run.error + run.dead > 0 => ("bad", "failed"),
         run if !run.is_complete() => ("open", "running"),
         run if run.cancelled > 0 => ("open", "cancelled in part"),
         _ => ("good", "passed"),
@@ -100,12 +101,13 @@ fn header(out: &mut String, run: &RunSummary, results: &[ResultRow]) -> fmt::Res
 
 /// A tile per count, and a bar of their shares.
 fn counts(out: &mut String, run: &RunSummary) -> fmt::Result {
-    let open = run.jobs_total.saturating_sub(run.done);
+    let open = run.jobs_total.saturating_sub(run.ended());
     let parts = [
         ("passed", run.passed, true),
         ("failed", run.failed, true),
         ("error", run.error, true),
         ("cancelled", run.cancelled, run.cancelled > 0),
+        ("dead", run.dead, run.dead > 0),
         ("open", open, open > 0),
     ];
     write!(out, "<div class=\"tiles\"><div class=\"tile\"><b>{}</b><span>jobs</span></div>", run.jobs_total)?;
@@ -118,6 +120,31 @@ fn counts(out: &mut String, run: &RunSummary) -> fmt::Result {
         write!(out, "<i class=\"{name}\" style=\"flex-grow:{count}\"></i>")?;
     }
     out.push_str("</div>\n");
+    Ok(())
+}
+
+fn output_end(out: &mut String, tail: Option<&str>) -> fmt::Result {
+    let Some(tail) = tail.filter(|tail| !tail.trim().is_empty()) else { return Ok(()) };
+    // The XML string is what takes terminal colours out.
+    let tail = quick_junit::XmlString::new(tail);
+    write!(out, "<details open><summary>End of its output</summary><pre>{}</pre></details>", Escaped(tail.as_str()))
+}
+
+/// Jobs that used up their attempts, each with the last one.
+fn dead_letters(out: &mut String, dead: &[AttemptRow]) -> fmt::Result {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    out.push_str("<section>\n<h2>Dead letters</h2>\n");
+    for last in dead {
+        let (case, kind) = (Escaped(&last.case), Escaped(last.failure_type.as_deref().unwrap_or(&last.status)));
+        write!(out, "<article class=\"failure\"><h3>{case} <span class=\"chip bad\">{kind}</span></h3>")?;
+        write!(out, "<p>{}</p>", Escaped(last.failure_message.as_deref().unwrap_or("No message was given.")))?;
+        write!(out, "<p class=\"caption\">on {}, attempt {}</p>", Escaped(&last.worker_id), last.attempt)?;
+        output_end(out, last.output_tail.as_deref())?;
+        out.push_str("</article>\n");
+    }
+    out.push_str("</section>\n");
     Ok(())
 }
 
@@ -142,15 +169,7 @@ fn failures(out: &mut String, sections: &Sections<'_>) -> fmt::Result {
             Escaped(on),
             row.attempt
         )?;
-        if let Some(tail) = row.output_tail.as_deref().filter(|tail| !tail.trim().is_empty()) {
-            // The XML string is what takes terminal colours out.
-            let tail = quick_junit::XmlString::new(tail);
-            write!(
-                out,
-                "<details open><summary>End of its output</summary><pre>{}</pre></details>",
-                Escaped(tail.as_str())
-            )?;
-        }
+        output_end(out, row.output_tail.as_deref())?;
         out.push_str("</article>\n");
     }
     if !sections.cancelled.is_empty() {
@@ -287,7 +306,7 @@ mod tests {
     use crate::report::fixture;
 
     fn page() -> String {
-        render(&fixture::run(), &fixture::results()).expect("page")
+        render(&fixture::run(), &fixture::results(), &fixture::dead()).expect("page")
     }
 
     #[test]
@@ -335,7 +354,7 @@ mod tests {
             git_branch: Some(hostile.to_owned()),
             ..fixture::run()
         };
-        let page = render(&run, &results).expect("page");
+        let page = render(&run, &results, &[]).expect("page");
         assert!(!page.contains("<script"), "{page}");
         assert!(!page.contains(hostile), "{page}");
         assert_eq!(page.matches("</title>").count(), 1 + page.matches("<circle").count());
@@ -363,6 +382,8 @@ mod tests {
             "not learned from: too few iterations",
             "<td class=\"n\">102</td><td class=\"n\">112</td><td class=\"n\">127</td>",
             "1 of 2 inside the interval",
+            "poison <span class=\"chip bad\">crashed</span>",
+            "<pre>FATAL\n</pre>",
         ] {
             assert!(page.contains(shown), "the page lacks {shown}");
         }
@@ -373,13 +394,14 @@ mod tests {
     fn the_verdict_is_of_the_whole_run() {
         let run = RunSummary { passed: 7, failed: 0, error: 0, cancelled: 0, ..fixture::run() };
         let verdict = |run: &RunSummary| {
-            let page = render(run, &[]).expect("page");
+            let page = render(run, &[], &[]).expect("page");
             let end = page.find("</span></h1>").expect("a verdict");
             page[..end].rsplit('>').next().map(str::to_owned)
         };
         assert_eq!(verdict(&run).as_deref(), Some("passed"));
         assert_eq!(verdict(&RunSummary { done: 3, passed: 3, ..run.clone() }).as_deref(), Some("running"));
         assert_eq!(verdict(&RunSummary { error: 1, ..run.clone() }).as_deref(), Some("failed"));
+        assert_eq!(verdict(&RunSummary { done: 6, passed: 6, dead: 1, ..run.clone() }).as_deref(), Some("failed"));
         assert_eq!(verdict(&RunSummary { cancelled: 1, passed: 6, ..run }).as_deref(), Some("cancelled in part"));
     }
 }

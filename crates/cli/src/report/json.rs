@@ -2,16 +2,18 @@
 
 use anyhow::Context;
 use serde::Serialize;
-use store::{ResultRow, RunSummary};
+use store::{AttemptRow, ResultRow, RunSummary};
 
 #[derive(Serialize)]
 struct Document<'a> {
     run: &'a RunSummary,
     results: &'a [ResultRow],
+    dead_letters: &'a [AttemptRow],
 }
 
-pub(super) fn render(run: &RunSummary, results: &[ResultRow]) -> anyhow::Result<String> {
-    let mut text = serde_json::to_string_pretty(&Document { run, results }).context("failed to write a run as JSON")?;
+pub(super) fn render(run: &RunSummary, results: &[ResultRow], dead_letters: &[AttemptRow]) -> anyhow::Result<String> {
+    let document = Document { run, results, dead_letters };
+    let mut text = serde_json::to_string_pretty(&document).context("failed to write a run as JSON")?;
     text.push('\n');
     Ok(text)
 }
@@ -23,10 +25,11 @@ mod tests {
 
     #[test]
     fn reads_back_as_the_same_rows() {
-        let text = render(&fixture::run(), &fixture::results()).expect("report");
+        let text = render(&fixture::run(), &fixture::results(), &fixture::dead()).expect("report");
         let mut document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let run: RunSummary = serde_json::from_value(document["run"].take()).expect("a run");
         let results: Vec<ResultRow> = serde_json::from_value(document["results"].take()).expect("results");
-        assert_eq!((run, results), (fixture::run(), fixture::results()));
+        let dead: Vec<AttemptRow> = serde_json::from_value(document["dead_letters"].take()).expect("dead letters");
+        assert_eq!((run, results, dead), (fixture::run(), fixture::results(), fixture::dead()));
     }
 }

@@ -1,14 +1,14 @@
-//! `JUnit` XML: benchmarks and tests as cases of two suites; what was cancelled counts as skipped.
+//! `JUnit` XML: benchmarks, tests and dead letters as cases of three suites; what was cancelled counts as skipped.
 
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono::DateTime;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
-use store::{ResultRow, RunSummary};
+use store::{AttemptRow, ResultRow, RunSummary};
 use uuid::Uuid;
 
-pub(super) fn render(run: &RunSummary, results: &[ResultRow]) -> anyhow::Result<String> {
+pub(super) fn render(run: &RunSummary, results: &[ResultRow], dead: &[AttemptRow]) -> anyhow::Result<String> {
     let mut report = Report::new(run.suite.as_str());
     if let Ok(uuid) = run.run_id.parse::<Uuid>() {
         report.set_uuid(uuid);
@@ -17,9 +17,14 @@ pub(super) fn render(run: &RunSummary, results: &[ResultRow]) -> anyhow::Result<
         report.set_timestamp(submitted_at);
     }
     report.time = run.duration_s.and_then(time);
-    for (name, kind) in [("benchmarks", "benchmark"), ("tests", "test")] {
+    let cases = |kind: &'static str| {
+        let rows = results.iter().filter(move |row| row.kind == kind);
+        rows.map(|row| case(&run.suite, row)).collect::<Vec<_>>()
+    };
+    let dead = dead.iter().map(|last| dead_case(&run.suite, last)).collect();
+    for (name, cases) in [("benchmarks", cases("benchmark")), ("tests", cases("test")), ("dead letters", dead)] {
         let mut suite = TestSuite::new(name);
-        suite.add_test_cases(results.iter().filter(|row| row.kind == kind).map(|row| case(&run.suite, row)));
+        suite.add_test_cases(cases);
         suite.time = Some(suite.test_cases.iter().filter_map(|case| case.time).sum());
         if suite.tests > 0 {
             report.add_test_suite(suite);
@@ -55,6 +60,22 @@ fn case(suite: &str, row: &ResultRow) -> TestCase {
     case
 }
 
+/// A job that used up its attempts is an error, as told by the last of them.
+fn dead_case(suite: &str, last: &AttemptRow) -> TestCase {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+    status.set_message(last.failure_message.as_deref().unwrap_or(&last.status));
+    status.set_type(last.failure_type.as_deref().unwrap_or(&last.status));
+    let mut case = TestCase::new(last.case.as_str(), status);
+    case.set_classname(format!("{suite}.dead-letter"));
+    if let Some(output) = &last.output_tail {
+        case.set_system_out(output.as_str());
+    }
+    let attempts = last.attempt.to_string();
+    let named = [("job_id", &last.job_id), ("worker_id", &last.worker_id), ("attempts", &attempts)];
+    case.properties.extend(named.map(|(name, value)| Property::new(name, value.as_str())));
+    case
+}
+
 /// A status that this program does not know is an error: it is certainly no success.
 fn status(row: &ResultRow) -> TestCaseStatus {
     let mut status = match row.status.as_str() {
@@ -87,7 +108,7 @@ mod tests {
     fn statuses_become_failures_errors_and_skips() {
         let mut results = fixture::results();
         results.drain(..2);
-        insta::assert_snapshot!(render(&fixture::run(), &results).expect("report"), @r#"
+        insta::assert_snapshot!(render(&fixture::run(), &results, &[]).expect("report"), @r#"
         <?xml version="1.0" encoding="UTF-8"?>
         <testsuites name="nightly &lt;main&gt;" tests="5" skipped="1" failures="1" errors="1" uuid="0193a1b2-0000-7000-8000-000000000001" timestamp="2026-11-22T09:00:00.000+00:00" time="192.000">
             <testsuite name="benchmarks" tests="2" skipped="0" errors="1" failures="0" time="3.000">
@@ -148,12 +169,22 @@ mod tests {
         let mut row = fixture::results().remove(4);
         row.status = "lost".to_owned();
         row.duration_s = -1.0;
-        let text = render(&fixture::run(), &[row]).expect("report");
+        let text = render(&fixture::run(), &[row], &[]).expect("report");
         assert!(text.contains(r#"tests="1" skipped="0" failures="0" errors="1""#), "{text}");
         assert!(text.contains(r#"<error message="lost"/>"#), "{text}");
         assert!(
             text.contains(r#"classname="nightly &lt;main&gt;.test" timestamp="2026-11-22T09:00:02.000+00:00">"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_dead_job_is_an_error() {
+        let text = render(&fixture::run(), &[], &fixture::dead()).expect("report");
+        for part in
+            ["errors=\"1\"", "<error message=\"killed by SIGSEGV\" type=\"crashed\"", "name=\"attempts\" value=\"3\""]
+        {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
     }
 }

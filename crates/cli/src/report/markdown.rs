@@ -2,15 +2,16 @@
 
 use std::fmt::{self, Write};
 
-use store::{ResultRow, RunSummary};
+use store::{AttemptRow, ResultRow, RunSummary};
 
 use super::{accuracy::accuracy, figures, sections::Sections};
 
-pub(super) fn render(run: &RunSummary, results: &[ResultRow]) -> Result<String, fmt::Error> {
+pub(super) fn render(run: &RunSummary, results: &[ResultRow], dead: &[AttemptRow]) -> Result<String, fmt::Error> {
     let sections = Sections::new(results);
     let mut out = String::new();
     summary(&mut out, run)?;
     failures(&mut out, &sections)?;
+    dead_letters(&mut out, dead)?;
     benchmarks(&mut out, &sections.measured)?;
     predictions(&mut out, &sections.measured)?;
     tests(&mut out, &sections.tests)?;
@@ -22,15 +23,16 @@ fn summary(out: &mut String, run: &RunSummary) -> fmt::Result {
     writeln!(out, "- Run `{}`, asked for by the {}", run.run_id, text(&run.origin))?;
     let ended = match (&run.completed_at, run.duration_s) {
         (Some(at), Some(seconds)) => format!("completed {} after {}", figures::moment(at), figures::duration(seconds)),
-        _ => format!("not complete: {} of {} jobs have ended", run.done, run.jobs_total),
+        _ => format!("not complete: {} of {} jobs have ended", run.ended(), run.jobs_total),
     };
     writeln!(out, "- Submitted {}, {ended}", figures::moment(&run.submitted_at))?;
     if let Some(commit) = &run.git_commit {
         let branch = run.git_branch.as_ref().map(|branch| format!(" on {}", text(branch))).unwrap_or_default();
         writeln!(out, "- Commit `{}`{branch}", text(commit))?;
     }
-    let RunSummary { jobs_total, passed, failed, error, cancelled, .. } = run;
-    writeln!(out, "- {jobs_total} jobs: {passed} passed, {failed} failed, {error} broken, {cancelled} cancelled")
+    let RunSummary { jobs_total, passed, failed, error, cancelled, dead, .. } = run;
+    let dead = if *dead > 0 { format!(", {dead} dead") } else { String::new() };
+    writeln!(out, "- {jobs_total} jobs: {passed} passed, {failed} failed, {error} broken, {cancelled} cancelled{dead}")
 }
 
 fn failures(out: &mut String, sections: &Sections<'_>) -> fmt::Result {
@@ -44,15 +46,32 @@ fn failures(out: &mut String, sections: &Sections<'_>) -> fmt::Result {
         if let Some(suggestion) = &row.suggestion {
             writeln!(out, "\nWhat would help: {}", text(suggestion))?;
         }
-        if let Some(output) = &row.output_tail {
-            let output = quick_junit::XmlString::new(output);
-            let fence = fence(output.as_str());
-            writeln!(out, "\n{fence}\n{}\n{fence}", output.as_str().trim_end())?;
-        }
+        output_end(out, row.output_tail.as_deref())?;
     }
     if !sections.cancelled.is_empty() {
         let cases: Vec<String> = sections.cancelled.iter().map(|row| text(&row.case)).collect();
         writeln!(out, "\nCancelled: {}.", cases.join(", "))?;
+    }
+    Ok(())
+}
+
+fn output_end(out: &mut String, output: Option<&str>) -> fmt::Result {
+    let Some(output) = output else { return Ok(()) };
+    let output = quick_junit::XmlString::new(output);
+    let fence = fence(output.as_str());
+    writeln!(out, "\n{fence}\n{}\n{fence}", output.as_str().trim_end())
+}
+
+fn dead_letters(out: &mut String, dead: &[AttemptRow]) -> fmt::Result {
+    if !dead.is_empty() {
+        writeln!(out, "\n## Dead letters")?;
+    }
+    for last in dead {
+        let kind = last.failure_type.as_deref().unwrap_or(&last.status);
+        let message = last.failure_message.as_deref().unwrap_or("no message");
+        writeln!(out, "\n### {}\n", text(&last.case))?;
+        writeln!(out, "**{}** after {} attempts: {}", text(kind), last.attempt, text(message))?;
+        output_end(out, last.output_tail.as_deref())?;
     }
     Ok(())
 }
@@ -144,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_run_with_everything() {
-        insta::assert_snapshot!(render(&fixture::run(), &fixture::results()).expect("report"), @r##"
+        insta::assert_snapshot!(render(&fixture::run(), &fixture::results(), &[]).expect("report"), @r##"
         # nightly &lt;main>
 
         - Run `0193a1b2-0000-7000-8000-000000000001`, asked for by the client
@@ -200,9 +219,18 @@ mod tests {
     #[test]
     fn a_run_that_goes_on_says_how_far_it_is() {
         let run = RunSummary { completed_at: None, duration_s: None, done: 3, ..fixture::run() };
-        let report = render(&run, &[]).expect("report");
+        let report = render(&run, &[], &[]).expect("report");
         assert!(report.contains("not complete: 3 of 7 jobs have ended"), "{report}");
         assert!(!report.contains("##  "), "{report}");
+    }
+
+    #[test]
+    fn a_dead_job_is_told_with_its_last_attempt() {
+        let run = RunSummary { dead: 1, ..fixture::run() };
+        let report = render(&run, &[], &fixture::dead()).expect("report");
+        assert!(report.contains("1 cancelled, 1 dead\n"), "{report}");
+        assert!(report.contains("### poison\n\n**crashed** after 3 attempts: killed by SIGSEGV\n"), "{report}");
+        assert!(report.contains("```\nFATAL\n```"), "{report}");
     }
 
     #[test]

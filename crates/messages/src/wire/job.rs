@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     Invalid,
     configuration::{ConfigurationV1, PredictionV1},
+    dispatch::DispatchV1,
     measured, word,
 };
 use crate::{BenchmarkSpec, Job, JobSpec, RunRef, TestSpec, Timestamp};
@@ -22,6 +23,8 @@ pub(super) struct JobV1 {
     platform: String,
     submitted_at_us: i64,
     timeout_ms: u64,
+    #[serde(default, skip_serializing_if = "DispatchV1::is_usual")]
+    dispatch: DispatchV1,
     spec: JobSpecV1,
 }
 
@@ -62,6 +65,7 @@ impl From<&Job> for JobV1 {
             platform: job.platform.to_string(),
             submitted_at_us: job.submitted_at.as_micros(),
             timeout_ms: job.timeout_ms,
+            dispatch: (&job.dispatch).into(),
             spec: (&job.spec).into(),
         }
     }
@@ -109,6 +113,7 @@ impl TryFrom<JobV1> for Job {
             platform: word("platform", &on_wire.platform)?,
             submitted_at: Timestamp::from_micros(on_wire.submitted_at_us),
             timeout_ms: on_wire.timeout_ms,
+            dispatch: on_wire.dispatch.try_into()?,
             spec: on_wire.spec.try_into()?,
         };
         match &job.spec {

@@ -7,11 +7,12 @@ use super::{
     Invalid,
     configuration::ConfigurationV1,
     device::{DeviceV1, GraphCostsV1},
+    dispatch::{NeedV1, OfferV1},
     measured, measured_option, word,
 };
 use crate::{
-    AcceptedMeasurement, Cancel, CancelTarget, Heartbeat, MetricEvaluation, ReleaseId, ReleasePublished, RunSubmitted,
-    RunningJob, Timestamp, WorkerId,
+    AcceptedMeasurement, Cancel, CancelTarget, Heartbeat, MetricEvaluation, Progress, ReleaseId, ReleasePublished,
+    RunSubmitted, RunningJob, Timestamp, WorkerId,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -21,6 +22,10 @@ pub(super) struct RunSubmittedV1 {
     origin: String,
     submitted_at_us: i64,
     jobs_total: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    needs: Vec<NeedV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    due_at_us: Option<i64>,
     git_commit: Option<String>,
     git_branch: Option<String>,
     command_line: Option<String>,
@@ -34,6 +39,8 @@ impl From<&RunSubmitted> for RunSubmittedV1 {
             origin: run.origin.to_string(),
             submitted_at_us: run.submitted_at.as_micros(),
             jobs_total: run.jobs_total,
+            needs: run.needs.iter().map(Into::into).collect(),
+            due_at_us: run.due_at.map(Timestamp::as_micros),
             git_commit: run.git_commit.clone(),
             git_branch: run.git_branch.clone(),
             command_line: run.command_line.clone(),
@@ -51,6 +58,8 @@ impl TryFrom<RunSubmittedV1> for RunSubmitted {
             origin: word("origin", &on_wire.origin)?,
             submitted_at: Timestamp::from_micros(on_wire.submitted_at_us),
             jobs_total: on_wire.jobs_total,
+            needs: on_wire.needs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            due_at: on_wire.due_at_us.map(Timestamp::from_micros),
             git_commit: on_wire.git_commit,
             git_branch: on_wire.git_branch,
             command_line: on_wire.command_line,
@@ -67,6 +76,8 @@ pub(super) struct HeartbeatV1 {
     started_at_us: i64,
     sent_at_us: i64,
     platforms: Vec<String>,
+    #[serde(default, skip_serializing_if = "OfferV1::is_empty")]
+    offer: OfferV1,
     concurrency: u32,
     draining: bool,
     running: Vec<RunningJobV1>,
@@ -79,6 +90,21 @@ struct RunningJobV1 {
     run_id: Uuid,
     case: String,
     started_at_us: i64,
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    attempt: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    progress: Option<(u32, u32)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    leased: bool,
+}
+
+const fn first() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_first(attempt: &u32) -> bool {
+    *attempt == 1
 }
 
 impl From<&Heartbeat> for HeartbeatV1 {
@@ -88,6 +114,9 @@ impl From<&Heartbeat> for HeartbeatV1 {
             run_id: job.run_id.into(),
             case: job.case.clone(),
             started_at_us: job.started_at.as_micros(),
+            attempt: job.attempt,
+            progress: job.progress.map(|progress| (progress.done, progress.total)),
+            leased: job.leased,
         };
         Self {
             worker_id: heartbeat.worker_id.to_string(),
@@ -97,6 +126,7 @@ impl From<&Heartbeat> for HeartbeatV1 {
             started_at_us: heartbeat.started_at.as_micros(),
             sent_at_us: heartbeat.sent_at.as_micros(),
             platforms: heartbeat.platforms.iter().map(ToString::to_string).collect(),
+            offer: (&heartbeat.offer).into(),
             concurrency: heartbeat.concurrency,
             draining: heartbeat.draining,
             running: heartbeat.running.iter().map(running).collect(),
@@ -114,6 +144,9 @@ impl TryFrom<HeartbeatV1> for Heartbeat {
             run_id: job.run_id.into(),
             case: job.case,
             started_at: Timestamp::from_micros(job.started_at_us),
+            attempt: job.attempt,
+            progress: job.progress.map(|(done, total)| Progress { done, total }),
+            leased: job.leased,
         };
         Ok(Self {
             worker_id: word::<WorkerId>("worker_id", &on_wire.worker_id)?,
@@ -123,6 +156,7 @@ impl TryFrom<HeartbeatV1> for Heartbeat {
             started_at: Timestamp::from_micros(on_wire.started_at_us),
             sent_at: Timestamp::from_micros(on_wire.sent_at_us),
             platforms: on_wire.platforms.iter().map(|text| word("platforms", text)).collect::<Result<_, _>>()?,
+            offer: on_wire.offer.into(),
             concurrency: on_wire.concurrency,
             draining: on_wire.draining,
             running: on_wire.running.into_iter().map(running).collect(),

@@ -48,12 +48,15 @@ enum OutcomeV1 {
         cases: Vec<TestCaseV1>,
         output_tail: String,
     },
-    Failed {
-        kind: String,
-        message: String,
-        output_tail: String,
-        suggestion: Option<String>,
-    },
+    Failed(FailureV1),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct FailureV1 {
+    kind: String,
+    message: String,
+    output_tail: String,
+    suggestion: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,13 +107,32 @@ impl From<&Outcome> for OutcomeV1 {
                 cases: test.cases.iter().map(Into::into).collect(),
                 output_tail: test.output_tail.clone(),
             },
-            Outcome::Failed(failure) => Self::Failed {
-                kind: failure.kind.to_string(),
-                message: failure.message.clone(),
-                output_tail: failure.output_tail.clone(),
-                suggestion: failure.suggestion.clone(),
-            },
+            Outcome::Failed(failure) => Self::Failed(failure.into()),
         }
+    }
+}
+
+impl From<&Failure> for FailureV1 {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            kind: failure.kind.to_string(),
+            message: failure.message.clone(),
+            output_tail: failure.output_tail.clone(),
+            suggestion: failure.suggestion.clone(),
+        }
+    }
+}
+
+impl TryFrom<FailureV1> for Failure {
+    type Error = Invalid;
+
+    fn try_from(on_wire: FailureV1) -> Result<Self, Invalid> {
+        Ok(Self {
+            kind: word::<FailureKind>("failure.kind", &on_wire.kind)?,
+            message: on_wire.message,
+            output_tail: on_wire.output_tail,
+            suggestion: on_wire.suggestion,
+        })
     }
 }
 
@@ -196,12 +218,7 @@ impl TryFrom<OutcomeV1> for Outcome {
                 let cases = cases.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
                 Ok(Self::Test(TestOutcome { exit_code, cases, output_tail }))
             }
-            OutcomeV1::Failed { kind, message, output_tail, suggestion } => Ok(Self::Failed(Failure {
-                kind: word::<FailureKind>("failure.kind", &kind)?,
-                message,
-                output_tail,
-                suggestion,
-            })),
+            OutcomeV1::Failed(failure) => Ok(Self::Failed(failure.try_into()?)),
         }
     }
 }

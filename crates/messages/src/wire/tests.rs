@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use crate::{
-    AcceptedMeasurement, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, Configuration, ContentHash,
-    DecodeError, Device, Failure, FailureKind, GraphCosts, Heartbeat, Job, JobId, JobResult, JobSpec, LatencySummary,
-    Message, Metric, MetricEvaluation, ModelRef, OperatorCost, OperatorKind, Origin, Outcome, PeakSource, Platform,
-    Precision, PredictedMetric, Prediction, Priority, ReleaseId, ReleasePublished, RunId, RunRef, RunSubmitted,
-    RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId, codec, decode,
-    encode,
+    AcceptedMeasurement, AfterFailure, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, ClaimReturned,
+    Configuration, ContentHash, DeadLetterReplayed, DecodeError, Device, Dispatch, FailedAttempt, Failure, FailureKind,
+    GraphCosts, Heartbeat, Job, JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Message, Metric,
+    MetricEvaluation, ModelRef, Need, Offer, OperatorCost, OperatorKind, Origin, Outcome, PastAttempt, PeakSource,
+    Platform, Precision, PredictedMetric, Prediction, Priority, Progress, ReleaseId, ReleasePublished, Requirements,
+    RunId, RunRef, RunSubmitted, RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp,
+    WorkerId, codec, decode, encode,
 };
 
 fn job_id() -> JobId {
@@ -70,6 +71,7 @@ fn job(spec: JobSpec) -> Job {
         platform: Platform::Cpu,
         submitted_at: Timestamp::from_micros(1_763_000_000_123_456),
         timeout_ms: 120_000,
+        dispatch: Dispatch::default(),
         spec,
     }
 }
@@ -145,11 +147,15 @@ fn heartbeat() -> Heartbeat {
         platforms: vec![Platform::Cpu, Platform::Cuda],
         concurrency: 2,
         draining: false,
+        offer: Offer::default(),
         running: vec![RunningJob {
             job_id: job_id(),
             run_id: run_id(),
             case: "c".to_owned(),
+            attempt: 1,
             started_at: Timestamp::from_micros(3),
+            progress: None,
+            leased: false,
         }],
         jobs_done: 9,
     }
@@ -195,10 +201,55 @@ fn run() -> RunSubmitted {
         origin: Origin::Client,
         submitted_at: Timestamp::from_micros(7),
         jobs_total: 61,
+        needs: Vec::new(),
+        due_at: None,
         git_commit: Some("0123abc".to_owned()),
         git_branch: Some("main".to_owned()),
         command_line: Some("augur suite submit demo.yaml".to_owned()),
     }
+}
+
+/// A job with everything about its way to a worker that is not usual.
+fn dispatched_job() -> Job {
+    let Outcome::Failed(failure) = failed_result().outcome else { unreachable!() };
+    let dispatch = Dispatch {
+        attempts_max: 5,
+        due_at: Some(Timestamp::from_micros(11)),
+        requirements: requirements(),
+        history: vec![PastAttempt {
+            attempt: 1,
+            worker_id: WorkerId::parse("host:42:0").unwrap(),
+            started_at: Timestamp::from_micros(9),
+            finished_at: Timestamp::from_micros(10),
+            failure,
+        }],
+        replays: 2,
+    };
+    Job { dispatch, ..benchmark_job() }
+}
+
+fn requirements() -> Requirements {
+    Requirements {
+        memory_mb_min: Some(4_000),
+        device_memory_mb_min: Some(16_000),
+        browser: Some("firefox".to_owned()),
+        tags: vec!["lab".to_owned()],
+    }
+}
+
+/// A heartbeat of a worker that says all it can.
+fn full_heartbeat() -> Heartbeat {
+    let offer = Offer {
+        memory_mb: Some(64_000),
+        device_memory_mb: Some(24_000),
+        browsers: vec!["firefox".to_owned()],
+        tags: vec!["lab".to_owned()],
+    };
+    let mut heartbeat = Heartbeat { offer, ..heartbeat() };
+    heartbeat.running[0].attempt = 2;
+    heartbeat.running[0].progress = Some(Progress { done: 7, total: 100 });
+    heartbeat.running[0].leased = true;
+    heartbeat
 }
 
 /// Checks a round trip and the golden file; `UPDATE_GOLDEN=1` writes the file of a version not yet released.
@@ -230,7 +281,36 @@ fn golden_files_decode_and_bytes_are_frozen() {
     check_golden("result-benchmark", &benchmark_result());
     check_golden("result-test", &test_result());
     check_golden("result-failed", &failed_result());
+    check_golden("job-dispatched", &dispatched_job());
+    check_golden("attempt", &FailedAttempt { result: failed_result(), next: AfterFailure::DeadLetter });
+    check_golden(
+        "claim",
+        &JobClaimed {
+            job: benchmark_job(),
+            attempt: 2,
+            worker_id: WorkerId::parse("host:42:0").unwrap(),
+            claimed_at: Timestamp::from_micros(12),
+            lease_ms: 60_000,
+        },
+    );
+    check_golden(
+        "claim-returned",
+        &ClaimReturned {
+            job_id: job_id(),
+            run_id: run_id(),
+            attempt: 2,
+            worker_id: WorkerId::parse("host:42:0").unwrap(),
+            returned_at: Timestamp::from_micros(15),
+        },
+    );
+    check_golden(
+        "replayed",
+        &DeadLetterReplayed { job_id: job_id(), run_id: run_id(), replays: 1, replayed_at: Timestamp::from_micros(13) },
+    );
     check_golden("heartbeat", &heartbeat());
+    check_golden("heartbeat-full", &full_heartbeat());
+    let needs = vec![Need { platform: Platform::Cpu, requirements: requirements(), jobs: 61 }];
+    check_golden("run-needs", &RunSubmitted { needs, due_at: Some(Timestamp::from_micros(14)), ..run() });
     check_golden("measurement", &accepted());
     check_golden("release", &release());
     check_golden("run", &run());

@@ -1,12 +1,11 @@
 //! The file's own types, and their expansion into cases.
 
-use std::{collections::BTreeSet, fmt::Display, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use graphs::{ShapeInput, zoo_entry};
-use messages::{BenchmarkSpec, Platform, Precision, Priority, TestSpec};
+use messages::{Platform, Precision, Priority, Requirements, TestSpec};
 use serde::Deserialize;
 
-use super::{CASES_MAX, Case, CaseSpec, Suite, SuiteError, configuration, resolve_shape};
+use super::{CASES_MAX, Case, CaseSpec, Suite, SuiteError, check::Check, configuration, resolve_shape};
 
 /// The only version of the form so far.
 const VERSION: u32 = 1;
@@ -22,6 +21,10 @@ pub(super) struct SuiteFile {
     #[serde(default)]
     timeout_s: Option<f64>,
     #[serde(default)]
+    attempts_max: Option<u32>,
+    #[serde(default)]
+    requirements: Option<RequirementsEntry>,
+    #[serde(default)]
     benchmarks: Vec<BenchmarkGrid>,
     #[serde(default)]
     tests: Vec<TestEntry>,
@@ -29,7 +32,7 @@ pub(super) struct SuiteFile {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BenchmarkGrid {
+pub(super) struct BenchmarkGrid {
     models: Vec<String>,
     #[serde(default)]
     platforms: Option<Vec<String>>,
@@ -44,19 +47,26 @@ struct BenchmarkGrid {
     #[serde(default)]
     threads: Option<Vec<u32>>,
     #[serde(default)]
-    warmup_iterations: Option<u32>,
+    pub(super) warmup_iterations: Option<u32>,
     #[serde(default)]
-    iterations_min: Option<u32>,
+    pub(super) iterations_min: Option<u32>,
     #[serde(default)]
-    iterations_max: Option<u32>,
+    pub(super) iterations_max: Option<u32>,
     #[serde(default)]
-    median_interval_pct: Option<f64>,
+    pub(super) median_interval_pct: Option<f64>,
     #[serde(default)]
-    duration_s_max: Option<f64>,
+    pub(super) duration_s_max: Option<f64>,
     #[serde(default)]
     priority: Option<String>,
     #[serde(default)]
     timeout_s: Option<f64>,
+    #[serde(default)]
+    attempts_max: Option<u32>,
+    #[serde(default)]
+    requirements: Option<RequirementsEntry>,
+    /// Each of its cases has the key `<this>/<name of the case>`.
+    #[serde(default)]
+    unique_key: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,9 +86,30 @@ struct TestEntry {
     priority: Option<String>,
     #[serde(default)]
     timeout_s: Option<f64>,
+    #[serde(default)]
+    attempts_max: Option<u32>,
+    #[serde(default)]
+    requirements: Option<RequirementsEntry>,
+    /// If the test is repeated, each of its cases has the key `<this>/<name of the case>`.
+    #[serde(default)]
+    unique_key: Option<String>,
     /// How many times the same test is run, each a case of its own.
     #[serde(default)]
     repeat: Option<u32>,
+}
+
+/// What the cases of an entry, or of the whole suite, ask of their workers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RequirementsEntry {
+    #[serde(default)]
+    pub(super) memory_mb_min: Option<u64>,
+    #[serde(default)]
+    pub(super) device_memory_mb_min: Option<u64>,
+    #[serde(default)]
+    pub(super) browser: Option<String>,
+    #[serde(default)]
+    pub(super) tags: Vec<String>,
 }
 
 /// Time for one attempt where the suite says nothing, in seconds.
@@ -103,7 +134,7 @@ impl SuiteFile {
     ///
     /// [`SuiteError::Invalid`] names the place.
     pub(super) fn expand(self, path: &str) -> Result<Suite, SuiteError> {
-        let check = Check { path };
+        let check = Check::of(path);
         if self.version != VERSION {
             return Err(check.invalid("version", format!("{} is not known; {VERSION} is", self.version)));
         }
@@ -124,7 +155,28 @@ impl SuiteFile {
         if let Some(twice) = cases.iter().find(|case| !names.insert(case.name.as_str())) {
             return Err(check.invalid("cases", format!("`{}` is there twice", twice.name)));
         }
+        let mut keys = BTreeSet::new();
+        if let Some(twice) = cases.iter().filter_map(|case| case.unique_key.as_deref()).find(|key| !keys.insert(*key)) {
+            return Err(check.invalid("unique_key", format!("`{twice}` is there twice")));
+        }
         Ok(Suite { name: self.name, path: path.to_owned(), cases })
+    }
+
+    /// Checks an entry's keys, with the suite's where it says nothing.
+    fn handling(
+        &self,
+        check: &Check<'_>,
+        at: &impl Fn(&str) -> String,
+        entry: &EntryKeys<'_>,
+    ) -> Result<Handling, SuiteError> {
+        let requirements = entry.requirements.or(self.requirements.as_ref());
+        Ok(Handling {
+            priority: check.priority(&at("priority"), entry.priority.or(self.priority.as_ref()))?,
+            timeout: check.seconds(&at("timeout_s"), entry.timeout_s.or(self.timeout_s), TIMEOUT_S_DEFAULT)?,
+            attempts_max: check.attempts(&at("attempts_max"), entry.attempts_max.or(self.attempts_max))?,
+            requirements: check.requirements(&at("requirements"), requirements)?,
+            unique_key: check.unique_key(&at("unique_key"), entry.unique_key)?,
+        })
     }
 
     fn expand_grid(
@@ -138,8 +190,17 @@ impl SuiteFile {
         if grid.models.is_empty() {
             return Err(check.invalid(at("models"), "the list is empty"));
         }
-        let priority = check.priority(&at("priority"), grid.priority.as_ref().or(self.priority.as_ref()))?;
-        let timeout = check.seconds(&at("timeout_s"), grid.timeout_s.or(self.timeout_s), TIMEOUT_S_DEFAULT)?;
+        let handling = self.handling(
+            check,
+            &at,
+            &EntryKeys {
+                priority: grid.priority.as_ref(),
+                timeout_s: grid.timeout_s,
+                attempts_max: grid.attempts_max,
+                requirements: grid.requirements.as_ref(),
+                unique_key: grid.unique_key.as_deref(),
+            },
+        )?;
         let platforms = check.words::<Platform>(&at("platforms"), grid.platforms.as_ref(), Platform::Cpu)?;
         let precisions = check.words::<Precision>(&at("precisions"), grid.precisions.as_ref(), Precision::Fp32)?;
         let batch_sizes = check.list(&at("batch_sizes"), grid.batch_sizes.as_ref(), 1)?;
@@ -163,7 +224,7 @@ impl SuiteFile {
                                     check.zoo_shape(&at, &wanted)?;
                                     let name = wanted.to_string();
                                     let spec = check.benchmark(&at, grid, wanted)?;
-                                    cases.push(Case { name, priority, timeout, spec: CaseSpec::Benchmark(spec) });
+                                    cases.push(handling.one_of_many(name, CaseSpec::Benchmark(spec)));
                                     if cases.len() > CASES_MAX {
                                         return Err(check.invalid(at("models"), format!("more than {CASES_MAX} cases")));
                                     }
@@ -185,8 +246,17 @@ impl SuiteFile {
         cases: &mut Vec<Case>,
     ) -> Result<(), SuiteError> {
         let at = |field: &str| format!("tests[{index}].{field}");
-        let priority = check.priority(&at("priority"), entry.priority.as_ref().or(self.priority.as_ref()))?;
-        let timeout = check.seconds(&at("timeout_s"), entry.timeout_s.or(self.timeout_s), TIMEOUT_S_DEFAULT)?;
+        let handling = self.handling(
+            check,
+            &at,
+            &EntryKeys {
+                priority: entry.priority.as_ref(),
+                timeout_s: entry.timeout_s,
+                attempts_max: entry.attempts_max,
+                requirements: entry.requirements.as_ref(),
+                unique_key: entry.unique_key.as_deref(),
+            },
+        )?;
         let platform = match &entry.platform {
             None => Platform::Cpu,
             Some(word) => word.parse().map_err(|error| check.invalid(at("platform"), error))?,
@@ -203,9 +273,48 @@ impl SuiteFile {
                 class: entry.class.clone(),
                 method: entry.method.clone(),
             };
-            cases.push(Case { name, priority, timeout, spec: CaseSpec::Test { platform, test } });
+            let spec = CaseSpec::Test { platform, test };
+            cases.push(if repeat == 1 { handling.only_one(name, spec) } else { handling.one_of_many(name, spec) });
         }
         Ok(())
+    }
+}
+
+/// Keys that every kind of entry has.
+struct EntryKeys<'a> {
+    priority: Option<&'a String>,
+    timeout_s: Option<f64>,
+    attempts_max: Option<u32>,
+    requirements: Option<&'a RequirementsEntry>,
+    unique_key: Option<&'a str>,
+}
+
+/// What all cases of an entry have in common.
+struct Handling {
+    priority: Priority,
+    timeout: Duration,
+    attempts_max: u32,
+    requirements: Requirements,
+    unique_key: Option<String>,
+}
+
+impl Handling {
+    fn only_one(&self, name: String, spec: CaseSpec) -> Case {
+        Case {
+            name,
+            priority: self.priority,
+            timeout: self.timeout,
+            attempts_max: self.attempts_max,
+            requirements: self.requirements.clone(),
+            unique_key: self.unique_key.clone(),
+            spec,
+        }
+    }
+
+    /// With a unique key of its own: one key for all of them would make them one job.
+    fn one_of_many(&self, name: String, spec: CaseSpec) -> Case {
+        let unique_key = self.unique_key.as_ref().map(|key| format!("{key}/{name}"));
+        Case { unique_key, ..self.only_one(name, spec) }
     }
 }
 
@@ -213,104 +322,5 @@ fn optional(list: Option<&Vec<u32>>) -> Vec<Option<u32>> {
     match list {
         Some(values) if !values.is_empty() => values.iter().copied().map(Some).collect(),
         _ => vec![None],
-    }
-}
-
-/// Checks values and names their place.
-struct Check<'a> {
-    path: &'a str,
-}
-
-impl Check<'_> {
-    fn invalid(&self, place: impl Into<String>, reason: impl Display) -> SuiteError {
-        SuiteError::Invalid { path: self.path.to_owned(), place: place.into(), reason: reason.to_string() }
-    }
-
-    fn priority(&self, place: &str, word: Option<&String>) -> Result<Priority, SuiteError> {
-        word.map_or(Ok(Priority::Normal), |word| word.parse().map_err(|error| self.invalid(place, error)))
-    }
-
-    fn seconds(&self, place: &str, given: Option<f64>, default: f64) -> Result<Duration, SuiteError> {
-        let seconds = given.unwrap_or(default);
-        let limit = messages::Job::TIMEOUT_MS_LIMIT as f64 / 1e3;
-        if seconds.is_finite() && seconds >= 0.001 && seconds <= limit {
-            Ok(Duration::from_secs_f64(seconds))
-        } else {
-            Err(self.invalid(place, format!("{seconds} is not possible; 0.001 to {limit} seconds are")))
-        }
-    }
-
-    fn words<T: FromStr<Err: Display> + Copy>(
-        &self,
-        place: &str,
-        given: Option<&Vec<String>>,
-        default: T,
-    ) -> Result<Vec<T>, SuiteError> {
-        match given {
-            None => Ok(vec![default]),
-            Some(words) if words.is_empty() => Err(self.invalid(place, "the list is empty")),
-            Some(words) => words.iter().map(|word| word.parse().map_err(|error| self.invalid(place, error))).collect(),
-        }
-    }
-
-    fn list(&self, place: &str, given: Option<&Vec<u32>>, default: u32) -> Result<Vec<u32>, SuiteError> {
-        match given {
-            None => Ok(vec![default]),
-            Some(values) if values.is_empty() => Err(self.invalid(place, "the list is empty")),
-            Some(values) => Ok(values.clone()),
-        }
-    }
-
-    /// Refuses a shape that a model of the zoo is known not to take.
-    fn zoo_shape(&self, at: &impl Fn(&str) -> String, wanted: &messages::Configuration) -> Result<(), SuiteError> {
-        let name = &wanted.model.name;
-        match zoo_entry(name).map(|entry| &entry.shape) {
-            Some(ShapeInput::Sequence { max, .. }) if wanted.sequence_length.is_some_and(|length| length > *max) => {
-                Err(self.invalid(at("sequence_lengths"), format!("{name} takes at most {max}")))
-            }
-            Some(ShapeInput::Image { default, resizable: false })
-                if wanted.image_size.is_some_and(|size| size != *default) =>
-            {
-                Err(self.invalid(at("image_sizes"), format!("{name} takes {default} only")))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn benchmark(
-        &self,
-        at: &impl Fn(&str) -> String,
-        grid: &BenchmarkGrid,
-        wanted: messages::Configuration,
-    ) -> Result<Box<BenchmarkSpec>, SuiteError> {
-        let usual = BenchmarkSpec::usual(wanted);
-        let iterations_min = grid.iterations_min.unwrap_or(usual.iterations_min);
-        let iterations_max = grid.iterations_max.unwrap_or(usual.iterations_max.max(iterations_min));
-        let limit = BenchmarkSpec::ITERATIONS_LIMIT;
-        if iterations_min == 0 || iterations_max < iterations_min || iterations_max > limit {
-            return Err(self.invalid(
-                at("iterations_min, iterations_max"),
-                format!("{iterations_min} to {iterations_max} is no range within 1 to {limit}"),
-            ));
-        }
-        let warmup_iterations = grid.warmup_iterations.unwrap_or(usual.warmup_iterations);
-        if warmup_iterations > limit {
-            return Err(self.invalid(at("warmup_iterations"), format!("at most {limit} are possible")));
-        }
-        let median_interval_pct = grid.median_interval_pct.unwrap_or(usual.median_interval_pct);
-        if !(median_interval_pct.is_finite() && median_interval_pct > 0.0) {
-            return Err(
-                self.invalid(at("median_interval_pct"), format!("{median_interval_pct} is no percentage above 0"))
-            );
-        }
-        let duration = self.seconds(&at("duration_s_max"), grid.duration_s_max, usual.duration_ms_max as f64 / 1e3)?;
-        Ok(Box::new(BenchmarkSpec {
-            warmup_iterations,
-            iterations_min,
-            iterations_max,
-            median_interval_pct,
-            duration_ms_max: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            ..usual
-        }))
     }
 }

@@ -65,6 +65,67 @@ fn impossible_values_are_refused_with_their_place() {
     );
 }
 
+#[test]
+fn what_a_suite_asks_of_workers_holds_for_entries_that_say_nothing() {
+    let suite = parse(
+        "version: 1\nname: t\nattempts_max: 5\nrequirements: {tags: [lab, gpu, lab], memory_mb_min: 4000}\ntests:\n  \
+         - {name: usual, profile: noop}\n  \
+         - {name: own, profile: noop, attempts_max: 1, requirements: {browser: firefox, device_memory_mb_min: 8000}}\n",
+    )
+    .expect("a good suite");
+    let [usual, own] = suite.cases.as_slice() else { panic!("two cases") };
+    let all = Requirements {
+        memory_mb_min: Some(4_000),
+        tags: vec!["gpu".to_owned(), "lab".to_owned()],
+        ..Requirements::default()
+    };
+    assert_eq!((usual.attempts_max, &usual.requirements), (5, &all));
+    let others = Requirements {
+        device_memory_mb_min: Some(8_000),
+        browser: Some("firefox".to_owned()),
+        ..Requirements::default()
+    };
+    assert_eq!((own.attempts_max, &own.requirements), (1, &others));
+}
+
+#[test]
+fn a_unique_key_is_unique_to_each_case() {
+    let suite = parse(
+        "version: 1\nname: t\nbenchmarks:\n  - {models: [resnet50], threads: [1, 2], unique_key: nightly}\ntests:\n  \
+         - {name: one, profile: noop, unique_key: one-key}\n  - {name: two, profile: noop, repeat: 2, unique_key: k}\n  \
+         - {name: none, profile: noop}\n",
+    )
+    .expect("a good suite");
+    let keys: Vec<_> = suite.cases.iter().map(|case| case.unique_key.as_deref().unwrap_or("none")).collect();
+    assert_eq!(
+        keys,
+        [
+            "nightly/resnet50 cpu fp32 batch 1 image 224 threads 1",
+            "nightly/resnet50 cpu fp32 batch 1 image 224 threads 2",
+            "one-key",
+            "k/two 1",
+            "k/two 2",
+            "none",
+        ]
+    );
+}
+
+#[test]
+fn impossible_ways_of_dispatching_are_refused_with_their_place() {
+    let test = |more: &str| format!("version: 1\nname: x\ntests:\n  - {{name: a, profile: p, {more}}}\n");
+    check_refused(&test("attempts_max: 0"), &["tests[0].attempts_max", "0 is not possible", "1 to 20"]);
+    check_refused("version: 1\nname: x\nattempts_max: 21\ntests: [{name: a, profile: p}]\n", &["attempts_max", "21"]);
+    check_refused(&test("requirements: {memory_mb_min: 0}"), &["tests[0].requirements.memory_mb_min", "0 MB"]);
+    check_refused(&test("requirements: {tags: [\"\"]}"), &["tests[0].requirements.tags", "no word"]);
+    check_refused(&test("requirements: {browser: \"fire fox\"}"), &["tests[0].requirements.browser", "fire fox"]);
+    check_refused(&test("requirements: {disk: 1}"), &["disk", "line 4"]);
+    check_refused(&test("unique_key: \"\""), &["tests[0].unique_key", "empty"]);
+    check_refused(
+        "version: 1\nname: x\ntests: [{name: a, profile: p, unique_key: k}, {name: b, profile: p, unique_key: k}]\n",
+        &["unique_key", "`k` is there twice"],
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in ".{0,400}") {

@@ -1,6 +1,6 @@
 //! The lanes that a worker takes jobs from, higher priority first.
 
-use broker::{AmqpUrl, BrokerError, Delivery, Start, Subscription};
+use broker::{AmqpUrl, BrokerError, Delivery, Link, Start, Subscription};
 use messages::Priority;
 use tokio_util::sync::CancellationToken;
 
@@ -9,11 +9,12 @@ use super::WorkerSettings;
 /// Every so many picks the lowest lane with a job goes first, so that a busy high lane starves nobody.
 const LOW_FIRST_EVERY_PICKS: u64 = 8;
 
-/// One subscription, with a channel of its own, per platform and priority.
+/// One subscription, with a channel of its own, per platform and priority, all on one connection.
 pub(super) struct Lanes {
     /// Grouped by priority, highest first.
     by_priority: Vec<Vec<Subscription>>,
     picks: u64,
+    paused: bool,
 }
 
 impl Lanes {
@@ -23,19 +24,17 @@ impl Lanes {
         stop: &CancellationToken,
     ) -> Result<Self, BrokerError> {
         let prefetch = settings.prefetch.max(settings.concurrency).max(1);
+        let link = Link::new(url, &format!("augur worker {} jobs", settings.worker_id), settings.patience, stop);
         let mut by_priority = Vec::new();
         for &priority in Priority::ALL {
             let mut lanes = Vec::new();
             for &platform in &settings.platforms {
                 let queue = topology::names::lane(platform, priority);
-                let name = format!("augur worker {} {queue}", settings.worker_id);
-                lanes.push(
-                    Subscription::start(url, &name, &queue, Start::Queue, prefetch, settings.patience, stop).await?,
-                );
+                lanes.push(Subscription::on(&link, &queue, Start::Queue, prefetch).await?);
             }
             by_priority.push(lanes);
         }
-        Ok(Self { by_priority, picks: 0 })
+        Ok(Self { by_priority, picks: 0, paused: false })
     }
 
     /// The next job: of those in line the one of the highest lane, now and then of the lowest.
@@ -53,6 +52,30 @@ impl Lanes {
     /// Everything that is in line, to be handed back.
     pub(super) fn waiting(&mut self) -> Vec<Delivery> {
         std::iter::from_fn(|| self.in_line()).collect()
+    }
+
+    /// Whether the broker was told to deliver nothing more.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Tells the broker to deliver nothing more; what is in line stays.
+    pub(super) async fn pause(&mut self) {
+        for lane in self.by_priority.iter_mut().flatten() {
+            lane.pause().await;
+        }
+        self.paused = true;
+    }
+
+    /// Lets the broker deliver again, to the highest lanes first.
+    pub(super) async fn resume(&mut self) {
+        if !self.paused {
+            return;
+        }
+        for lane in self.by_priority.iter_mut().flatten() {
+            lane.resume().await;
+        }
+        self.paused = false;
     }
 
     fn in_line(&mut self) -> Option<Delivery> {

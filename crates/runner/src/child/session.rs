@@ -3,10 +3,10 @@
 use std::{
     borrow::Cow,
     ffi::{CStr, CString},
-    fs,
+    fs, io,
     os::unix::ffi::OsStrExt,
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use messages::{Failure, FailureKind};
@@ -21,8 +21,11 @@ use ort::{
 use super::{inputs, power::Energy, stopping::Iterations};
 use crate::{
     failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
-    protocol::{BenchmarkRequest, Measured},
+    protocol::{BenchmarkRequest, Measured, Report},
 };
+
+/// Time between two reports of progress; heartbeats go every 5 s.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Loads the library and says its version.
 pub(crate) fn version(library: &Path) -> Result<String, Failure> {
@@ -31,7 +34,12 @@ pub(crate) fn version(library: &Path) -> Result<String, Failure> {
 }
 
 /// Measures the request's model: loads, warms up, then times iterations until the stopping rule is met.
-pub(crate) fn measure(request: &BenchmarkRequest) -> Result<Measured, Failure> {
+///
+/// Between iterations it says now and then how far it is.
+pub(crate) fn measure(
+    request: &BenchmarkRequest,
+    report: &mut dyn FnMut(Report) -> io::Result<()>,
+) -> Result<Measured, Failure> {
     let environment = load(&request.library)?;
     let (mut session, load_ms) = open(&environment, request)?;
     let tensors = tensors(request)?;
@@ -41,8 +49,18 @@ pub(crate) fn measure(request: &BenchmarkRequest) -> Result<Measured, Failure> {
     let energy = Energy::read();
     let mut iterations = Iterations::new(request.stopping);
     let first_began = Instant::now();
+    let (mut iterations_done, mut reported_at) = (0, first_began);
     let stop = loop {
         let iteration_ms = iterate(&mut session, &tensors)?;
+        iterations_done += 1;
+        if reported_at.elapsed() >= REPORT_EVERY {
+            reported_at = Instant::now();
+            let progress = Report { iterations_done, iterations_max: request.stopping.iterations_max };
+            if let Err(error) = report(progress) {
+                // The worker is gone; so is whoever wanted the answer, and the kernel ends this process.
+                eprintln!("progress could not be written: {error}");
+            }
+        }
         if let Some(stop) = iterations.add(iteration_ms, first_began.elapsed()) {
             break stop;
         }

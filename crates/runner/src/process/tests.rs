@@ -63,7 +63,7 @@ fn shell(script: &str) -> Command {
 }
 
 fn limits(cancel: &CancellationToken, timeout: Duration) -> Limits<'_> {
-    Limits { timeout, cancel, output_tail_bytes_max: 1024, memory_bytes_max: None }
+    Limits { timeout, cancel, output_tail_bytes_max: 1024, memory_bytes_max: None, progress: &|_| {} }
 }
 
 async fn finish(command: Command, dialogue: Dialogue) -> Finished {

@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use messages::{
-    Device, Failure, Job, JobId, JobSpec, Origin, Outcome, Platform, Priority, RunId, RunRef, TestSpec, Timestamp,
+    Device, Dispatch, Failure, Job, JobId, JobSpec, Origin, Outcome, Platform, Priority, RunId, RunRef, TestSpec,
+    Timestamp,
 };
 use runner::{Execution, Profile, ProfileRunner, RunnerSettings};
 use tempfile::TempDir;
@@ -74,6 +75,7 @@ pub(crate) fn job(spec: JobSpec) -> Job {
         platform: Platform::Cpu,
         submitted_at: Timestamp::now(),
         timeout_ms: 300_000,
+        dispatch: Dispatch::default(),
         spec,
     }
 }

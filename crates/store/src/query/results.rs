@@ -25,13 +25,15 @@ FROM predictions p
 LEFT JOIN prediction_errors e ON e.job_id = p.job_id AND e.metric = p.metric";
 
 impl Store {
-    /// The ended jobs of a run, in the order in which they ended.
+    /// The ended jobs of a run, in the order in which they ended; also those whose one result another run brought,
+    /// since it submitted the same unique key.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the read fails.
     pub fn run_results(&self, run: RunId) -> Result<Vec<ResultRow>, StoreError> {
-        results(&self.reader()?, "run_uuid", &run.to_string())
+        let of_run = "j.run_uuid = $1::UUID OR j.job_id IN (SELECT job_id FROM run_jobs WHERE run_uuid = $1::UUID)";
+        results(&self.reader()?, of_run, &run.to_string())
     }
 
     /// One ended job; `None` if its result was not stored (yet).
@@ -40,7 +42,7 @@ impl Store {
     ///
     /// [`StoreError`] if the read fails.
     pub fn job(&self, job: JobId) -> Result<Option<ResultRow>, StoreError> {
-        Ok(results(&self.reader()?, "job_id", &job.to_string())?.pop())
+        Ok(results(&self.reader()?, "j.job_id = $1::UUID", &job.to_string())?.pop())
     }
 
     /// The jobs that ended last, newest first.
@@ -76,11 +78,12 @@ impl Store {
     }
 }
 
-/// The jobs whose `key` column (`run_uuid` or `job_id`) is `id`.
-fn results(connection: &Connection, key: &str, id: &str) -> Result<Vec<ResultRow>, StoreError> {
-    let sql = format!("{RESULTS} WHERE j.{key} = ?::UUID ORDER BY j.finished_at, j.job_id");
+/// The jobs for which `condition` holds, in which `j` is a job and `$1` is `id`.
+fn results(connection: &Connection, condition: &str, id: &str) -> Result<Vec<ResultRow>, StoreError> {
+    let sql = format!("{RESULTS} WHERE {condition} ORDER BY j.finished_at, j.job_id");
     let rows = select(connection, "read results", &sql, [id], result)?;
-    with_predictions(connection, rows, &format!("{PREDICTIONS} WHERE p.{key} = ?::UUID"), id)
+    let predictions = format!("{PREDICTIONS} WHERE p.job_id IN (SELECT j.job_id FROM jobs j WHERE {condition})");
+    with_predictions(connection, rows, &predictions, id)
 }
 
 fn with_predictions(

@@ -5,9 +5,13 @@ use messages::RunId;
 use super::{Columns, select};
 use crate::{RunSummary, Store, StoreError};
 
-const COLUMNS: &str = "run_uuid::VARCHAR, suite, origin, epoch_us(submitted_at), epoch_us(completed_at), \
-    (epoch_us(completed_at) - epoch_us(submitted_at)) / 1e6, jobs_total, done, passed, failed, error, cancelled, \
-    git_commit, git_branch";
+const RUNS: &str = "
+SELECT r.run_uuid::VARCHAR, r.suite, r.origin, epoch_us(r.submitted_at), epoch_us(r.due_at), epoch_us(r.completed_at),
+       (epoch_us(r.completed_at) - epoch_us(r.submitted_at)) / 1e6, epoch_us(c.requested_at), r.jobs_total, r.done,
+       r.passed, r.failed, r.error, r.cancelled, r.dead, r.retried, r.git_commit, r.git_branch
+FROM runs r
+LEFT JOIN (SELECT target_id, min(requested_at) AS requested_at FROM cancels WHERE target = 'run' GROUP BY target_id) c
+    ON c.target_id = r.run_uuid";
 
 impl Store {
     /// The latest runs, newest first.
@@ -16,7 +20,7 @@ impl Store {
     ///
     /// [`StoreError`] if the read fails.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM runs ORDER BY submitted_at DESC, run_uuid DESC LIMIT ?");
+        let sql = format!("{RUNS} ORDER BY r.submitted_at DESC, r.run_uuid DESC LIMIT ?");
         select(&self.reader()?, "read the runs", &sql, [limit], summary)
     }
 
@@ -26,7 +30,7 @@ impl Store {
     ///
     /// [`StoreError`] if the read fails.
     pub fn run(&self, run: RunId) -> Result<Option<RunSummary>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM runs WHERE run_uuid = ?::UUID");
+        let sql = format!("{RUNS} WHERE r.run_uuid = ?::UUID");
         Ok(select(&self.reader()?, "read a run", &sql, [run.to_string()], summary)?.pop())
     }
 }
@@ -37,14 +41,18 @@ fn summary(columns: &mut Columns<'_, '_>) -> duckdb::Result<RunSummary> {
         suite: columns.get()?,
         origin: columns.get()?,
         submitted_at: columns.moment()?,
+        due_at: columns.moment_or_none()?,
         completed_at: columns.moment_or_none()?,
         duration_s: columns.number()?,
+        cancelled_at: columns.moment_or_none()?,
         jobs_total: columns.get()?,
         done: columns.get()?,
         passed: columns.get()?,
         failed: columns.get()?,
         error: columns.get()?,
         cancelled: columns.get()?,
+        dead: columns.get()?,
+        retried: columns.get()?,
         git_commit: columns.get()?,
         git_branch: columns.get()?,
     })

@@ -1,10 +1,12 @@
 //! Workers.
 
 use messages::Timestamp;
-use serde::de::DeserializeOwned;
 
-use super::select;
-use crate::{RunningRow, Store, StoreError, WorkerRow, json::RunningJson};
+use super::{parse, select};
+use crate::{
+    RunningRow, Store, StoreError, WorkerRow,
+    json::{OfferJson, RunningJson},
+};
 
 impl Store {
     /// All workers ever heard of, the one heard of last first.
@@ -14,7 +16,7 @@ impl Store {
     /// [`StoreError`] if the read fails or a stored list is not what Augur writes.
     pub fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
         let sql = "SELECT worker_id, host, pid, version, epoch_us(started_at), epoch_us(last_seen_at), concurrency, \
-                   draining, jobs_done, platforms::VARCHAR, running::VARCHAR \
+                   draining, jobs_done, platforms::VARCHAR, running::VARCHAR, offer::VARCHAR \
                    FROM workers ORDER BY last_seen_at DESC, worker_id";
         let rows = select(&self.reader()?, "read the workers", sql, [], |columns| {
             let worker = WorkerRow {
@@ -28,16 +30,23 @@ impl Store {
                 draining: columns.get()?,
                 jobs_done: columns.get()?,
                 platforms: Vec::new(),
+                memory_mb: None,
+                device_memory_mb: None,
+                browsers: Vec::new(),
+                tags: Vec::new(),
                 running: Vec::new(),
             };
-            Ok((worker, columns.get::<String>()?, columns.get::<String>()?))
+            Ok((worker, columns.get::<String>()?, columns.get::<String>()?, columns.get::<Option<String>>()?))
         })?;
         rows.into_iter()
-            .map(|(worker, platforms, running)| {
+            .map(|(worker, platforms, running, offer)| {
                 let platforms = parse("a list of platforms", platforms)?;
                 let running: Vec<RunningJson> = parse("a list of running jobs", running)?;
                 let running = running.into_iter().map(RunningRow::from).collect();
-                Ok(WorkerRow { platforms, running, ..worker })
+                // A worker that an earlier version heard of last told nothing of this.
+                let offer = offer.map_or_else(|| Ok(OfferJson::default()), |offer| parse("an offer", offer))?;
+                let OfferJson { memory_mb, device_memory_mb, browsers, tags } = offer;
+                Ok(WorkerRow { platforms, memory_mb, device_memory_mb, browsers, tags, running, ..worker })
             })
             .collect()
     }
@@ -49,11 +58,11 @@ impl From<RunningJson> for RunningRow {
             job_id: job.job_id,
             run_id: job.run_id,
             case: job.case,
+            attempt: job.attempt,
             started_at: Timestamp::from_micros(job.started_at).to_string(),
+            progress_done: job.progress.map(|[done, _]| done),
+            progress_total: job.progress.map(|[_, total]| total),
+            leased: job.leased,
         }
     }
-}
-
-fn parse<T: DeserializeOwned>(what: &'static str, found: String) -> Result<T, StoreError> {
-    serde_json::from_str(&found).map_err(|_| StoreError::Unreadable { what, found })
 }

@@ -1,10 +1,11 @@
 //! Results as workers would send them, all determined by small numbers.
 
 use messages::{
-    Backend, BenchmarkOutcome, BenchmarkSpec, Configuration, ContentHash, Device, Failure, FailureKind, GraphCosts,
-    Job, JobId, JobResult, JobSpec, LatencySummary, Metric, ModelRef, OperatorCost, OperatorKind, Origin, Outcome,
-    Platform, Precision, PredictedMetric, Prediction, Priority, ReleaseId, RunId, RunRef, RunSubmitted, StopReason,
-    TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId,
+    AfterFailure, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, ClaimReturned, Configuration,
+    ContentHash, DeadLetterReplayed, Device, Dispatch, FailedAttempt, Failure, FailureKind, GraphCosts, Job,
+    JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Metric, ModelRef, OperatorCost, OperatorKind, Origin,
+    Outcome, Platform, Precision, PredictedMetric, Prediction, Priority, ReleaseId, RunId, RunRef, RunSubmitted,
+    StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId,
 };
 
 use crate::Record;
@@ -34,6 +35,8 @@ pub(crate) fn submitted(run: &RunRef) -> RunSubmitted {
         origin: run.origin,
         submitted_at: seconds(0),
         jobs_total: run.jobs_total,
+        needs: Vec::new(),
+        due_at: None,
         git_commit: Some("0123abc".to_owned()),
         git_branch: Some("main".to_owned()),
         command_line: Some("augur suite submit demo.yaml".to_owned()),
@@ -72,6 +75,7 @@ fn result(run: &RunRef, n: u32, spec: JobSpec, outcome: Outcome) -> JobResult {
             platform: Platform::Cpu,
             submitted_at: seconds(n),
             timeout_ms: 60_000,
+            dispatch: Dispatch::default(),
             spec,
         },
         attempt: 1,
@@ -175,5 +179,81 @@ pub(crate) fn stream() -> Vec<Record> {
         record(test_result(&first, 6)),
         record(failed_benchmark(&second, 12)),
         record(benchmark(&first, 5)),
+    ]
+}
+
+/// Attempt number `attempt` at benchmark `n`, which crashed.
+fn crashed(run: &RunRef, n: u32, attempt: u32, next: AfterFailure) -> FailedAttempt {
+    let mut result = failed_benchmark(run, n);
+    if let Outcome::Failed(failure) = &mut result.outcome {
+        failure.kind = FailureKind::Crashed;
+    }
+    result.attempt = attempt;
+    result.started_at = seconds(n + 20 * attempt);
+    result.finished_at = seconds(n + 20 * attempt + 3);
+    FailedAttempt { result, next }
+}
+
+/// An attempt that is followed by another.
+pub(crate) fn retried(run: &RunRef, n: u32, attempt: u32) -> Record {
+    Record::Attempt(Box::new(crashed(run, n, attempt, AfterFailure::Retry)))
+}
+
+/// An attempt that made its job a dead letter.
+pub(crate) fn dead(run: &RunRef, n: u32, attempt: u32) -> Record {
+    Record::Attempt(Box::new(crashed(run, n, attempt, AfterFailure::DeadLetter)))
+}
+
+/// The same of a job that was sent back from the dead letters before.
+pub(crate) fn dead_again(run: &RunRef, n: u32, attempt: u32, replays: u32) -> Record {
+    let mut attempt = crashed(run, n, attempt, AfterFailure::DeadLetter);
+    attempt.result.job.dispatch.replays = replays;
+    attempt.result.finished_at = seconds(n + 500 * replays);
+    Record::Attempt(Box::new(attempt))
+}
+
+pub(crate) fn replayed(run: &RunRef, n: u32, replays: u32) -> Record {
+    let replayed_at = seconds(n + 400 * replays);
+    Record::Replayed(DeadLetterReplayed { job_id: job_id(n), run_id: run.run_id, replays, replayed_at })
+}
+
+/// A claim of attempt `attempt` by the worker of this number, `second` seconds after the beginning.
+pub(crate) fn claim(run: &RunRef, n: u32, attempt: u32, worker: u32, second: u32) -> JobClaimed {
+    JobClaimed {
+        job: benchmark(run, n).job,
+        attempt,
+        worker_id: WorkerId::parse(&format!("host:{worker}:0")).expect("a name"),
+        claimed_at: seconds(second),
+        lease_ms: 60_000,
+    }
+}
+
+/// The end of that claim, unfinished.
+pub(crate) fn returned(claim: &JobClaimed, second: u32) -> Record {
+    Record::ClaimReturned(ClaimReturned {
+        job_id: claim.job.job_id,
+        run_id: claim.job.run.run_id,
+        attempt: claim.attempt,
+        worker_id: claim.worker_id.clone(),
+        returned_at: seconds(second),
+    })
+}
+
+pub(crate) fn cancel(target: CancelTarget, second: u32) -> Record {
+    Record::Cancel(Cancel { target, requested_at: seconds(second) })
+}
+
+/// One record of each kind that is neither a run nor a result, all of the second run's job 13.
+pub(crate) fn delivery_stream() -> Vec<Record> {
+    let run = run(2);
+    let claimed = claim(&run, 13, 1, 1, 5);
+    vec![
+        returned(&claimed, 6),
+        Record::Claim(Box::new(claimed)),
+        retried(&run, 13, 1),
+        dead(&run, 13, 2),
+        replayed(&run, 13, 1),
+        cancel(CancelTarget::Job(job_id(13)), 7),
+        cancel(CancelTarget::Run(run.run_id), 8),
     ]
 }

@@ -3,17 +3,33 @@
 use messages::{Message as _, Outcome};
 
 use super::builders::{benchmark, device, record, run, run_id, stream, submitted, test_result};
-use crate::{OutboxMode, Record, Store, StreamPosition};
+use crate::{OutboxMode, Record, Store, StoredPosition, StreamPosition};
 
 const RESULTS: &str = "results";
 
 #[expect(clippy::unnecessary_wraps, reason = "commit takes an option, and so do most calls here")]
 fn at(next_offset: u64) -> Option<StreamPosition<'static>> {
-    Some(StreamPosition { stream: RESULTS, next_offset })
+    Some(StreamPosition { stream: RESULTS, next_offset, last_message: None })
 }
 
 pub(super) fn count(store: &Store, sql: &str) -> i64 {
     store.reader().expect("a connection").query_row(sql, [], |row| row.get(0)).expect(sql)
+}
+
+fn next_offset(store: &Store) -> Option<u64> {
+    store.stream_position(RESULTS).expect("read").map(|stored| stored.next_offset)
+}
+
+#[test]
+fn a_position_is_stored_with_the_message_before_it() {
+    let store = Store::in_memory().expect("a store");
+    assert_eq!(store.stream_position(RESULTS).expect("read"), None);
+    for (next_offset, last_message) in [(3, None), (9, Some("id-8")), (7, Some("other-6"))] {
+        let position = StreamPosition { stream: RESULTS, next_offset, last_message };
+        store.commit(&[], Some(position), OutboxMode::Feed).expect("stored");
+        let stored = StoredPosition { next_offset, last_message: last_message.map(str::to_owned) };
+        assert_eq!(store.stream_position(RESULTS).expect("read"), Some(stored));
+    }
 }
 
 #[test]
@@ -22,7 +38,7 @@ fn a_batch_fills_every_table() {
     let summary = store.commit(&stream(), at(17), OutboxMode::Feed).expect("stored");
     assert_eq!((summary.results_new, summary.results_duplicate, summary.runs_new), (8, 0, 2));
     assert_eq!((summary.measurements_accepted, summary.runs_touched), (4, vec![run_id(1), run_id(2)]));
-    assert_eq!(store.next_offset(RESULTS).expect("read"), Some(17));
+    assert_eq!(next_offset(&store), Some(17));
     for (table, rows) in [
         ("jobs", 8),
         ("attempts", 8),
@@ -73,7 +89,7 @@ fn a_job_counts_once_within_a_batch_and_across_batches() {
     assert_eq!((summary.results_new, summary.results_duplicate, summary.runs_touched.len()), (0, 1, 0));
     assert_eq!(count(&store, "SELECT attempt FROM jobs"), 1, "the first result stands");
     assert_eq!(count(&store, "SELECT count(*) FROM outbox"), 1);
-    assert_eq!(store.next_offset(RESULTS).expect("read"), Some(3), "duplicates move the offset");
+    assert_eq!(next_offset(&store), Some(3), "duplicates move the offset");
 }
 
 #[test]
@@ -87,7 +103,7 @@ fn a_failing_commit_changes_nothing() {
     let batch = [Record::Run(submitted(&run(2))), record(other_device), record(test_result(&run(1), 3))];
     store.commit(&batch, at(4), OutboxMode::Feed).expect_err("no outbox");
     assert_eq!(store.digest().expect("a digest"), before);
-    assert_eq!(store.next_offset(RESULTS).expect("read"), Some(1));
+    assert_eq!(next_offset(&store), Some(1));
 
     store.writer().connection().execute_batch("ALTER TABLE hidden RENAME TO outbox").expect("renamed");
     let summary = store.commit(&batch, at(4), OutboxMode::Feed).expect("stored now");

@@ -31,6 +31,26 @@ fn a_file_keeps_its_content_when_opened_again() {
 }
 
 #[test]
+fn a_file_opens_after_a_crash_at_any_time_since_it_was_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let crashed = |name: &str| {
+        let copy = directory.path().join(name);
+        for suffix in ["", ".wal"] {
+            let of = |path: &Path| std::path::PathBuf::from(format!("{}{suffix}", path.display()));
+            if of(&path(&directory)).exists() {
+                std::fs::copy(of(&path(&directory)), of(&copy)).expect("copied");
+            }
+        }
+        Store::open(&copy).unwrap_or_else(|error| panic!("{name}: {error:?}"))
+    };
+    // A copy of the files of an open database is what a crash leaves.
+    let store = Store::open(&path(&directory)).expect("a new file");
+    drop(crashed("migrated"));
+    store.commit(&stream(), None, OutboxMode::Feed).expect("stored");
+    assert_eq!(crashed("filled").digest().expect("a digest"), store.digest().expect("a digest"));
+}
+
+#[test]
 fn something_else_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(path(&directory), "no database at all\n".repeat(1_000)).expect("written");

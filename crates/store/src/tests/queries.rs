@@ -1,7 +1,8 @@
 //! What queries answer.
 
 use messages::{
-    Heartbeat, Metric, MetricEvaluation, Platform, ReleaseId, ReleasePublished, RunningJob, Timestamp, WorkerId,
+    Heartbeat, Metric, MetricEvaluation, Offer, Platform, Progress, ReleaseId, ReleasePublished, RunningJob, Timestamp,
+    WorkerId,
 };
 
 use super::builders::{configuration, job_id, run_id, seconds, stream};
@@ -92,13 +93,17 @@ fn heartbeat(sent_at: Timestamp, jobs_done: u64) -> Heartbeat {
         started_at: seconds(0),
         sent_at,
         platforms: vec![Platform::Cpu, Platform::Cuda],
+        offer: Offer { memory_mb: Some(16_000), tags: vec!["lab".to_owned()], ..Offer::default() },
         concurrency: 2,
         draining: false,
         running: vec![RunningJob {
             job_id: job_id(1),
             run_id: run_id(1),
             case: "case-1".to_owned(),
+            attempt: 2,
             started_at: seconds(1),
+            progress: Some(Progress { done: 7, total: 100 }),
+            leased: true,
         }],
         jobs_done,
     }
@@ -114,7 +119,24 @@ fn a_worker_is_known_by_its_latest_heartbeat() {
     assert_eq!(workers.len(), 1);
     assert_eq!((workers[0].jobs_done, workers[0].last_seen_at.as_str()), (3, "2026-11-18T11:06:43.000Z"));
     assert_eq!(workers[0].platforms, ["cpu", "cuda"]);
-    assert_eq!(workers[0].running[0].started_at, "2026-11-18T11:06:41.000Z");
+    assert_eq!((workers[0].memory_mb, workers[0].device_memory_mb), (Some(16_000), None));
+    assert_eq!(workers[0].offer().tags, ["lab"]);
+    let running = &workers[0].running[0];
+    assert_eq!(running.started_at, "2026-11-18T11:06:41.000Z");
+    assert_eq!((running.attempt, running.progress_done, running.progress_total), (2, Some(7), Some(100)));
+    assert!(running.leased);
+}
+
+#[test]
+fn a_worker_that_an_earlier_version_stored_is_still_read() {
+    let store = Store::in_memory().expect("a store");
+    store.upsert_worker(&heartbeat(seconds(1), 1)).expect("stored");
+    let earlier = r#"UPDATE workers SET offer = NULL,
+        running = '[{"job_id":"j","run_id":"r","case":"c","started_at":1795000001000000}]'"#;
+    store.writer().connection().execute_batch(earlier).expect("changed");
+    let workers = store.workers().expect("read");
+    assert_eq!(workers[0].offer(), Offer::default());
+    assert_eq!((workers[0].running[0].attempt, workers[0].running[0].leased), (1, false));
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Rows of `hardware_compatibility`: whether a model ran on a device at all.
 
 use duckdb::{Connection, Result, params};
-use messages::{FailureKind, JobKind, Outcome};
+use messages::{FailureKind, JobKind, JobResult, Outcome};
 
 use super::{appender, entries::Entry, moment, offset, take_keys};
 use crate::json;
 
 /// What a benchmark's end says about its model on its device.
-struct Verdict<'e> {
+pub(super) struct Verdict<'e> {
     is_compatible: bool,
     detection_success: bool,
     /// `None` where nobody can tell.
@@ -17,9 +17,9 @@ struct Verdict<'e> {
     suggested_fix: Option<&'e str>,
 }
 
-/// Appends one row per benchmark whose end says something about its hardware.
-pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
-    let told: Vec<_> = entries.iter().filter_map(|entry| Some((entry, verdict(entry)?))).collect();
+/// Appends one row per benchmark whose end, as a result or as a dead letter, says something about its hardware.
+pub(super) fn append<'e>(connection: &Connection, entries: impl Iterator<Item = &'e Entry<'e>>) -> Result<()> {
+    let told: Vec<_> = entries.filter_map(|entry| Some((entry, verdict(entry.result)?))).collect();
     if told.is_empty() {
         return Ok(());
     }
@@ -61,11 +61,12 @@ pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<(
     rows.flush()
 }
 
-fn verdict<'e>(entry: &Entry<'e>) -> Option<Verdict<'e>> {
-    if entry.result.job.kind() != JobKind::Benchmark {
+/// What an end says about the hardware, if anything.
+pub(super) fn verdict(result: &JobResult) -> Option<Verdict<'_>> {
+    if result.job.kind() != JobKind::Benchmark {
         return None;
     }
-    let failure = match &entry.result.outcome {
+    let failure = match &result.outcome {
         Outcome::Benchmark(_) => {
             return Some(Verdict {
                 is_compatible: true,
@@ -89,7 +90,8 @@ fn verdict<'e>(entry: &Entry<'e>) -> Option<Verdict<'e>> {
         | FailureKind::ModelCorrupt
         | FailureKind::TimedOut
         | FailureKind::Cancelled
-        | FailureKind::Machine => return None,
+        | FailureKind::Machine
+        | FailureKind::WorkerLost => return None,
     };
     Some(Verdict {
         is_compatible: false,

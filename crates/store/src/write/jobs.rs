@@ -1,7 +1,7 @@
 //! Rows of `jobs` and `attempts`, every column in the order of the table.
 
 use duckdb::{Connection, Result, params};
-use messages::{Configuration, Failure, JobSpec, Outcome, TestCaseStatus, TestOutcome};
+use messages::{Configuration, FailedAttempt, Failure, JobSpec, Outcome, TestCaseStatus, TestOutcome};
 
 use super::{entries::Entry, moment};
 use crate::json;
@@ -64,6 +64,7 @@ fn append_jobs(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
 
 fn append_attempts(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
     let mut rows = connection.appender("attempts")?;
+    let nothing: Option<&str> = None;
     for Entry { result, job_id, .. } in entries {
         rows.append_row(params![
             job_id,
@@ -73,6 +74,44 @@ fn append_attempts(connection: &Connection, entries: &[Entry<'_>]) -> Result<()>
             moment(result.started_at),
             moment(result.finished_at),
             moment(result.finished_at),
+            result.job.dispatch.replays,
+            // What follows is in the job's row.
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+            nothing,
+        ])?;
+    }
+    rows.flush()
+}
+
+/// Appends attempts that failed and are not counted.
+pub(super) fn append_failed_attempts(connection: &Connection, attempts: &[&FailedAttempt]) -> Result<()> {
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let mut rows = connection.appender("attempts")?;
+    for FailedAttempt { result, next } in attempts {
+        let failure = failure(&result.outcome);
+        rows.append_row(params![
+            result.job.job_id.to_string(),
+            result.attempt,
+            result.worker_id.as_str(),
+            result.status().as_str(),
+            moment(result.started_at),
+            moment(result.finished_at),
+            moment(result.finished_at),
+            result.job.dispatch.replays,
+            next.as_str(),
+            result.job.run.run_id.to_string(),
+            result.job.case,
+            result.job.platform.as_str(),
+            failure.map(|failure| failure.kind.as_str()),
+            failure.map(|failure| failure.message.as_str()),
+            failure.map(|failure| failure.output_tail.as_str()),
         ])?;
     }
     rows.flush()

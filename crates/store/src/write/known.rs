@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use duckdb::{Connection, Result, params};
+use duckdb::{Connection, OptionalExt, Result, params};
 use messages::{Device, GraphCosts, JobResult, JobSpec, ModelRef, Outcome};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +15,8 @@ pub(super) struct Known {
     /// By everything known of the device, as JSON: a device measured anew is another row.
     devices: HashMap<String, i64>,
     costs: HashSet<String>,
+    /// Whether any job ever died: where none did, results need no second look.
+    pub(super) any_dead: bool,
 }
 
 struct KnownModel {
@@ -49,7 +51,11 @@ impl Known {
             .prepare("SELECT costs_sha256 FROM graph_costs")?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_>>()?;
-        Ok(Self { models, devices, costs })
+        let any_dead = connection
+            .query_row("SELECT 1 FROM attempts WHERE next = 'dead-letter' LIMIT 1", [], |_| Ok(()))
+            .optional()?
+            .is_some();
+        Ok(Self { models, devices, costs, any_dead })
     }
 
     /// Key of a model that [`Self::learn`] saw.

@@ -31,13 +31,13 @@ pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> duckdb::
 /// Stores where to go on reading a stream.
 pub(super) fn store_position(connection: &Connection, position: StreamPosition<'_>) -> duckdb::Result<()> {
     let changed = connection.execute(
-        "UPDATE stream_offsets SET next_offset = ?, updated_at = current_timestamp WHERE stream = ?",
-        params![position.next_offset, position.stream],
+        "UPDATE stream_offsets SET next_offset = ?, last_message = ?, updated_at = current_timestamp WHERE stream = ?",
+        params![position.next_offset, position.last_message, position.stream],
     )?;
     if changed == 0 {
         connection.execute(
-            "INSERT INTO stream_offsets (stream, next_offset) VALUES (?, ?)",
-            params![position.stream, position.next_offset],
+            "INSERT INTO stream_offsets (stream, next_offset, last_message) VALUES (?, ?, ?)",
+            params![position.stream, position.next_offset, position.last_message],
         )?;
     }
     Ok(())

@@ -51,10 +51,10 @@ fn upsert_worker(connection: &Connection, heartbeat: &Heartbeat) -> duckdb::Resu
     }
     let sql = if known.is_some() {
         "UPDATE workers SET host = ?, pid = ?, version = ?, started_at = ?, last_seen_at = ?, platforms = ?, \
-         concurrency = ?, draining = ?, running = ?, jobs_done = ? WHERE worker_id = ?"
+         offer = ?, concurrency = ?, draining = ?, running = ?, jobs_done = ? WHERE worker_id = ?"
     } else {
-        "INSERT INTO workers (host, pid, version, started_at, last_seen_at, platforms, concurrency, draining, running, \
-         jobs_done, worker_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO workers (host, pid, version, started_at, last_seen_at, platforms, offer, concurrency, draining, \
+         running, jobs_done, worker_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
     connection.execute(
         sql,
@@ -65,6 +65,7 @@ fn upsert_worker(connection: &Connection, heartbeat: &Heartbeat) -> duckdb::Resu
             moment(heartbeat.started_at),
             moment(heartbeat.sent_at),
             json::platforms(&heartbeat.platforms),
+            json::offer(&heartbeat.offer),
             heartbeat.concurrency,
             heartbeat.draining,
             json::running(&heartbeat.running),

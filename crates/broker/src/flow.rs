@@ -1,0 +1,116 @@
+//! One consumer on a channel of its own, from its first delivery until the last one is settled.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use futures_util::StreamExt;
+use lapin::{
+    Channel, Consumer,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::debug;
+
+use crate::{BrokerError, Delivery, Link, Patience, Start, declare::queue_error};
+
+/// AMQP's reply code for an end in good order.
+const REPLY_SUCCESS: u16 = 200;
+
+/// A consumer and its channel.
+pub(crate) struct Flow {
+    channel: Channel,
+    consumer: Consumer,
+    is_cancelled: bool,
+    received: u64,
+    unsettled: Arc<Unsettled>,
+    all_settled: CancellationToken,
+}
+
+/// What every delivery that is not settled holds: the last one gone ends the wait for them.
+#[derive(Debug)]
+pub(crate) struct Unsettled {
+    settled: AtomicU64,
+    _last: DropGuard,
+}
+
+impl Unsettled {
+    pub(crate) fn count_settled(&self) {
+        self.settled.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Flow {
+    pub(crate) async fn open(
+        link: &Link,
+        queue: &str,
+        start: Start,
+        prefetch: u16,
+        patience: Patience,
+    ) -> Result<Self, BrokerError> {
+        let what = || format!("subscribe to `{queue}`");
+        let channel = link.channel(patience).await?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(BrokerError::command(what()))?;
+        let mut arguments = FieldTable::default();
+        if let Some(offset) = start.argument() {
+            arguments.insert("x-stream-offset".into(), offset);
+        }
+        let consumer = channel
+            .basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments)
+            .await
+            .map_err(|error| queue_error(error, queue, what()))?;
+        let all_settled = CancellationToken::new();
+        let last = all_settled.clone().drop_guard();
+        let unsettled = Arc::new(Unsettled { settled: AtomicU64::new(0), _last: last });
+        Ok(Self { channel, consumer, is_cancelled: false, received: 0, unsettled, all_settled })
+    }
+
+    /// The next delivery; `None` at the end, an error if the channel is lost. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
+        let arrived = self.consumer.next().await?;
+        self.received += 1;
+        Some(arrived.map(|delivery| Delivery::new(delivery, Arc::clone(&self.unsettled))))
+    }
+
+    /// Tells the broker to deliver nothing more; what it has delivered still comes, and then the end.
+    ///
+    /// Does nothing the second time, nor on a channel that is lost: its loss shows in [`Flow::next`].
+    pub(crate) async fn cancel(&mut self) {
+        if !std::mem::replace(&mut self.is_cancelled, true)
+            && let Err(error) = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await
+        {
+            debug!(%error, "consumer could not be cancelled");
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled
+    }
+
+    /// How many deliveries were received and not settled each by itself.
+    pub(crate) fn unsettled(&self) -> u64 {
+        self.received.saturating_sub(self.unsettled.settled.load(Ordering::Relaxed))
+    }
+
+    /// Closes the channel: what is not settled goes back to the queue.
+    pub(crate) async fn close(self) -> lapin::Result<()> {
+        self.channel.close(REPLY_SUCCESS, "done".into()).await
+    }
+
+    /// Ends in good order: takes no more, and closes the channel once everything that was handed out is settled or
+    /// dropped, or nobody is left on the link who could settle. The rest then goes back to the queue.
+    pub(crate) async fn retire(mut self, link: Link) {
+        self.cancel().await;
+        let Self { channel, consumer, unsettled, all_settled, .. } = self;
+        drop((consumer, unsettled));
+        tokio::select! {
+            () = all_settled.cancelled() => {}
+            () = link.abandoned() => {}
+        }
+        if let Err(error) = channel.close(REPLY_SUCCESS, "done".into()).await {
+            debug!(%error, "channel is closed already");
+        }
+    }
+}

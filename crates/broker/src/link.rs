@@ -1,0 +1,100 @@
+//! A connection that subscriptions share: opened when it is first needed, and again when it was lost.
+
+use std::sync::Arc;
+
+use lapin::{Channel, Connection};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{AmqpUrl, BrokerError, Patience, connect::connect};
+
+/// A connection for any number of subscriptions; clones share it.
+///
+/// Whoever needs it first opens it, and when it is lost whoever notices first opens it again while the others wait:
+/// there is never more than one. It is closed when the last subscription and the last clone are dropped.
+#[derive(Debug, Clone)]
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    url: AmqpUrl,
+    name: String,
+    patience: Patience,
+    stop: CancellationToken,
+    connection: Mutex<Option<Arc<Connection>>>,
+    subscriptions: watch::Sender<usize>,
+}
+
+impl Link {
+    /// A link that is not connected yet.
+    ///
+    /// `patience` bounds the connecting for a new subscription; for one that was there before, the connection is
+    /// reopened until `stop`.
+    pub fn new(url: &AmqpUrl, name: &str, patience: Patience, stop: &CancellationToken) -> Self {
+        let shared = Shared {
+            url: url.clone(),
+            name: name.to_owned(),
+            patience,
+            stop: stop.clone(),
+            connection: Mutex::new(None),
+            subscriptions: watch::Sender::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        self.shared.patience
+    }
+
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.shared.stop
+    }
+
+    /// A new channel, on a new connection if the last one was lost.
+    pub(crate) async fn channel(&self, patience: Patience) -> Result<Channel, BrokerError> {
+        // The lock is not held for longer than connecting takes: a connection that hangs must not hold everyone up.
+        let connection = self.connection(patience).await?;
+        connection.create_channel().await.map_err(BrokerError::command("open a channel"))
+    }
+
+    async fn connection(&self, patience: Patience) -> Result<Arc<Connection>, BrokerError> {
+        let Shared { url, name, stop, connection, .. } = &*self.shared;
+        let mut connection = connection.lock().await;
+        if let Some(open) = connection.as_ref().filter(|open| open.status().connected()) {
+            return Ok(Arc::clone(open));
+        }
+        let opened = Arc::new(connect(url, name, patience, stop).await?);
+        *connection = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Counts a subscription for as long as the membership lives.
+    pub(crate) fn join(&self) -> Membership {
+        self.shared.subscriptions.send_modify(|count| *count += 1);
+        Membership { link: self.clone() }
+    }
+
+    /// Waits until there is no subscription any more.
+    pub(crate) async fn abandoned(&self) {
+        let mut subscriptions = self.shared.subscriptions.subscribe();
+        while *subscriptions.borrow_and_update() > 0 {
+            if subscriptions.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// That one more subscription uses a link.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    link: Link,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.link.shared.subscriptions.send_modify(|count| *count -= 1);
+    }
+}

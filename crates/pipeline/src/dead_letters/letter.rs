@@ -1,0 +1,77 @@
+//! One dead letter, as far as it can be read.
+
+use broker::{Death, Delivery};
+use messages::{DecodeError, Job, Timestamp};
+
+/// Reason of a letter that came without one and does not decode.
+const REASON_UNDECODABLE: &str = "undecodable";
+/// Reason of a letter of which nothing is known.
+const REASON_UNKNOWN: &str = "unknown";
+
+/// A message in the dead-letter queue.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// Its job with its whole history, or why it cannot be decoded.
+    pub job: Result<Job, DecodeError>,
+    /// Why it is here, in one word: the kind of the last failure (`crashed`), `undecodable`, or what the broker says
+    /// (`rejected`, `delivery-limit`).
+    pub reason: String,
+    /// The attempt that was the last one.
+    pub attempt: u32,
+    /// From which queue the broker moved it here and why, if it was the broker.
+    pub death: Option<Death>,
+    /// When it came here, as far as that is known.
+    pub dead_at: Option<Timestamp>,
+    /// AMQP property `message-id`.
+    pub message_id: Option<String>,
+    /// AMQP property `type`.
+    pub message_type: Option<String>,
+    /// Header `schema-version`.
+    pub schema_version: Option<u16>,
+    /// The key that it was published with last.
+    pub routing_key: String,
+    /// Size of the body.
+    pub body_bytes: usize,
+}
+
+impl DeadLetter {
+    pub(super) fn of(delivery: &Delivery) -> Self {
+        let (job, death) = (delivery.decode::<Job>(), delivery.death());
+        Self {
+            reason: reason(delivery.reason(), job.is_ok(), death.as_ref()),
+            job,
+            attempt: delivery.attempt(),
+            dead_at: death.as_ref().and_then(|death| death.at).or_else(|| delivery.published_at()),
+            death,
+            message_id: delivery.message_id().map(str::to_owned),
+            message_type: delivery.message_type().map(str::to_owned),
+            schema_version: delivery.schema_version(),
+            routing_key: delivery.routing_key().to_owned(),
+            body_bytes: delivery.body().len(),
+        }
+    }
+}
+
+/// Our own word goes first; a message that was refused because nobody could read it is called that.
+fn reason(ours: Option<&str>, decodes: bool, death: Option<&Death>) -> String {
+    match (ours, death) {
+        (Some(ours), _) => ours.to_owned(),
+        (None, _) if !decodes => REASON_UNDECODABLE.to_owned(),
+        (None, Some(death)) => death.reason.replace('_', "-"),
+        (None, None) => REASON_UNKNOWN.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_best_word_there_is() {
+        let death = Death { queue: "lane".to_owned(), reason: "delivery_limit".to_owned(), count: 1, at: None };
+        assert_eq!(reason(Some("crashed"), true, Some(&death)), "crashed");
+        assert_eq!(reason(None, true, Some(&death)), "delivery-limit");
+        assert_eq!(reason(None, false, Some(&death)), "undecodable");
+        assert_eq!(reason(None, true, None), "unknown");
+    }
+}

@@ -1,0 +1,328 @@
+//! One job, from its delivery to its settlement.
+
+use std::time::Duration;
+
+use broker::{Delivery, Outgoing, Publisher, Settlement};
+use messages::{
+    AfterFailure, ClaimReturned, EncodeError, Failure, FailureKind, Job, JobClaimed, JobResult, Outcome, Timestamp,
+};
+use runner::{Execution, Runner};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    WorkerSettings, chain,
+    pace::Pace,
+    settle,
+    state::{Begin, WorkerState, key},
+};
+use crate::{
+    delivery::{
+        Delay, after_failure, delay_until, next_delay, outgoing_dead_letter, outgoing_failed_attempt,
+        outgoing_hand_back, outgoing_record, outgoing_retry, retry,
+    },
+    failpoint,
+};
+
+/// Wait before something is published again that the broker could not store.
+const REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// Returns by the broker after which a job is claimed before it starts: it may have killed its workers, and the
+/// lease then charges the attempt to it alone and not to what was delivered beside it.
+const RETURNS_TRUSTED_MAX: u32 = 1;
+/// How long a job that may not run here now stays in the delay lanes: as after this failed attempt.
+const LATER_AS_ATTEMPT: u32 = 2;
+
+/// What all jobs of a worker share.
+pub(super) struct Worker {
+    pub(super) runner: Runner,
+    pub(super) publisher: Publisher,
+    pub(super) state: std::sync::Arc<WorkerState>,
+    pub(super) pace: Pace,
+    pub(super) settings: WorkerSettings,
+}
+
+/// How the worker holds a job that it runs.
+enum Hold {
+    /// Unacked: the broker delivers it again if this worker dies.
+    Delivery(Box<Delivery>),
+    /// Claimed and acked: the aggregator returns it if the lease lapses.
+    Lease,
+}
+
+/// What becomes of the job's message in the end.
+enum End {
+    /// Something that replaces it is confirmed.
+    Replaced,
+    /// Nothing could be stored; the broker keeps it.
+    Kept,
+}
+
+impl Worker {
+    /// One job from delivery to settlement.
+    pub(super) async fn handle(&self, delivery: Delivery) {
+        let job = match delivery.decode::<Job>() {
+            Ok(job) => job,
+            Err(error) => {
+                warn!(message_id = delivery.message_id(), error = %chain(&error), "job does not decode; it becomes a dead letter");
+                return settle(delivery, Settlement::DeadLetter).await;
+            }
+        };
+        let attempt = delivery.attempt();
+        if let Some(delay) = self.not_now(&job) {
+            return self.hand_back(&job, delivery, Some(delay)).await;
+        }
+        let returns = delivery.returns();
+        let (cancel, delivery) = match self.state.begin(&job, attempt, delivery) {
+            Begin::Run(cancel, delivery) => (cancel, delivery),
+            // The broker lost sight of us and delivered again what runs here; it is settled with it.
+            Begin::Attached => return,
+            Begin::Ended(delivery) => return settle(delivery, Settlement::Done).await,
+            Begin::Busy(delivery) => return self.hand_back(&job, delivery, Some(later())).await,
+        };
+        self.pace.wait(job.platform).await;
+        let started_at = Timestamp::now();
+        self.state.start(job.job_id, started_at);
+        let (job_id, key) = (job.job_id, key(&job, attempt));
+        let (execution, hold) = self.execute(&job, attempt, returns, &cancel, delivery).await;
+        let end = if self.state.is_fenced(job_id) {
+            warn!(%job_id, "the lease could not be renewed: the job was ended, and runs elsewhere");
+            End::Replaced
+        } else if cancel.is_cancelled() && self.state.is_handing_back() {
+            self.give_up(&job, attempt, matches!(hold, Hold::Lease)).await
+        } else {
+            self.conclude(job, attempt, started_at, execution).await
+        };
+        let spares = self.state.end(key, matches!(end, End::Replaced));
+        let settlement = if matches!(end, End::Replaced) { Settlement::Done } else { Settlement::Return };
+        if let Hold::Delivery(delivery) = hold {
+            settle(*delivery, settlement).await;
+        }
+        for spare in spares {
+            settle(spare, settlement).await;
+        }
+    }
+
+    /// Why a job must not start here and now, as a stay in a delay lane.
+    fn not_now(&self, job: &Job) -> Option<Delay> {
+        if self.state.is_cancelled(job) {
+            return None;
+        }
+        if let Some(delay) = job.dispatch.due_at.and_then(|due_at| delay_until(due_at, Timestamp::now())) {
+            return Some(delay);
+        }
+        let unmet = job.dispatch.requirements.unmet_by(self.state.offer())?;
+        debug!(job_id = %job.job_id, unmet, "this worker may not take the job; it is handed on");
+        Some(later())
+    }
+
+    /// Runs the job, and claims it if it is suspect or takes long.
+    async fn execute(
+        &self,
+        job: &Job,
+        attempt: u32,
+        returns: u32,
+        cancel: &CancellationToken,
+        delivery: Delivery,
+    ) -> (Execution, Hold) {
+        if cancel.is_cancelled() {
+            return (cancelled_before(), Hold::Delivery(Box::new(delivery)));
+        }
+        let mut hold = Hold::Delivery(Box::new(delivery));
+        if returns > RETURNS_TRUSTED_MAX {
+            info!(job_id = %job.job_id, returns, "the job came back repeatedly; it is claimed before it starts");
+            hold = self.claim(job, attempt, hold).await;
+        }
+        let report = |progress| self.state.report(job.job_id, progress);
+        let run = self.runner.run_reporting(job, cancel, &report);
+        let claim_at = Instant::now() + self.settings.claim_after;
+        let claiming = async {
+            tokio::time::sleep_until(claim_at).await;
+            self.publish_claim(job, attempt).await
+        };
+        tokio::pin!(run, claiming);
+        let mut tried = matches!(hold, Hold::Lease);
+        let execution = loop {
+            tokio::select! {
+                biased;
+                execution = &mut run => break execution,
+                claimed = &mut claiming, if !tried => {
+                    tried = true;
+                    if claimed {
+                        hold = self.leased(job, hold).await;
+                    }
+                }
+            }
+        };
+        (execution, hold)
+    }
+
+    async fn claim(&self, job: &Job, attempt: u32, hold: Hold) -> Hold {
+        if self.publish_claim(job, attempt).await { self.leased(job, hold).await } else { hold }
+    }
+
+    async fn publish_claim(&self, job: &Job, attempt: u32) -> bool {
+        let claim = JobClaimed {
+            job: job.clone(),
+            attempt,
+            worker_id: self.settings.worker_id.clone(),
+            claimed_at: Timestamp::now(),
+            lease_ms: u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.store(outgoing_record(job.job_id.to_string(), &claim)).await
+    }
+
+    /// The claim is stored: from here on heartbeats hold the job, and the broker may forget it.
+    async fn leased(&self, job: &Job, hold: Hold) -> Hold {
+        info!(job_id = %job.job_id, lease_s = self.settings.lease.as_secs(), "job claimed");
+        self.state.note_lease(job.job_id);
+        if let Hold::Delivery(delivery) = hold {
+            settle(*delivery, Settlement::Done).await;
+        }
+        Hold::Lease
+    }
+
+    /// Publishes what came of an attempt.
+    async fn conclude(&self, job: Job, attempt: u32, started_at: Timestamp, execution: Execution) -> End {
+        let (job_id, case) = (job.job_id, job.case.clone());
+        let result = JobResult {
+            job,
+            attempt,
+            worker_id: self.settings.worker_id.clone(),
+            device: execution.device,
+            started_at,
+            finished_at: Timestamp::now(),
+            outcome: execution.outcome,
+        };
+        if let Outcome::Failed(failure) = &result.outcome {
+            warn!(%job_id, case, attempt, kind = %failure.kind, message = failure.message, "attempt failed");
+            if failure.kind.is_retryable() {
+                return self.fail(result).await;
+            }
+        } else {
+            debug!(%job_id, case, attempt, status = %result.status(), "job done");
+        }
+        if !self.store(outgoing_result(result)).await {
+            return End::Kept;
+        }
+        failpoint::hit(failpoint::WORKER_AFTER_CONFIRM);
+        self.state.count_done();
+        End::Replaced
+    }
+
+    /// Sends a job whose attempt failed to its next one, or to the dead letters.
+    async fn fail(&self, result: JobResult) -> End {
+        let JobResult { job, attempt, worker_id, started_at, finished_at, outcome, .. } = &result;
+        let (job_id, attempt) = (job.job_id, *attempt);
+        let Outcome::Failed(failure) = outcome else { return End::Kept };
+        let next = after_failure(job, attempt);
+        let again = retry(job.clone(), attempt, worker_id, *started_at, *finished_at, failure);
+        let reason = failure.kind.as_str();
+        let record = outgoing_failed_attempt(result, next);
+        let (first, second) = match next {
+            AfterFailure::Retry => {
+                (record, outgoing_retry(&again, attempt + 1, next_delay(attempt, &mut fastrand::Rng::new())))
+            }
+            AfterFailure::DeadLetter => {
+                warn!(%job_id, attempt, reason, "the last attempt failed; the job becomes a dead letter");
+                (outgoing_dead_letter(&again, attempt, reason), record)
+            }
+        };
+        if self.store(first).await && self.store(second).await {
+            self.state.count_done();
+            End::Replaced
+        } else {
+            End::Kept
+        }
+    }
+
+    /// Puts back what runs here, without a charge.
+    async fn give_up(&self, job: &Job, attempt: u32, is_leased: bool) -> End {
+        debug!(job_id = %job.job_id, "job handed back");
+        let stored = self.store(outgoing_hand_back(job, attempt, None)).await;
+        let returned = || ClaimReturned {
+            job_id: job.job_id,
+            run_id: job.run.run_id,
+            attempt,
+            worker_id: self.settings.worker_id.clone(),
+            returned_at: Timestamp::now(),
+        };
+        if stored && (!is_leased || self.store(outgoing_record(job.job_id.to_string(), &returned())).await) {
+            End::Replaced
+        } else {
+            End::Kept
+        }
+    }
+
+    /// Hands back jobs that have not started.
+    pub(super) async fn hand_back_all(&self, waiting: Vec<Delivery>) {
+        let handing = waiting.into_iter().map(|delivery| async {
+            match delivery.decode::<Job>() {
+                Ok(job) => self.hand_back(&job, delivery, None).await,
+                // The next worker that has a slot for it says what is wrong with it.
+                Err(_) => settle(delivery, Settlement::Return).await,
+            }
+        });
+        futures_util::future::join_all(handing).await;
+    }
+
+    async fn hand_back(&self, job: &Job, delivery: Delivery, delay: Option<Delay>) {
+        let stored = self.store(outgoing_hand_back(job, delivery.attempt(), delay)).await;
+        settle(delivery, if stored { Settlement::Done } else { Settlement::Return }).await;
+    }
+
+    /// Publishes until the broker has it; `false` if it cannot be stored anywhere.
+    async fn store(&self, outgoing: Result<Outgoing, EncodeError>) -> bool {
+        let outgoing = match outgoing {
+            Ok(outgoing) => outgoing,
+            Err(error) => {
+                warn!(error = %chain(&error), "a message cannot be sent");
+                return false;
+            }
+        };
+        loop {
+            match self.publisher.publish(outgoing.clone()).await {
+                Ok(()) => return true,
+                Err(error) if error.is_transient() => {
+                    warn!(message_id = outgoing.message_id, %error, "message was not stored; publishing it again");
+                    tokio::time::sleep(REFUSED_WAIT).await;
+                }
+                Err(error) => {
+                    warn!(message_id = outgoing.message_id, %error, "message cannot be stored; the job goes back to its queue");
+                    tokio::time::sleep(REFUSED_WAIT).await;
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// A stay in the delay lanes of a job that may not run here now.
+fn later() -> Delay {
+    next_delay(LATER_AS_ATTEMPT, &mut fastrand::Rng::new())
+}
+
+fn cancelled_before() -> Execution {
+    let failure = Failure {
+        kind: FailureKind::Cancelled,
+        message: "the job was cancelled before it started".to_owned(),
+        output_tail: String::new(),
+        suggestion: None,
+    };
+    Execution { outcome: Outcome::Failed(failure), device: None }
+}
+
+/// A result on its way out; one that is too large is replaced by a failure that says so.
+fn outgoing_result(mut result: JobResult) -> Result<Outgoing, EncodeError> {
+    let (job_id, attempt) = (result.job.job_id.to_string(), result.attempt);
+    let outgoing = outgoing_record(job_id.clone(), &result).or_else(|error| {
+        result.outcome = Outcome::Failed(Failure {
+            kind: FailureKind::InvalidJob,
+            message: format!("the result cannot be sent: {error}"),
+            output_tail: String::new(),
+            suggestion: Some("ask for fewer iterations, or make the test print less".to_owned()),
+        });
+        outgoing_record(job_id, &result)
+    });
+    Ok(outgoing?.attempt(attempt))
+}

@@ -1,0 +1,99 @@
+//! The history is the same from the stream and from its archive, from wherever it is read.
+
+use broker::Outgoing;
+use pipeline::{
+    ReplayFrom, ReplayRange, ReplayUntil, export_results, read_archived_results, read_results, replay_archive_into,
+    replay_into,
+};
+use store::{Record, Store};
+use testkit::builders;
+use topology::names;
+
+use crate::support::{World, bounded, garbage, result};
+
+const ALL: ReplayRange = ReplayRange::from(ReplayFrom::First);
+
+/// Offsets of the records of a range.
+async fn offsets(world: &World, range: ReplayRange) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    let take = |offset, _: Record| {
+        offsets.push(offset);
+        Ok(())
+    };
+    read_results(&world.url, range, &world.stop, take).await.unwrap();
+    offsets
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_replays_as_the_stream_does() {
+    bounded(async {
+        let world = World::new().await;
+        world.record("run", &builders::run_submitted()).await;
+        world.record("1", &result(1)).await;
+        world.publish(Outgoing::new(names::RESULTS, "", "garbage", garbage())).await;
+        let directory = tempfile::tempdir().unwrap();
+        let archive = directory.path().join("archive");
+        let export = || async { export_results(&world.url, &archive, None, &world.stop, |_| {}).await.unwrap() };
+        let first = export().await;
+        assert_eq!((first.messages, first.files.len()), (3, 1));
+        assert_eq!(export().await.messages, 0, "what is archived was archived again");
+        world.record("2", &result(2)).await;
+        world.record("2 again", &result(2)).await;
+        let second = export().await;
+        assert_eq!((second.messages, second.first_offset > first.last_offset), (2, true));
+
+        let (from_stream, from_archive) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+        let streamed = replay_into(&world.url, ALL, &from_stream, &world.stop, |_| {}).await.unwrap();
+        let archived = replay_archive_into(&archive, ALL, &from_archive, &world.stop, |_| {}).unwrap();
+        assert_eq!(streamed, archived);
+        assert_eq!((streamed.messages, streamed.results, streamed.undecodable, streamed.results_new), (5, 3, 1, 2));
+        assert_eq!(from_stream.digest().unwrap(), from_archive.digest().unwrap());
+        let again = replay_archive_into(&archive, ALL, &from_stream, &world.stop, |_| {}).unwrap();
+        assert_eq!(again.results_new, 0);
+
+        let all = offsets(&world, ALL).await;
+        let until = Some(ReplayUntil::Offset(all[2]));
+        let middle = ReplayRange { from: ReplayFrom::Offset(all[1]), until, follow: false };
+        assert_eq!(offsets(&world, middle).await, all[1..=2]);
+        // A range that ends needs no end of the stream, also when what comes is followed.
+        assert_eq!(offsets(&world, ReplayRange { follow: true, ..middle }).await, all[1..=2]);
+        let mut archived = Vec::new();
+        read_archived_results(&archive, middle, &world.stop, |offset, _| {
+            archived.push(offset);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(archived, all[1..=2]);
+        let last = ReplayRange::from(ReplayFrom::Last);
+        assert_eq!(offsets(&world, last).await, all[3..]);
+        let long_ago = ReplayRange { until: Some(ReplayUntil::Timestamp(1)), ..ALL };
+        assert!(offsets(&world, long_ago).await.is_empty());
+        assert_eq!(offsets(&world, ReplayRange::from(ReplayFrom::Timestamp(1))).await, all);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_whose_connection_breaks_goes_on_behind_its_last_message() {
+    const MESSAGES: usize = 12_000;
+    bounded(async {
+        let world = World::new().await;
+        let body = messages::encode(&result(1)).unwrap();
+        let publish = (0..MESSAGES)
+            .map(|number| world.publish(Outgoing::new(names::RESULTS, "", number.to_string(), body.clone())));
+        futures_util::future::join_all(publish).await;
+        let mut offsets = Vec::new();
+        let take = |offset, _: Record| {
+            offsets.push(offset);
+            if offsets.len() == 1_000 {
+                let close = ["close_all_connections", "--vhost", world.vhost.name(), "test"];
+                tokio::task::block_in_place(|| world.vhost.node().ctl(&close)).unwrap();
+            }
+            Ok(())
+        };
+        let summary = read_results(&world.url, ALL, &world.stop, take).await.unwrap();
+        assert_eq!((summary.messages, offsets.len()), (MESSAGES, MESSAGES));
+        assert!(offsets.is_sorted_by(|before, after| before < after));
+    })
+    .await;
+}

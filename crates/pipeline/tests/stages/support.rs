@@ -1,0 +1,64 @@
+//! A virtual host with the whole topology, and messages to put into it.
+
+use std::time::Duration;
+
+use broker::{AmqpUrl, Outgoing, Patience, Publisher, apply};
+use messages::{Encoded, Job, JobResult, Message, encode};
+use testkit::{Vhost, builders, shared_vhost};
+use tokio_util::sync::CancellationToken;
+use topology::{Observed, ServerVersion, Topology, names, plan};
+
+/// How long a test may take before it counts as hung.
+const TEST_MAX: Duration = Duration::from_mins(2);
+/// How long anything waits for a broker that is there.
+pub(crate) const PATIENCE: Patience = Patience::For(Duration::from_mins(1));
+
+/// A virtual host of one's own on the shared node, as `queues.yaml` describes it.
+pub(crate) struct World {
+    pub(crate) vhost: Vhost,
+    pub(crate) url: AmqpUrl,
+    pub(crate) publisher: Publisher,
+    pub(crate) stop: CancellationToken,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let vhost = shared_vhost().unwrap();
+        let url: AmqpUrl = vhost.url().parse().unwrap();
+        let topology = Topology::embedded().unwrap();
+        let steps = plan(&topology, &ServerVersion::OLDEST, &Observed::absent(&topology)).unwrap();
+        apply(&url, &steps).await.unwrap();
+        let stop = CancellationToken::new();
+        let publisher = Publisher::start(&url, "test publish", PATIENCE, stop.clone()).await.unwrap();
+        Self { vhost, url, publisher, stop }
+    }
+
+    /// Publishes to the result stream.
+    pub(crate) async fn record<M: Message>(&self, message_id: &str, message: &M) {
+        self.publish(Outgoing::new(names::RESULTS, "", message_id, encode(message).unwrap())).await;
+    }
+
+    pub(crate) async fn publish(&self, outgoing: Outgoing) {
+        self.publisher.publish(outgoing).await.unwrap();
+    }
+}
+
+/// Ends a test that hangs.
+pub(crate) async fn bounded<T>(test: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TEST_MAX, test).await.expect("the test hangs")
+}
+
+/// Bytes that are no message of ours.
+pub(crate) fn garbage() -> Encoded {
+    Encoded { message_type: "job", schema_version: 1, body: b"no MessagePack map".to_vec() }
+}
+
+/// The sample job under another number.
+pub(crate) fn job(number: u64) -> Job {
+    Job { job_id: builders::job_id(number), ..builders::benchmark_job() }
+}
+
+/// The sample result of that job.
+pub(crate) fn result(number: u64) -> JobResult {
+    JobResult { job: job(number), ..builders::job_result() }
+}

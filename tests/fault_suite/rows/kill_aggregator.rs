@@ -1,0 +1,49 @@
+//! An aggregator that dies: at random, before a commit, and between a commit and its ack.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use pipeline::failpoint::{AGGREGATOR_AFTER_COMMIT, AGGREGATOR_BEFORE_COMMIT};
+
+use crate::{
+    rig::{Rig, Setup, ensure_faults},
+    row::{Outcome, Trial},
+    world::Broker,
+};
+
+/// Small batches: many commits, and many places to die at.
+const BATCH_MESSAGES_MAX: usize = 50;
+/// Chance to die at each commit, by the kind of death.
+const PROBABILITY: f64 = 0.5;
+/// How long an aggregator with fail points is given to die by them before it is killed: it may have nothing to commit.
+const FAILPOINT_DEATH_MAX: Duration = Duration::from_millis(600);
+
+pub(super) fn run(trial: &Trial) -> Result<Outcome> {
+    let setup = Setup {
+        environment: vec![("AUGUR_AGGREGATOR__BATCH_MESSAGES_MAX", BATCH_MESSAGES_MAX.to_string())],
+        aggregator_failpoints: failpoints(0),
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, setup)?;
+    rig.under_load(trial, |rig, number| {
+        let died = rig.aggregator.died(FAILPOINT_DEATH_MAX)?;
+        rig.progress.note_fault();
+        if !died {
+            rig.aggregator.kill()?;
+        }
+        // The last one lives.
+        let next = number + 1;
+        let failpoints = if next < trial.amount.faults { failpoints(next) } else { String::new() };
+        rig.aggregator.start(&rig.world, &failpoints)
+    })?;
+    ensure_faults(rig.finish()?)
+}
+
+/// Every third aggregator dies before a commit, every third after one, every third at random by our hand.
+fn failpoints(number: usize) -> String {
+    match number % 3 {
+        0 => format!("{AGGREGATOR_BEFORE_COMMIT}:{PROBABILITY}"),
+        1 => format!("{AGGREGATOR_AFTER_COMMIT}:{PROBABILITY}"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,119 @@
+//! Bad jobs among good ones: each becomes a dead letter, and none takes a neighbour with it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use graphs::ModelCache;
+use messages::{BODY_BYTES_MAX, Encoded, Job, Message, encode};
+use testkit::builders;
+
+use crate::{
+    daemons::{FleetOptions, wait_until},
+    evidence,
+    jobs::Work,
+    limits::STALL_MAX,
+    rig::{Rig, Setup, ensure_faults},
+    row::{Outcome, Trial},
+    verdict::Expected,
+    world::Broker,
+};
+
+/// Kinds of bad ones and their shares of all bad ones, in thousandths; of each there is one at least. A job that
+/// kills its worker does so several times before it is given up, so there are few.
+const SHARES: &[(Poison, usize)] = &[
+    (Poison::KillWorker, 20),
+    (Poison::OutOfMemory, 80),
+    (Poison::Hang, 200),
+    (Poison::Undecodable, 200),
+    (Poison::TooLarge, 100),
+    (Poison::WrongSchema, 200),
+    (Poison::WrongType, 200),
+];
+/// The zoo's smallest model: 14 MB of weights.
+const MODEL: &str = "mobilenet-v2";
+/// Memory of a job's process, in MB: enough to load the model, not for its batch.
+const CHILD_MEMORY_MB: u64 = 150;
+/// Lease of a claim, in seconds: heartbeats come every 5.
+const LEASE_S: u64 = 8;
+/// A byte that `MessagePack` never uses.
+const GARBAGE: u8 = 0xc1;
+/// A schema version that no Augur has written.
+const SCHEMA_UNKNOWN: u16 = 99;
+/// How long one bad job may take to its end: a job that kills its worker takes two leases and several workers.
+const PER_KILLER_MAX: Duration = Duration::from_secs(90);
+
+#[derive(Debug, Clone, Copy)]
+enum Poison {
+    KillWorker,
+    OutOfMemory,
+    Hang,
+    Undecodable,
+    TooLarge,
+    WrongSchema,
+    WrongType,
+}
+
+pub(super) fn run(trial: &Trial) -> Result<Outcome> {
+    let setup = Setup {
+        fleet: FleetOptions { workers: 2, concurrency: 4, prefetch: 16, failpoints: String::new() },
+        environment: vec![
+            ("AUGUR_WORKER__LEASE_S", LEASE_S.to_string()),
+            ("AUGUR_WORKER__CHILD_MEMORY_MB_MAX", CHILD_MEMORY_MB.to_string()),
+        ],
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, setup)?;
+    let bad = mixture(trial.amount.faults, &mut rig.random);
+    let good = trial.amount.jobs.saturating_sub(bad.len()) / bad.len().max(1);
+    for (number, poison) in bad.iter().enumerate() {
+        rig.publish_nothing(good);
+        publish(&mut rig, *poison, number).with_context(|| format!("{poison:?}"))?;
+        rig.progress.note_fault();
+    }
+    rig.load.wait_for_confirms()?;
+    let killers = u32::try_from(bad.iter().filter(|poison| matches!(poison, Poison::KillWorker)).count())?;
+    let wanted = rig.load.ledger().clone();
+    wait_until("every bad job is a dead letter", STALL_MAX + PER_KILLER_MAX * killers, || {
+        rig.fleet.revive(&rig.world)?;
+        let dead = rig.world.runtime.block_on(evidence::dead_letters(&rig.world.url))?;
+        Ok(wanted.expected.iter().all(|(id, expected)| *expected != Expected::DeadLetter || dead.contains_key(id)))
+    })
+    .unwrap_or_else(|late| rig.unexpected.push(format!("{late:#}")));
+    rig.fleet.revive(&rig.world)?;
+    ensure_faults(rig.finish()?)
+}
+
+/// The bad ones in a random order.
+fn mixture(count: usize, random: &mut fastrand::Rng) -> Vec<Poison> {
+    let mut mixture: Vec<_> =
+        SHARES.iter().flat_map(|(poison, share)| vec![*poison; (count * share / 1_000).max(1)]).collect();
+    random.shuffle(&mut mixture);
+    mixture
+}
+
+fn publish(rig: &mut Rig, poison: Poison, number: usize) -> Result<()> {
+    let raw = |message_type, schema_version, body| Encoded { message_type, schema_version, body };
+    let work = match poison {
+        Poison::KillWorker => Work::KillWorker,
+        Poison::Hang => Work::Hang,
+        Poison::OutOfMemory => {
+            let cache = ModelCache::open(&rig.world.cache()?.join("models"))?;
+            Work::OutOfMemory(cache.obtain(MODEL)?.model)
+        }
+        Poison::Undecodable => return raw_poison(rig, number, raw(Job::TYPE, 1, vec![GARBAGE])),
+        Poison::TooLarge => {
+            return raw_poison(rig, number, raw(Job::TYPE, 1, vec![GARBAGE; BODY_BYTES_MAX + 1]));
+        }
+        Poison::WrongSchema => {
+            let body = encode(&builders::test_job())?.body;
+            return raw_poison(rig, number, raw(Job::TYPE, SCHEMA_UNKNOWN, body));
+        }
+        Poison::WrongType => return raw_poison(rig, number, encode(&builders::test_result())?),
+    };
+    let jobs = rig.load.jobs(1, &work);
+    rig.load.publish(&jobs, Expected::DeadLetter)
+}
+
+fn raw_poison(rig: &mut Rig, number: usize, message: Encoded) -> Result<()> {
+    rig.load.publish_poison(format!("poison-{number}"), message)
+}

@@ -1,0 +1,56 @@
+//! A network that resets connections, swallows everything for a while, or is slow.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use broker::AmqpUrl;
+use testkit::{PrivateNodeOptions, TcpProxy};
+
+use crate::{
+    rig::{Rig, Setup, ensure_faults},
+    row::{Outcome, Trial},
+    world::Broker,
+};
+
+/// How long the network swallows everything. AMQP's heartbeats of 10 s notice after two: the quick size is just past
+/// that, the full size well past everybody's patience.
+const BLACK_HOLE_FULL: Duration = Duration::from_secs(90);
+const BLACK_HOLE_QUICK: Duration = Duration::from_secs(25);
+/// How much later everything arrives.
+const DELAY: Duration = Duration::from_millis(200);
+/// For how long, at most.
+const DELAYED_MAX: Duration = Duration::from_secs(5);
+
+pub(super) fn run(trial: &Trial) -> Result<Outcome> {
+    let broker = Broker::own(trial, PrivateNodeOptions::default())?;
+    let proxy = TcpProxy::start_at(broker.port().context("the node has no port")?)?;
+    let direct: AmqpUrl = broker.url().parse()?;
+    let through = Some(proxy.url_through(&direct).reveal());
+    let mut rig = Rig::new(trial, broker, Setup { through, ..Setup::default() })?;
+    rig.under_load(trial, |rig, number| {
+        let began = Instant::now();
+        match number % 3 {
+            0 => {
+                rig.progress.note_fault();
+                proxy.reset_all();
+            }
+            1 => {
+                proxy.black_hole(true);
+                rig.progress.note_lasting_fault(began);
+                thread::sleep(trial.pick(BLACK_HOLE_FULL, BLACK_HOLE_QUICK));
+                proxy.black_hole(false);
+            }
+            _ => {
+                rig.progress.note_fault();
+                proxy.delay(DELAY);
+                rig.pause(DELAYED_MAX);
+                proxy.delay(Duration::ZERO);
+            }
+        }
+        Ok(())
+    })?;
+    ensure_faults(rig.finish()?)
+}

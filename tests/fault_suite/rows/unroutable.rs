@@ -1,0 +1,125 @@
+//! Messages that no queue takes: whoever publishes one is told, and what was confirmed is there.
+
+use anyhow::{Context as _, Result, ensure};
+use broker::BrokerError;
+use messages::{Job, Priority};
+use topology::{ArgumentValue, Observed, ObservedState, Plan, ServerVersion, Topology, names};
+
+use crate::{
+    daemons::{Fleet, FleetOptions},
+    jobs::Work,
+    load::outgoing,
+    rig::{Rig, Setup},
+    row::{Outcome, Trial},
+    verdict::Expected,
+    world::{Broker, World},
+};
+
+/// How many messages the lane with the drifted limit takes, and the lane under the policy.
+const LANE_MESSAGES_MAX: i64 = 3;
+/// Exit code of a check that found something.
+const UNWELCOME: i32 = 1;
+
+/// What a lane does with what is published to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Some,
+}
+
+pub(super) fn run(trial: &Trial) -> Result<Outcome> {
+    let nobody = FleetOptions { workers: 0, ..FleetOptions::default() };
+    let setup = Setup { fleet: nobody, ..Setup::default() };
+    let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, setup)?;
+    let part = trial.amount.jobs / trial.amount.faults;
+
+    refuses(&mut rig, part, |_| "cpu.sooner".to_owned(), Priority::Normal, Takes::Nothing)?;
+
+    let [low, high, critical] = [Priority::Low, Priority::High, Priority::Critical].map(lane);
+    delete_queue(&rig.world, &low)?;
+    check_finds_drift(&rig.world, &low)?;
+    refuses(&mut rig, part, Job::routing_key, Priority::Low, Takes::Nothing)?;
+    rig.world.expect(&["topology", "apply"], 0)?;
+    rig.world.expect(&["topology", "check"], 0)?;
+
+    drift(&rig.world, &high)?;
+    check_finds_drift(&rig.world, &high)?;
+    refuses(&mut rig, part, Job::routing_key, Priority::High, Takes::Some)?;
+
+    limit_by_policy(&rig.world, &critical)?;
+    refuses(&mut rig, part, Job::routing_key, Priority::Critical, Takes::Some)?;
+
+    rig.fleet = Fleet::start(&rig.world, FleetOptions::default())?;
+    let mut outcome = rig.finish()?;
+    outcome.faults = trial.amount.faults;
+    Ok(outcome)
+}
+
+/// Publishes jobs one after the other; each is confirmed and must run, or refused with an error and must not.
+fn refuses(
+    rig: &mut Rig,
+    count: usize,
+    routing_key: impl Fn(&Job) -> String,
+    priority: Priority,
+    takes: Takes,
+) -> Result<()> {
+    let jobs = rig.load.jobs(count, &Work::Nothing);
+    let mut refused = 0;
+    for job in jobs {
+        let job = Job { priority, ..job };
+        let mut message = outgoing(&job)?;
+        message.routing_key = routing_key(&job);
+        let id = || std::iter::once(job.job_id.to_string());
+        rig.load.expect(id(), Expected::Passed);
+        match rig.load.publish_raw(message) {
+            Ok(()) => rig.load.confirm(id()),
+            Err(BrokerError::Unroutable { .. } | BrokerError::Refused { .. }) => refused += 1,
+            Err(error) => rig.unexpected.push(format!("job {} was not refused but: {error}", job.job_id)),
+        }
+    }
+    let right = if takes == Takes::Nothing { refused == count } else { refused > 0 };
+    if !right {
+        rig.unexpected.push(format!("{refused} of {count} messages to a broken lane ({priority}) were refused"));
+    }
+    Ok(())
+}
+
+fn lane(priority: Priority) -> String {
+    names::lane(messages::Platform::Cpu, priority)
+}
+
+fn delete_queue(world: &World, queue: &str) -> Result<()> {
+    world.node()?.ctl(&["delete_queue", queue, "-p", world.virtual_host()])?;
+    Ok(())
+}
+
+fn check_finds_drift(world: &World, queue: &str) -> Result<()> {
+    let found = world.expect(&["topology", "check"], UNWELCOME)?;
+    ensure!(found.contains(queue), "the check does not name {queue}:\n{found}");
+    Ok(())
+}
+
+/// Declares a lane anew with another limit, as an older or a foreign `queues.yaml` would.
+fn drift(world: &World, queue: &str) -> Result<()> {
+    delete_queue(world, queue)?;
+    let mut topology = Topology::embedded()?;
+    topology.exchanges.clear();
+    topology.queues.retain(|declared| declared.name == queue);
+    topology.bindings.retain(|binding| binding.queue == queue);
+    let lane = topology.queues.first_mut().with_context(|| format!("queues.yaml has no {queue}"))?;
+    lane.arguments.insert("x-max-length".to_owned(), ArgumentValue::Int(LANE_MESSAGES_MAX));
+    let mut observed = Observed::new();
+    observed.set_queue(queue, ObservedState::Absent);
+    let plan: Plan = topology::plan(&topology, &ServerVersion::OLDEST, &observed)?;
+    world.runtime.block_on(broker::apply(&world.url, &plan))?;
+    Ok(())
+}
+
+/// Limits a lane as an operator might, past `queues.yaml`.
+fn limit_by_policy(world: &World, queue: &str) -> Result<()> {
+    let pattern = format!("^{}$", queue.replace('.', "\\."));
+    let definition = format!("{{\"max-length\":{LANE_MESSAGES_MAX}}}");
+    let policy = ["set_policy", "-p", world.virtual_host(), "--apply-to", "queues", "limit", &pattern, &definition];
+    world.node()?.ctl(&policy)?;
+    Ok(())
+}

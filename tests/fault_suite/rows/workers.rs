@@ -1,0 +1,66 @@
+//! Workers that die.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use pipeline::failpoint::WORKER_AFTER_CONFIRM;
+
+use crate::{
+    daemons::{FleetOptions, wait_until},
+    jobs::Work,
+    limits::STALL_MAX,
+    rig::{Rig, Setup, ensure_faults},
+    row::{Outcome, Trial},
+    verdict::Expected,
+    world::Broker,
+};
+
+/// A lease short enough that a claim whose worker died comes back within a quick row; heartbeats come every 5 s.
+pub(super) const LEASE_S: u64 = 12;
+
+/// `kill -9` at random moments.
+pub(super) fn killed_at_random(trial: &Trial) -> Result<Outcome> {
+    let setup = Setup {
+        fleet: FleetOptions { workers: 3, ..FleetOptions::default() },
+        environment: vec![("AUGUR_WORKER__LEASE_S", LEASE_S.to_string())],
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, setup)?;
+    rig.under_load(trial, |rig, _| {
+        rig.progress.note_fault();
+        rig.fleet.kill_one(&rig.world, &mut rig.random)
+    })?;
+    ensure_faults(rig.finish()?)
+}
+
+/// Workers that abort once a result is confirmed and before its job is acked.
+pub(super) fn killed_between_confirm_and_ack(trial: &Trial) -> Result<Outcome> {
+    let probability = trial.amount.faults as f64 / trial.amount.jobs as f64;
+    let setup = Setup {
+        fleet: FleetOptions {
+            workers: 2,
+            concurrency: 2,
+            prefetch: 4,
+            failpoints: format!("{WORKER_AFTER_CONFIRM}:{probability}"),
+        },
+        environment: vec![("AUGUR_WORKER__LEASE_S", LEASE_S.to_string())],
+        ..Setup::default()
+    };
+    let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, setup)?;
+    let jobs = rig.load.jobs(trial.amount.jobs, &Work::Nothing);
+    rig.load.publish_in_background(jobs, Expected::Passed, Duration::ZERO);
+    let mut died = 0;
+    // As long as jobs are left to die by; each death needs a worker's start, hence the generous limit.
+    let limit = STALL_MAX + Duration::from_secs(2) * u32::try_from(trial.amount.faults)?;
+    wait_until("all jobs are counted or enough workers died", limit, || {
+        let revived = rig.fleet.revive(&rig.world)?;
+        for _ in 0..revived {
+            rig.progress.note_fault();
+        }
+        died += revived;
+        Ok(died >= trial.amount.faults || rig.progress.done() >= trial.amount.jobs as u64)
+    })?;
+    rig.fleet.disarm();
+    rig.fleet.replace_all(&rig.world)?;
+    ensure_faults(rig.finish()?)
+}

@@ -1,0 +1,119 @@
+//! What the daemons use over time, and whether it grew.
+
+use std::{fs, fs::File, io::Write, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use crate::report;
+
+/// How much more of something the last third may use than the first, as a share.
+const GROWTH_SHARE_MAX: f64 = 0.5;
+/// Growth below these amounts is no growth: buffers that fill once, a table that holds what was measured.
+const GROWTH_PSS_MB_MIN: f64 = 40.0;
+/// The same for open files and channels.
+const GROWTH_COUNT_MIN: f64 = 10.0;
+
+/// Whose use is sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Broker,
+    Aggregator,
+    /// The worker that no fault kills.
+    Worker,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    role: Role,
+    /// Proportional set size of the process, in MB (10^6 bytes).
+    pss_mb: f64,
+    open_files: f64,
+    /// Channels of the whole broker.
+    channels: f64,
+}
+
+/// All samples, also as lines of a CSV file.
+#[derive(Debug)]
+pub(super) struct Samples {
+    csv: File,
+    taken: Vec<Sample>,
+}
+
+impl Samples {
+    /// Begins the file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        let mut csv = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
+        writeln!(csv, "elapsed_s,role,pid,pss_mb,open_files,broker_channels")?;
+        Ok(Self { csv, taken: Vec::new() })
+    }
+
+    /// Looks at each process.
+    ///
+    /// # Errors
+    ///
+    /// If one is gone, or the file cannot be written.
+    pub(super) fn take(&mut self, elapsed: Duration, channels: f64, roles: &[(Role, u32)]) -> Result<()> {
+        for (role, pid) in roles {
+            let sample = Sample { role: *role, pss_mb: pss_mb(*pid)?, open_files: open_files(*pid)?, channels };
+            self.taken.push(sample);
+            let Sample { pss_mb, open_files, .. } = sample;
+            writeln!(self.csv, "{},{role:?},{pid},{pss_mb:.1},{open_files},{channels}", elapsed.as_secs())?;
+        }
+        Ok(())
+    }
+
+    /// Prints the medians of the first and of the last third; whether something grew too much.
+    pub(super) fn print_growth(&self) -> bool {
+        let mut table = report::plain();
+        table.set_header(["what", "first third", "last third", "growth"]);
+        let mut grown = false;
+        let of = |role: Role, read: fn(&Sample) -> f64| -> Vec<f64> {
+            self.taken.iter().filter(|sample| sample.role == role).map(read).collect()
+        };
+        let series: [(&str, Vec<f64>, f64); 7] = [
+            ("broker PSS, MB", of(Role::Broker, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
+            ("aggregator PSS, MB", of(Role::Aggregator, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
+            ("worker PSS, MB", of(Role::Worker, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
+            ("broker open files", of(Role::Broker, |sample| sample.open_files), GROWTH_COUNT_MIN),
+            ("aggregator open files", of(Role::Aggregator, |sample| sample.open_files), GROWTH_COUNT_MIN),
+            ("worker open files", of(Role::Worker, |sample| sample.open_files), GROWTH_COUNT_MIN),
+            ("broker channels", of(Role::Broker, |sample| sample.channels), GROWTH_COUNT_MIN),
+        ];
+        for (what, values, least) in series {
+            let third = values.len().div_ceil(3);
+            let first = median(&values[..third]);
+            let last = median(&values[values.len() - third..]);
+            let too_much = last - first > least && last > first * (1.0 + GROWTH_SHARE_MAX);
+            grown |= too_much;
+            let growth = format!("{:+.1}{}", last - first, if too_much { " TOO MUCH" } else { "" });
+            table.add_row([what.to_owned(), format!("{first:.1}"), format!("{last:.1}"), growth]);
+        }
+        println!("{table}");
+        grown
+    }
+}
+
+/// 0 of nothing.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// The only honest measure where libraries are shared between processes.
+fn pss_mb(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).with_context(|| format!("{path} has no Pss"))?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("{path}: {line}"))?;
+    Ok(kib * 1_024.0 / 1e6)
+}
+
+fn open_files(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/fd");
+    Ok(fs::read_dir(&path).with_context(|| format!("failed to read {path}"))?.count() as f64)
+}

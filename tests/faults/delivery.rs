@@ -1,0 +1,210 @@
+//! Retries, dead letters, claims, capabilities: a job's way when something is in it.
+
+use serde_json::Value;
+
+use crate::support::{LIMIT, World, assert_counts, text};
+
+/// A number of a JSON object.
+#[track_caller]
+fn number(value: &Value, field: &str) -> u64 {
+    value[field].as_u64().unwrap_or_else(|| panic!("no number `{field}` in {value:#}"))
+}
+
+/// The attempts of a job, oldest first.
+#[track_caller]
+fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value[field].as_array().unwrap_or_else(|| panic!("no list `{field}` in {value:#}"))
+}
+
+fn dead_letters(world: &World) -> Vec<Value> {
+    match world.augur(&["dead-letter", "list", "--format", "json"]).json() {
+        Value::Array(letters) => letters,
+        other => panic!("{other} is no list"),
+    }
+}
+
+/// Asks again until the aggregator has heard what the test waits for; each question starts a process.
+#[track_caller]
+fn eventually<T>(ask: impl FnMut() -> Option<T>) -> T {
+    const QUESTIONS_MAX: usize = 1_000;
+    std::iter::repeat_with(ask).take(QUESTIONS_MAX).flatten().next().expect("it comes to the database")
+}
+
+/// The state of a run, if the aggregator knows it yet.
+fn shown(world: &World, run: &str) -> Option<Value> {
+    let answer = world.augur(&["run", "show", run, "--format", "json"]);
+    (answer.code == Some(0)).then(|| answer.json())
+}
+
+#[track_caller]
+fn assert_replay_is_equal(world: &World) {
+    let compared = world.augur(&["result", "replay", "--from", "first", "--into", "fresh.duckdb", "--compare"]);
+    let compared = compared.expect(0);
+    assert!(compared.contains("every table is equal"), "{compared}");
+}
+
+#[test]
+fn a_job_that_fails_every_time_becomes_a_dead_letter_and_counts_once_when_sent_back_twice() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let run = world.submit("tests: [{name: stuck, profile: hold, method: stuck, timeout_s: 1, attempts_max: 2}]");
+    for _ in 0..2 {
+        world.holds().next().gone();
+    }
+    assert_eq!(world.augur(&["run", "wait", &run, "--timeout-s", "60"]).code, Some(1), "a dead job is unwelcome");
+    let dead = shown(&world, &run).expect("known");
+    assert_eq!(["done", "dead", "retried"].map(|field| number(&dead, field)), [0, 1, 1], "{dead:#}");
+
+    let letters = dead_letters(&world);
+    assert_eq!(letters.len(), 1, "{letters:#?}");
+    assert_eq!(text(&letters[0], "reason"), "timed-out");
+    let job = text(&letters[0], "job_id").to_owned();
+    let history = world.augur(&["dead-letter", "show", &job, "--format", "json"]).json();
+    assert_eq!(list(&history, "history").len(), 2, "both attempts are there: {history:#}");
+
+    world.augur(&["dead-letter", "replay", "--run", &run]).expect(0);
+    world.holds().next();
+    world.holds().let_go(1);
+    let ended = eventually(|| shown(&world, &run).filter(|run| number(run, "done") == 1));
+    assert_counts(&ended, 1, [1, 0, 0, 0]);
+    assert_eq!(number(&ended, "dead"), 0, "its result beats its death: {ended:#}");
+    assert_eq!(dead_letters(&world), Vec::<Value>::new());
+    assert_replay_is_equal(&world);
+}
+
+#[test]
+fn a_job_that_no_worker_can_take_says_why_and_waits_for_one_that_can() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let mut plain = world.worker("plain", &[]);
+    let run = world.submit("tests: [{name: nothing, profile: noop, requirements: {tags: [lab]}}]");
+    // The worker's first heartbeat may still be on its way; until then nobody at all is known.
+    let reason = eventually(|| {
+        let shown = shown(&world, &run)?;
+        let reason = list(&shown, "waiting").first()?["reason"].as_str()?.to_owned();
+        reason.contains("plain").then_some(reason)
+    });
+    assert!(reason.contains("lab"), "{reason}");
+
+    plain.kill().expect("killed");
+    world.set("AUGUR_WORKER__TAGS", "lab");
+    let _tagged = world.worker("tagged", &[]);
+    assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
+    let results = world.results(&run);
+    assert_eq!((text(&results[0], "worker_id"), number(&results[0], "attempt")), ("tagged", 1), "nothing was charged");
+}
+
+#[test]
+fn a_busy_worker_keeps_no_job_from_an_idle_one() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _first = world.worker("first", &[]);
+    let (_, held_run) = world.submit_hold("held");
+    let held = world.holds().next();
+    assert_eq!(held.name, "held");
+    // The first worker, whose only slot is taken, is delivered this one.
+    let run = world.submit("tests: [{name: nothing, profile: noop, priority: high}]");
+    let _second = world.worker("second", &[]);
+    assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
+    let results = world.results(&run);
+    assert_eq!((text(&results[0], "worker_id"), number(&results[0], "attempt")), ("second", 1));
+    world.holds().let_go(1);
+    assert_counts(&world.complete(&held_run), 1, [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_claimed_job_of_a_killed_worker_is_tried_again_and_the_lost_attempt_is_charged() {
+    let world = World::new();
+    world.set("AUGUR_WORKER__CLAIM_AFTER_S", "0");
+    world.set("AUGUR_WORKER__LEASE_S", "2");
+    let _aggregator = world.aggregator();
+    let mut first = world.worker("first", &[]);
+    let (job, run) = world.submit_hold("long");
+    let orphan = world.holds().next();
+    first.wait_for_line("job claimed", LIMIT).expect("claimed");
+    let _second = world.worker("second", &[]);
+    first.kill().expect("killed");
+    orphan.gone();
+    assert_eq!(world.holds().next().name, "long", "the lease lapsed");
+    world.holds().let_go(1);
+    assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
+    let results = world.results(&run);
+    assert_eq!((text(&results[0], "worker_id"), number(&results[0], "attempt")), ("second", 2));
+    let shown = world.augur(&["job", "show", &job, "--format", "json"]).json();
+    let lost: Vec<_> = list(&shown, "attempts").iter().filter_map(|attempt| attempt["failure_type"].as_str()).collect();
+    assert_eq!(lost, ["worker-lost"]);
+    assert_replay_is_equal(&world);
+}
+
+#[test]
+fn a_claimed_job_ends_with_its_worker_and_goes_on_elsewhere_uncharged() {
+    let world = World::new();
+    world.set("AUGUR_WORKER__CLAIM_AFTER_S", "0");
+    world.set("AUGUR_WORKER__GRACE_S", "0");
+    let _aggregator = world.aggregator();
+    let mut first = world.worker("first", &[]);
+    let (_, run) = world.submit_hold("long");
+    let process = world.holds().next();
+    first.wait_for_line("job claimed", LIMIT).expect("claimed");
+    first.signal(nix::sys::signal::Signal::SIGTERM).expect("sent");
+    process.gone();
+    assert_eq!(first.wait(LIMIT).expect("an end").code(), Some(0));
+    let _second = world.worker("second", &[]);
+    assert_eq!(world.holds().next().name, "long");
+    world.holds().let_go(1);
+    assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
+    assert_eq!(number(&world.results(&run)[0], "attempt"), 1);
+}
+
+#[test]
+fn a_delayed_suite_starts_when_it_is_due_and_not_before() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let file = world.write("later.yaml", "version: 1\nname: later\ntests: [{name: nothing, profile: noop}]\n");
+    let run = world.augur(&["suite", "submit", &file, "--delay", "3s"]).expect(0).trim().to_owned();
+    let summary = world.complete(&run);
+    assert_counts(&summary, 1, [1, 0, 0, 0]);
+    let results = world.results(&run);
+    let (due, started) = (text(&summary, "due_at"), text(&results[0], "started_at"));
+    assert!(due <= started, "due at {due}, started at {started}");
+    assert_eq!(number(&results[0], "attempt"), 1);
+}
+
+#[test]
+fn a_unique_key_is_one_job_in_every_run_that_names_it() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let cases = "tests: [{name: nothing, profile: noop, unique_key: nightly-1}]";
+    let runs = [world.submit(cases), world.submit(cases)];
+    for run in &runs {
+        assert_counts(&world.complete(run), 1, [1, 0, 0, 0]);
+    }
+    assert_ne!(runs[0], runs[1]);
+    let ids: Vec<_> =
+        runs.iter().flat_map(|run| world.results(run)).map(|row| text(&row, "job_id").to_owned()).collect();
+    assert_eq!(ids.len(), 2, "each run shows its job");
+    assert_eq!(ids[0], ids[1], "and it is the same");
+    assert_replay_is_equal(&world);
+}
+
+#[test]
+fn higher_lanes_start_first_and_the_lowest_moves_too() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let low = world.submit("tests: [{name: low, profile: noop, priority: low, repeat: 4}]");
+    let high = world.submit("tests: [{name: high, profile: noop, priority: critical, repeat: 40}]");
+    let _worker = world.worker("w1", &[]);
+    assert_counts(&world.complete(&high), 40, [40, 0, 0, 0]);
+    assert_counts(&world.complete(&low), 4, [4, 0, 0, 0]);
+    let mut ended: Vec<_> = [&low, &high]
+        .iter()
+        .flat_map(|run| world.results(run))
+        .map(|row| (text(&row, "started_at").to_owned(), text(&row, "priority").to_owned()))
+        .collect();
+    ended.sort();
+    let place = ended.iter().position(|(_, priority)| priority == "low").expect("there are low ones");
+    assert!((1..=8).contains(&place), "the first low one started as number {place} of {ended:?}");
+}
