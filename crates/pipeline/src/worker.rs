@@ -13,7 +13,7 @@ mod state;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use broker::{AmqpUrl, Delivery, Patience, Publisher, Settlement, Start, Subscription};
+use broker::{AmqpUrl, Delivery, Link, Patience, Publisher, Settlement, Start, Subscription};
 use messages::{Platform, WorkerId};
 use runner::Runner;
 use tokio::{
@@ -33,6 +33,9 @@ use state::WorkerState;
 
 /// Cancel orders read ahead.
 const CONTROL_PREFETCH: u16 = 100;
+
+/// How long handing jobs back may take before the broker is left to return them: it does once we are gone.
+const HAND_BACK_MAX: Duration = Duration::from_secs(10);
 
 /// What a worker is.
 #[derive(Debug, Clone)]
@@ -83,14 +86,13 @@ pub async fn work(
     let name = |purpose: &str| format!("augur worker {} {purpose}", settings.worker_id);
     let publisher = Publisher::start(url, &name("publish"), settings.patience, links.clone()).await.map_err(failed())?;
     let state = Arc::new(WorkerState::new(&settings, runner.devices()));
-    let (patience, first) = (settings.patience, Start::StreamFirst);
+    let link = Link::new(url, &name("read"), settings.patience, &links);
     // Before the first job: an order to cancel it may be there already.
-    let control = Subscription::start(url, &name("control"), names::CONTROL, first, CONTROL_PREFETCH, patience, &links)
-        .await
-        .map_err(failed())?;
+    let control = Subscription::on(&link, names::CONTROL, Start::StreamFirst, CONTROL_PREFETCH).await;
+    let control = control.map_err(failed())?;
     tokio::spawn(obey(control, Arc::clone(&state)));
     tokio::spawn(beat(publisher.clone(), Arc::clone(&state), settings.lease, links.clone()));
-    let lanes = Lanes::subscribe(url, &settings, &links).await.map_err(failed())?;
+    let lanes = Lanes::subscribe(&link, &settings).await.map_err(failed())?;
     info!(worker_id = %settings.worker_id, platforms = ?settings.platforms, concurrency = settings.concurrency, "worker ready");
 
     let pace = Pace::new(&settings.rate_limits);
@@ -147,7 +149,11 @@ impl Intake {
                 }
                 () = &mut held, if !self.lanes.is_paused() => {
                     self.lanes.pause().await;
-                    self.worker.hand_back_all(self.lanes.waiting()).await;
+                    // A broker that takes nothing must not keep us from stopping; what is dropped comes again.
+                    tokio::select! {
+                        () = stop.cancelled() => return None,
+                        () = self.worker.hand_back_all(self.lanes.waiting()) => {}
+                    }
                 }
             }
         }
@@ -157,15 +163,24 @@ impl Intake {
     async fn drain(mut self) {
         let (state, grace) = (&self.worker.state, self.worker.settings.grace);
         state.set_draining();
-        self.lanes.pause().await;
-        self.worker.hand_back_all(self.lanes.waiting()).await;
+        let handing = async {
+            self.lanes.pause().await;
+            self.worker.hand_back_all(self.lanes.waiting()).await;
+        };
+        if tokio::time::timeout(HAND_BACK_MAX, handing).await.is_err() {
+            warn!("waiting jobs could not be handed back in time; the broker returns them");
+        }
         while self.running.try_join_next().is_some() {}
         info!(running = self.running.len(), grace_s = grace.as_secs(), "worker drains");
         let finish = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, finish).await.is_err() {
             info!(running = self.running.len(), "grace period is over; running jobs are handed back");
             state.hand_back();
-            while self.running.join_next().await.is_some() {}
+            let handed_back = async { while self.running.join_next().await.is_some() {} };
+            if tokio::time::timeout(HAND_BACK_MAX, handed_back).await.is_err() {
+                warn!(running = self.running.len(), "running jobs could not be handed back in time");
+                self.running.shutdown().await;
+            }
         }
         info!(jobs_done = state.heartbeat().jobs_done, "worker stopped");
     }

@@ -1,15 +1,14 @@
 //! The lanes that a worker takes jobs from, higher priority first.
 
-use broker::{AmqpUrl, BrokerError, Delivery, Link, Start, Subscription};
+use broker::{BrokerError, Delivery, Link, Start, Subscription};
 use messages::Priority;
-use tokio_util::sync::CancellationToken;
 
 use super::WorkerSettings;
 
 /// Every so many picks the lowest lane with a job goes first, so that a busy high lane starves nobody.
 const LOW_FIRST_EVERY_PICKS: u64 = 8;
 
-/// One subscription, with a channel of its own, per platform and priority, all on one connection.
+/// One subscription, with a channel of its own, per platform and priority.
 pub(super) struct Lanes {
     /// Grouped by priority, highest first.
     by_priority: Vec<Vec<Subscription>>,
@@ -18,19 +17,14 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) async fn subscribe(
-        url: &AmqpUrl,
-        settings: &WorkerSettings,
-        stop: &CancellationToken,
-    ) -> Result<Self, BrokerError> {
+    pub(super) async fn subscribe(link: &Link, settings: &WorkerSettings) -> Result<Self, BrokerError> {
         let prefetch = settings.prefetch.max(settings.concurrency).max(1);
-        let link = Link::new(url, &format!("augur worker {} jobs", settings.worker_id), settings.patience, stop);
         let mut by_priority = Vec::new();
         for &priority in Priority::ALL {
             let mut lanes = Vec::new();
             for &platform in &settings.platforms {
                 let queue = topology::names::lane(platform, priority);
-                lanes.push(Subscription::on(&link, &queue, Start::Queue, prefetch).await?);
+                lanes.push(Subscription::on(link, &queue, Start::Queue, prefetch).await?);
             }
             by_priority.push(lanes);
         }
