@@ -68,6 +68,13 @@ impl Publisher {
         Ok(Self { requests, patience, _last: Arc::new(stop.drop_guard()) })
     }
 
+    /// The same, but it waits for each confirm for as long as that takes: what gives up and publishes again would leave
+    /// a copy more whenever the broker takes its time, as it does during an alarm.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { patience: Patience::Endless, ..self }
+    }
+
     /// Publishes one message and waits until the broker has stored it.
     ///
     /// Whoever drops the future gives the message up: it may be stored or not.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -14,6 +15,8 @@ const TAIL_FIRST_MS_MAX: u64 = 10_000;
 /// The same for a stream that counts no messages, in milliseconds: RabbitMQ counts them every few seconds only, so
 /// it may have got its first ones just now.
 const TAIL_UNCOUNTED_MS_MAX: u64 = 2_000;
+/// How long the end of a stream is looked for while others go on writing it, in milliseconds.
+const TAIL_LIVE_MS_MAX: u64 = 1_000;
 /// Messages of the last chunk in flight.
 const TAIL_PREFETCH: u16 = 1_000;
 
@@ -74,7 +77,14 @@ async fn last_offset_over(link: &Link, stream: &str) -> Result<Option<u64>, Brok
     let mut tail = Subscription::on(link, stream, Start::StreamLast, TAIL_PREFETCH).await?;
     let mut last = None;
     let mut wait_ms = if count == 0 { TAIL_UNCOUNTED_MS_MAX } else { TAIL_FIRST_MS_MAX };
-    while let Ok(Some(delivery)) = tokio::time::timeout(Duration::from_millis(wait_ms), tail.next()).await {
+    let mut deadline = Instant::now() + Duration::from_millis(TAIL_FIRST_MS_MAX);
+    while let Ok(Some(delivery)) =
+        tokio::time::timeout_at(deadline.min(Instant::now() + Duration::from_millis(wait_ms)), tail.next()).await
+    {
+        if last.is_none() {
+            // Others may go on writing: what they have written until then is enough of an end.
+            deadline = Instant::now() + Duration::from_millis(TAIL_LIVE_MS_MAX);
+        }
         last = delivery.stream_offset().max(last);
         wait_ms = TAIL_SILENCE_MS_MAX;
         delivery.settle(Settlement::Done).await?;

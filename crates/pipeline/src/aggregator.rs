@@ -74,8 +74,10 @@ async fn session(
     stop: CancellationToken,
 ) -> Result<(), PipelineError> {
     let failed = || PipelineError::broker("aggregator");
-    let publisher =
-        Publisher::start(url, "augur aggregator publish", settings.patience, stop.clone()).await.map_err(failed())?;
+    let publisher = Publisher::start(url, "augur aggregator publish", settings.patience, stop.clone())
+        .await
+        .map_err(failed())?
+        .patient();
     let reading = store.clone();
     let position = blocking(move || reading.stream_position(names::RESULTS)).await?;
     let (next_offset, last_message) = position.map_or((None, None), |at| (Some(at.next_offset), at.last_message));

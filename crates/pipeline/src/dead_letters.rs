@@ -130,7 +130,7 @@ pub async fn replay(
     let mut lives = HashSet::new();
     let fate = |letter: &DeadLetter| match &letter.job {
         Err(_) => Fate::Undecodable,
-        Ok(job) if lives.insert((job.job_id, job.dispatch.replays)) => Fate::Replayed,
+        Ok(job) if lives.insert((job.job_id, job.run.run_id, job.dispatch.replays)) => Fate::Replayed,
         Ok(_) => Fate::Duplicate,
     };
     let settling = publisher.map(|publisher| Settling { publisher: Some(publisher) });

@@ -70,8 +70,10 @@ pub async fn update(url: &AmqpUrl, settings: UpdaterSettings, stop: Cancellation
 /// Updates from the stored offset until `stop`.
 async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationToken) -> Result<(), PipelineError> {
     let failed = || PipelineError::broker("updater");
-    let publisher =
-        Publisher::start(url, "augur updater publish", settings.patience, stop.clone()).await.map_err(failed())?;
+    let publisher = Publisher::start(url, "augur updater publish", settings.patience, stop.clone())
+        .await
+        .map_err(failed())?
+        .patient();
     let releases = Releases::open(&settings.releases_directory).map_err(PipelineError::predictors("updater"))?;
     let (table, position) = load_training(&settings.releases_directory)?;
     let (next_offset, last_message) = position.map_or((None, None), |at| (Some(at.next_offset), at.last_message));

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use topology::names;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::PipelineError;
 use execution::Worker;
@@ -84,10 +84,11 @@ pub async fn work(
     let _links_end_with_us = links.clone().drop_guard();
     let failed = || PipelineError::broker("worker");
     let name = |purpose: &str| format!("augur worker {} {purpose}", settings.worker_id);
-    let publisher = Publisher::start(url, &name("publish"), settings.patience, links.clone()).await.map_err(failed())?;
+    let publisher =
+        Publisher::start(url, &name("publish"), settings.patience, links.clone()).await.map_err(failed())?.patient();
     let state = Arc::new(WorkerState::new(&settings, runner.devices()));
     let link = Link::new(url, &name("read"), settings.patience, &links);
-    // Before the first job: an order to cancel it may be there already.
+    // Subscribed before the lanes: orders that are there already are mostly read before the first job comes.
     let control = Subscription::on(&link, names::CONTROL, Start::StreamFirst, CONTROL_PREFETCH).await;
     let control = control.map_err(failed())?;
     tokio::spawn(obey(control, Arc::clone(&state)));
@@ -128,7 +129,11 @@ impl Intake {
                 worker.handle(delivery).await;
                 drop(slot);
             });
-            while self.running.try_join_next().is_some() {}
+            while let Some(ended) = self.running.try_join_next() {
+                ended.unwrap_or_else(
+                    |panic| error!(%panic, "a job's task panicked; the broker or the lease returns the job"),
+                );
+            }
         }
     }
 
@@ -143,16 +148,19 @@ impl Intake {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                slot = &mut free => {
-                    self.lanes.resume().await;
-                    return slot.ok();
-                }
+                // A broker that is away or takes nothing must not keep us from stopping, neither here nor below.
+                slot = &mut free => tokio::select! {
+                    () = stop.cancelled() => return None,
+                    () = self.lanes.resume() => return slot.ok(),
+                },
                 () = &mut held, if !self.lanes.is_paused() => {
-                    self.lanes.pause().await;
-                    // A broker that takes nothing must not keep us from stopping; what is dropped comes again.
+                    let handing = async {
+                        self.lanes.pause().await;
+                        self.worker.hand_back_all(self.lanes.waiting()).await;
+                    };
                     tokio::select! {
                         () = stop.cancelled() => return None,
-                        () = self.worker.hand_back_all(self.lanes.waiting()) => {}
+                        () = handing => {}
                     }
                 }
             }

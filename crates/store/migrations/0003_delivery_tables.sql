@@ -80,5 +80,6 @@ SELECT a.run_uuid, a.job_id, a.case_name, a.platform, a.replays, a.attempt, a.wo
        a.next, a.failure_type, a.failure_message, a.output_tail
 FROM attempts a
 LEFT JOIN jobs j ON j.job_id = a.job_id
-LEFT JOIN (SELECT job_id, max(replays) AS replays FROM replays GROUP BY job_id) r ON r.job_id = a.job_id
+LEFT JOIN (SELECT job_id, run_uuid, max(replays) AS replays FROM replays GROUP BY job_id, run_uuid) r
+       ON r.job_id = a.job_id AND r.run_uuid = a.run_uuid
 WHERE a.next = 'dead-letter' AND j.job_id IS NULL AND coalesce(r.replays, 0) <= a.replays;

@@ -40,7 +40,7 @@ fn the_embedded_file_declares_the_picture() {
             kinds(QueueKind::Stream),
             topology.bindings.len()
         ),
-        @"15 exchanges, 46 quorum queues, 1 classic queues, 4 streams, 85 bindings"
+        @"15 exchanges, 47 quorum queues, 0 classic queues, 4 streams, 85 bindings"
     );
     let delays: Vec<_> =
         topology.delay_lanes().iter().map(|l| format!("{} {} {}", l.exchange, l.queue, l.delay_ms)).collect();
@@ -113,7 +113,7 @@ fn a_plan_reads_as_a_list() {
     + exchange  jobs.due                       topic, alternate exchange unroutable
     + queue     jobs.cpu.critical              quorum, dead-letter-exchange=dead-letters, dead-letter-strategy=at-least-once, delivery-limit=20, max-length=2000000, overflow=reject-publish
     ! stream    results                        x-max-age is 10D instead of 30D
-    + queue     heartbeats                     classic, max-length=10000, message-ttl=60000, overflow=drop-head
+    + queue     heartbeats                     quorum, max-length=10000, message-ttl=60000, overflow=drop-head
     ~ binding   jobs -> jobs.cpu.critical      by cpu.critical
     ~ binding   jobs.due -> jobs.cpu.critical  by cpu.critical
     ~ binding   results -> results
@@ -154,7 +154,8 @@ fn arguments_that_a_server_would_ignore_are_refused_together() {
 
 #[test]
 fn arguments_that_a_later_server_dropped_are_refused() {
-    let text = edited("x-message-ttl: 60s\n", "x-message-ttl: 60s\n      x-queue-mode: lazy\n");
+    let text = edited("x-message-ttl: 60s\n", "x-message-ttl: 60s\n      x-queue-mode: lazy\n")
+        .replace("  - name: heartbeats\n    kind: quorum", "  - name: heartbeats\n    kind: classic");
     let topology = Topology::from_yaml(&text).expect("known argument");
     let observed = Observed::absent(&topology);
     assert!(plan(&topology, &version("3.10.8"), &observed).is_ok());
@@ -226,7 +227,7 @@ fn unsafe_topologies_are_refused() {
             "`jobs.cpu.critical` dead-letters at least once, which needs `x-overflow: reject-publish`",
         ),
         ("      x-delivery-limit: 20\n", "", "lane `jobs.cpu.critical` has no `x-delivery-limit`"),
-        ("      x-max-length: 10_000\n", "", "classic queue `heartbeats` has no limit of length"),
+        ("      x-max-length: 10_000\n", "", "quorum queue `heartbeats` has no limit of length"),
         ("      x-max-length-bytes: 20 GB\n      x-max-age: 30D\n", "", "stream queue `results` has no retention"),
         ("      x-message-ttl: \"{step}\"\n", "", "delay lane `retries.1s` has no `x-message-ttl`"),
         (

@@ -15,7 +15,7 @@ use super::{
     WorkerSettings, chain,
     pace::Pace,
     settle,
-    state::{Begin, WorkerState, key},
+    state::{Begin, Registered, WorkerState, key},
 };
 use crate::{
     delivery::{
@@ -80,20 +80,27 @@ impl Worker {
             Begin::Ended(delivery) => return settle(delivery, Settlement::Done).await,
             Begin::Busy(delivery) => return self.hand_back(&job, delivery, Some(later())).await,
         };
-        self.pace.wait(job.platform).await;
+        let job_id = job.job_id;
+        let registered = Registered::new(&self.state, key(&job, attempt));
+        let claim_at = Instant::now() + self.settings.claim_after;
+        tokio::select! {
+            () = self.pace.wait(job.platform) => {}
+            () = cancel.cancelled() => {}
+        }
         let started_at = Timestamp::now();
-        self.state.start(job.job_id, started_at);
-        let (job_id, key) = (job.job_id, key(&job, attempt));
-        let (execution, hold) = self.execute(&job, attempt, returns, &cancel, delivery).await;
+        self.state.start(job_id, started_at);
+        let (execution, hold) = self.execute(&job, attempt, returns, claim_at, &cancel, delivery).await;
+        let was_cancelled =
+            matches!(&execution.outcome, Outcome::Failed(failure) if failure.kind == FailureKind::Cancelled);
         let end = if self.state.is_fenced(job_id) {
             warn!(%job_id, "the lease could not be renewed: the job was ended, and runs elsewhere");
             End::Replaced
-        } else if cancel.is_cancelled() && self.state.is_handing_back() {
+        } else if was_cancelled && self.state.is_handing_back() {
             self.give_up(&job, attempt, matches!(hold, Hold::Lease)).await
         } else {
             self.conclude(job, attempt, started_at, execution).await
         };
-        let spares = self.state.end(key, matches!(end, End::Replaced));
+        let spares = registered.end(matches!(end, End::Replaced));
         let settlement = if matches!(end, End::Replaced) { Settlement::Done } else { Settlement::Return };
         if let Hold::Delivery(delivery) = hold {
             settle(*delivery, settlement).await;
@@ -122,6 +129,7 @@ impl Worker {
         job: &Job,
         attempt: u32,
         returns: u32,
+        claim_at: Instant,
         cancel: &CancellationToken,
         delivery: Delivery,
     ) -> (Execution, Hold) {
@@ -135,7 +143,6 @@ impl Worker {
         }
         let report = |progress| self.state.report(job.job_id, progress);
         let run = self.runner.run_reporting(job, cancel, &report);
-        let claim_at = Instant::now() + self.settings.claim_after;
         let claiming = async {
             tokio::time::sleep_until(claim_at).await;
             self.publish_claim(job, attempt).await
@@ -175,9 +182,12 @@ impl Worker {
     /// The claim is stored: from here on heartbeats hold the job, and the broker may forget it.
     async fn leased(&self, job: &Job, hold: Hold) -> Hold {
         info!(job_id = %job.job_id, lease_s = self.settings.lease.as_secs(), "job claimed");
-        self.state.note_lease(job.job_id);
+        let spares = self.state.note_lease(job.job_id);
         if let Hold::Delivery(delivery) = hold {
             settle(*delivery, Settlement::Done).await;
+        }
+        for spare in spares {
+            settle(spare, Settlement::Done).await;
         }
         Hold::Lease
     }
@@ -219,16 +229,15 @@ impl Worker {
         let again = retry(job.clone(), attempt, worker_id, *started_at, *finished_at, failure);
         let reason = failure.kind.as_str();
         let record = outgoing_failed_attempt(result, next);
-        let (first, second) = match next {
-            AfterFailure::Retry => {
-                (record, outgoing_retry(&again, attempt + 1, next_delay(attempt, &mut fastrand::Rng::new())))
-            }
+        let sent_on = match next {
+            AfterFailure::Retry => outgoing_retry(&again, attempt + 1, next_delay(attempt, &mut fastrand::Rng::new())),
             AfterFailure::DeadLetter => {
                 warn!(%job_id, attempt, reason, "the last attempt failed; the job becomes a dead letter");
-                (outgoing_dead_letter(&again, attempt, reason), record)
+                outgoing_dead_letter(&again, attempt, reason)
             }
         };
-        if self.store(first).await && self.store(second).await {
+        // First the job: the record ends a claim, and dying in between would lose what is nowhere else.
+        if self.store(sent_on).await && self.store(record).await {
             self.state.count_done();
             End::Replaced
         } else {

@@ -45,10 +45,11 @@ struct Jobs {
 }
 
 struct Running {
+    key: AttemptKey,
     job: RunningJob,
     cancel: CancellationToken,
     fenced: bool,
-    /// Deliveries of the same job that came while it ran.
+    /// Deliveries of the same attempt that came while it ran.
     spares: Vec<Delivery>,
 }
 
@@ -71,9 +72,9 @@ pub(super) enum Begin {
     Run(CancellationToken, Delivery),
     /// Nothing: it runs here already, and the delivery is settled with it.
     Attached,
-    /// Settle it: this attempt has ended here.
+    /// Settle it: this attempt has ended here, or is held under a lease.
     Ended(Delivery),
-    /// Try it later: it runs here for another run.
+    /// Try it later: another attempt of it runs here, or one for another run.
     Busy(Delivery),
 }
 
@@ -110,8 +111,11 @@ impl WorkerState {
             return Begin::Ended(delivery);
         }
         if let Some(running) = jobs.running.get_mut(&job.job_id) {
-            if running.job.run_id != job.run.run_id {
+            if running.key != key(job, attempt) {
                 return Begin::Busy(delivery);
+            }
+            if running.job.leased {
+                return Begin::Ended(delivery);
             }
             running.spares.push(delivery);
             return Begin::Attached;
@@ -129,7 +133,8 @@ impl WorkerState {
             progress: None,
             leased: false,
         };
-        let running = Running { job: running, cancel: cancel.clone(), fenced: false, spares: Vec::new() };
+        let key = key(job, attempt);
+        let running = Running { key, job: running, cancel: cancel.clone(), fenced: false, spares: Vec::new() };
         jobs.running.insert(job.job_id, running);
         Begin::Run(cancel, delivery)
     }
@@ -144,13 +149,16 @@ impl WorkerState {
         self.with_running(job_id, |running| running.job.progress = Some(progress));
     }
 
-    /// Notes that heartbeats hold the job from now on.
-    pub(super) fn note_lease(&self, job_id: JobId) {
-        self.with_running(job_id, |running| running.job.leased = true);
+    /// Notes that heartbeats hold the job from now on, and gives further deliveries of it: nobody needs them.
+    pub(super) fn note_lease(&self, job_id: JobId) -> Vec<Delivery> {
+        let mut jobs = self.lock();
+        let Some(running) = jobs.running.get_mut(&job_id) else { return Vec::new() };
+        running.job.leased = true;
+        std::mem::take(&mut running.spares)
     }
 
     /// Forgets a job as running, and gives further deliveries of it; `replaced` says that the broker may forget it.
-    pub(super) fn end(&self, key: AttemptKey, replaced: bool) -> Vec<Delivery> {
+    fn end(&self, key: AttemptKey, replaced: bool) -> Vec<Delivery> {
         let mut jobs = self.lock();
         if replaced {
             jobs.ended.insert(key);
@@ -240,6 +248,31 @@ impl WorkerState {
     fn lock(&self) -> MutexGuard<'_, Jobs> {
         // Nothing panics while holding it, and its content is valid after every statement.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That an attempt is noted as running; forgotten when dropped, also by a panic: heartbeats would hold it for ever.
+pub(super) struct Registered<'a> {
+    state: &'a WorkerState,
+    key: Option<AttemptKey>,
+}
+
+impl<'a> Registered<'a> {
+    pub(super) fn new(state: &'a WorkerState, key: AttemptKey) -> Self {
+        Self { state, key: Some(key) }
+    }
+
+    /// Forgets the job as running, and gives further deliveries of it; `replaced` says that the broker may forget it.
+    pub(super) fn end(mut self, replaced: bool) -> Vec<Delivery> {
+        self.key.take().map_or_else(Vec::new, |key| self.state.end(key, replaced))
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            drop(self.state.end(key, false));
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::context::Context;
 /// How long a daemon may take to say that it is ready; a worker measures its machine first.
 const READY_MAX: Duration = Duration::from_secs(90);
 /// How long a daemon may take to stop, above a worker's grace period, before it is killed.
-const STOP_MAX: Duration = Duration::from_secs(15);
+const STOP_MAX: Duration = Duration::from_secs(30);
 /// How often one daemon is started again after it died.
 const RESTARTS_MAX: u32 = 5;
 

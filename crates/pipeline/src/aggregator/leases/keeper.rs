@@ -1,10 +1,11 @@
 //! Which claimed jobs are held, by whom and until when. Pure: the time comes from outside.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use messages::{ClaimReturned, FailedAttempt, Heartbeat, JobClaimed, JobId, RunningJob, WorkerId};
+use messages::{ClaimReturned, FailedAttempt, Heartbeat, JobClaimed, JobId, RunId, RunningJob, WorkerId};
 use store::Record;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// What a lease lasts longer here than for the worker that holds it, in percent. A worker that cannot be heard ends its
 /// leased jobs after the lease's own time: they must have ended when they are given to another.
@@ -13,8 +14,19 @@ const MARGIN_PCT: u32 = 25;
 /// The open claims and their deadlines.
 #[derive(Debug, Default)]
 pub(super) struct LeaseKeeper {
-    /// By job and by how often it was sent back from the dead letters.
-    leases: BTreeMap<(JobId, u32), Lease>,
+    leases: BTreeMap<LeaseKey, Lease>,
+}
+
+/// Job, how often it was sent back from the dead letters, and the run: several may have the same job.
+type LeaseKey = (JobId, u32, RunId);
+
+fn key(claim: &JobClaimed) -> LeaseKey {
+    (claim.job.job_id, claim.job.dispatch.replays, claim.job.run.run_id)
+}
+
+/// The keys of a job.
+fn of_job(job_id: JobId) -> RangeInclusive<LeaseKey> {
+    (job_id, 0, Uuid::nil().into())..=(job_id, u32::MAX, Uuid::max().into())
 }
 
 #[derive(Debug)]
@@ -26,8 +38,9 @@ struct Lease {
 impl LeaseKeeper {
     /// Takes over a claim with a fresh deadline, unless a later one of the same job is known.
     pub(super) fn open(&mut self, claim: JobClaimed, now: Instant) {
-        let key = (claim.job.job_id, claim.job.dispatch.replays);
-        if self.leases.get(&key).is_none_or(|known| known.claim.claimed_at < claim.claimed_at) {
+        let key = key(&claim);
+        let order = |claim: &JobClaimed| (claim.attempt, claim.claimed_at);
+        if self.leases.get(&key).is_none_or(|known| order(&known.claim) < order(&claim)) {
             self.leases.insert(key, Lease { deadline: now + length(&claim), claim });
         }
     }
@@ -40,7 +53,7 @@ impl LeaseKeeper {
                 self.open(claim.as_ref().clone(), now);
                 return true;
             }
-            Record::Result(result) => self.close(result.job.job_id, |_| true),
+            Record::Result(result) => self.close(result.job.job_id, result.job.run.run_id, |_| true),
             Record::Attempt(attempt) => self.close_attempt(attempt),
             Record::ClaimReturned(returned) => self.close_returned(returned),
             Record::Run(_) | Record::Cancel(_) | Record::Replayed(_) => {}
@@ -74,21 +87,20 @@ impl LeaseKeeper {
 
     /// Forgets a claim that was dealt with.
     pub(super) fn forget(&mut self, claim: &JobClaimed) {
-        self.close(claim.job.job_id, |lease| lease.claim == *claim);
+        self.close(claim.job.job_id, claim.job.run.run_id, |lease| lease.claim == *claim);
     }
 
     /// Looks at a lapsed claim again after `wait`.
     pub(super) fn postpone(&mut self, claim: &JobClaimed, wait: Duration, now: Instant) {
-        let key = (claim.job.job_id, claim.job.dispatch.replays);
-        if let Some(lease) = self.leases.get_mut(&key).filter(|lease| lease.claim == *claim) {
+        if let Some(lease) = self.leases.get_mut(&key(claim)).filter(|lease| lease.claim == *claim) {
             lease.deadline = now + wait;
         }
     }
 
     fn renew_job(&mut self, running: &RunningJob, worker_id: &WorkerId, now: Instant) {
-        let of_job = (running.job_id, 0)..=(running.job_id, u32::MAX);
-        for (_, lease) in self.leases.range_mut(of_job) {
-            if lease.claim.worker_id == *worker_id && lease.claim.attempt == running.attempt {
+        for ((_, _, run_id), lease) in self.leases.range_mut(of_job(running.job_id)) {
+            let claim = &lease.claim;
+            if *run_id == running.run_id && claim.worker_id == *worker_id && claim.attempt == running.attempt {
                 lease.deadline = now + length(&lease.claim);
             }
         }
@@ -96,24 +108,25 @@ impl LeaseKeeper {
 
     fn close_attempt(&mut self, FailedAttempt { result, .. }: &FailedAttempt) {
         let replays = result.job.dispatch.replays;
-        self.close(result.job.job_id, |lease| {
+        self.close(result.job.job_id, result.job.run.run_id, |lease| {
             lease.claim.job.dispatch.replays == replays && lease.claim.attempt <= result.attempt
         });
     }
 
     fn close_returned(&mut self, returned: &ClaimReturned) {
-        self.close(returned.job_id, |lease| {
+        self.close(returned.job_id, returned.run_id, |lease| {
             lease.claim.worker_id == returned.worker_id && lease.claim.claimed_at <= returned.returned_at
         });
     }
 
-    fn close(&mut self, job_id: JobId, is_over: impl Fn(&Lease) -> bool) {
+    fn close(&mut self, job_id: JobId, run_id: RunId, is_over: impl Fn(&Lease) -> bool) {
         // Every result comes by here, and hardly any job is claimed.
         if self.leases.is_empty() {
             return;
         }
-        let of_job = self.leases.range((job_id, 0)..=(job_id, u32::MAX));
-        let over: Vec<_> = of_job.filter(|(_, lease)| is_over(lease)).map(|(key, _)| *key).collect();
+        let of_job = self.leases.range(of_job(job_id));
+        let over: Vec<_> =
+            of_job.filter(|(key, lease)| key.2 == run_id && is_over(lease)).map(|(key, _)| *key).collect();
         for key in over {
             self.leases.remove(&key);
         }
