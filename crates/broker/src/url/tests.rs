@@ -41,7 +41,8 @@ fn every_address_is_kept_in_order() {
 #[test]
 fn an_ipv6_address_is_one() {
     assert_eq!(url("amqp://[::1]:5673/%2f").authority(), ("::1", 5673));
-    assert_eq!(url("amqp://[::1]").reveal(), "amqp://guest:guest@[::1]:5672/%2F?heartbeat=10&connection_timeout=10000");
+    let revealed = url("amqp://[::1]").reveal();
+    assert!(revealed.starts_with("amqp://guest:guest@[::1]:5672/%2F?"), "{revealed}");
 }
 
 #[test]
