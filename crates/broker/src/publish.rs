@@ -85,10 +85,15 @@ impl Publisher {
     /// [`BrokerError::Unconfirmed`] if that is not known, [`BrokerError::Closed`] after the stop.
     pub async fn publish(&self, outgoing: Outgoing) -> Result<(), BrokerError> {
         let exchange = outgoing.exchange.clone();
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let stored = async {
             self.requests.send(Request { outgoing, answer }).await.map_err(|_| BrokerError::Closed)?;
-            answered.await.map_err(|_| BrokerError::Closed)?
+            tokio::select! {
+                biased;
+                answer = &mut answered => answer.unwrap_or(Err(BrokerError::Closed)),
+                // A request that slips into the channel while its other end goes is never looked at.
+                () = self.requests.closed() => answered.try_recv().unwrap_or(Err(BrokerError::Closed)),
+            }
         };
         let Patience::For(limit) = self.patience else { return stored.await };
         let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
