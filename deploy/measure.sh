@@ -155,6 +155,9 @@ second=$(free_port)
 AUGUR_LOG=info,pipeline::aggregator=debug,lapin=off AUGUR_AGGREGATOR__LISTEN=127.0.0.1:$second \
     "$augur" --log-format json aggregator start --db "$work/second.duckdb" 2>"$work/second.log" &
 second_pid=$!
+# One aggregator is active at a time: the second takes over when the first goes (and comes back as its stand-by).
+first_pid=$(pgrep -P "$up_pid" -f 'aggregator start')
+kill -TERM "$first_pid"
 wait_for "$work/second.log" 'aggregator ready' "$second_pid"
 rate=$(python3 - "$work/second.log" "$total" $run_s_max <<'PY'
 import datetime, json, sys, time

@@ -60,7 +60,8 @@ where
                 info!(stage, error = %chain(&error), "session ended by the stop");
                 return Ok(());
             }
-            Err(error) if error.is_transient() && (is_lost || !is_first) => {
+            // A session that has to end while it begins fails with whatever it was at.
+            Err(error) if is_lost || (error.is_transient() && !is_first) => {
                 warn!(stage, error = %chain(&error), "session ended; another follows");
             }
             ended => return ended,
