@@ -156,7 +156,7 @@ AUGUR_LOG=info,pipeline::aggregator=debug,lapin=off AUGUR_AGGREGATOR__LISTEN=127
     "$augur" --log-format json aggregator start --db "$work/second.duckdb" 2>"$work/second.log" &
 second_pid=$!
 # One aggregator is active at a time: the second takes over when the first goes (and comes back as its stand-by).
-first_pid=$(pgrep -P "$up_pid" -f 'aggregator start')
+first_pid=$(child_of_up aggregator)
 kill -TERM "$first_pid"
 wait_for "$work/second.log" 'aggregator ready' "$second_pid"
 rate=$(python3 - "$work/second.log" "$total" $run_s_max <<'PY'

@@ -126,10 +126,12 @@ pub(crate) fn queue_error(error: lapin::Error, queue: &str, what: impl Into<Stri
 
 /// How many messages a queue has ready now.
 pub(crate) async fn message_count(link: &Link, queue: &str) -> Result<u64, BrokerError> {
-    let channel = link.channel(link.patience()).await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-    let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
-    let declared = declared.map_err(|error| queue_error(error, queue, format!("look at `{queue}`")))?;
+    let look = async |channel: Channel| {
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+        declared.map_err(|error| queue_error(error, queue, format!("look at `{queue}`")))
+    };
+    let declared = link.on_channel(link.patience(), look).await?;
     Ok(u64::from(declared.message_count()))
 }
 

@@ -1,5 +1,9 @@
 //! What can go wrong between us and the broker.
 
+use lapin::{
+    ErrorKind,
+    protocol::{AMQPErrorKind, AMQPHardError},
+};
 use thiserror::Error;
 
 use crate::AmqpUrl;
@@ -107,6 +111,25 @@ impl BrokerError {
             Self::Url { .. } | Self::Declare { .. } | Self::NoQueue { .. } | Self::Unroutable { .. } | Self::Closed => {
                 false
             }
+        }
+    }
+
+    /// Whether the connection broke while a command was on its way: on another one it may be done.
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        let Self::Command { source, .. } = self else { return false };
+        match source.kind() {
+            ErrorKind::IOError(_)
+            | ErrorKind::InvalidConnectionState(_)
+            | ErrorKind::InvalidChannelState(..)
+            | ErrorKind::MissingHeartbeatError => true,
+            // Closed by an operator or by the end of a node; the other codes say that we did something wrong.
+            ErrorKind::ProtocolError(error) => {
+                matches!(
+                    error.kind(),
+                    AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED | AMQPHardError::INTERNALERROR)
+                )
+            }
+            _ => false,
         }
     }
 

@@ -51,16 +51,29 @@ impl Flow {
         patience: Patience,
     ) -> Result<Self, BrokerError> {
         let what = || format!("subscribe to `{queue}`");
-        let channel = link.channel(patience).await?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(BrokerError::command(what()))?;
         let mut arguments = FieldTable::default();
         if let Some(offset) = start.argument() {
             arguments.insert("x-stream-offset".into(), offset);
         }
-        let consumer = channel
-            .basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments)
-            .await
-            .map_err(|error| queue_error(error, queue, what()))?;
+        let arguments = &arguments;
+        let subscribe = async |channel: Channel| {
+            channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(BrokerError::command(what()))?;
+            let (name, arguments) = (queue.into(), arguments.clone());
+            // A task, because lapin never closes the channel of a subscription that nobody waits for to its end: what
+            // the broker delivers on it would be held as long as the connection.
+            let subscribing = tokio::spawn(async move {
+                let options = BasicConsumeOptions::default();
+                let consumer = channel.basic_consume(name, "".into(), options, arguments).await;
+                consumer.map(|consumer| (consumer, channel))
+            });
+            let subscribed = subscribing.await.map_err(|ended| match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // With the runtime.
+                Err(_cancelled) => BrokerError::Closed,
+            })?;
+            subscribed.map_err(|error| queue_error(error, queue, what()))
+        };
+        let (consumer, channel) = link.on_channel(patience, subscribe).await?;
         let all_settled = CancellationToken::new();
         let last = all_settled.clone().drop_guard();
         let unsettled = Arc::new(Unsettled { settled: AtomicU64::new(0), _last: last });

@@ -1,12 +1,19 @@
 //! A connection that subscriptions share: opened when it is first needed, and again when it was lost.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lapin::{Channel, Connection};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use crate::{AmqpUrl, BrokerError, Patience, connect::connect};
+
+/// Wait before another attempt on a connection that was lost as soon as it stood.
+const RETRY_WAIT: Duration = Duration::from_millis(100);
 
 /// A connection for any number of subscriptions; clones share it.
 ///
@@ -52,11 +59,36 @@ impl Link {
         &self.shared.stop
     }
 
-    /// A new channel, on a new connection if the last one was lost.
-    pub(crate) async fn channel(&self, patience: Patience) -> Result<Channel, BrokerError> {
-        // The lock is not held for longer than connecting takes: a connection that hangs must not hold everyone up.
-        let connection = self.connection(patience).await?;
-        connection.create_channel().await.map_err(BrokerError::command("open a channel"))
+    /// Does something on a new channel, on a new connection if the last one was lost; and again, while `patience`
+    /// lasts, if the connection is lost while it does so.
+    pub(crate) async fn on_channel<T, F>(
+        &self,
+        patience: Patience,
+        act: impl Fn(Channel) -> F,
+    ) -> Result<T, BrokerError>
+    where
+        F: Future<Output = Result<T, BrokerError>>,
+    {
+        let started = Instant::now();
+        loop {
+            // The lock is not held for longer than connecting takes: a connection that hangs must not hold everyone up.
+            let connection = self.connection(patience).await?;
+            let done = match connection.create_channel().await {
+                Ok(channel) => act(channel).await,
+                Err(error) => Err(BrokerError::command("open a channel")(error)),
+            };
+            let is_over = matches!(patience, Patience::For(limit) if started.elapsed() >= limit);
+            match done {
+                Err(error) if error.is_lost_connection() && !is_over => {
+                    debug!(connection = self.shared.name, %error, "connection lost; trying again");
+                }
+                done => return done,
+            }
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return Err(BrokerError::Closed),
+                () = tokio::time::sleep(RETRY_WAIT) => {}
+            }
+        }
     }
 
     async fn connection(&self, patience: Patience) -> Result<Arc<Connection>, BrokerError> {

@@ -3,15 +3,15 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use lapin::{Channel, Connection, options::ConfirmSelectOptions};
+use lapin::{Channel, options::ConfirmSelectOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::warn;
 
 use crate::{
-    AmqpUrl, BrokerError, Outgoing, Patience,
+    AmqpUrl, BrokerError, Link, Outgoing, Patience,
     confirms::{Confirmed, Confirms, all_confirmed},
-    connect::{REFUSED_WAIT_MS, connect},
+    connect::REFUSED_WAIT_MS,
     declare::soft_error,
 };
 
@@ -60,11 +60,12 @@ impl Publisher {
         stop: CancellationToken,
     ) -> Result<Self, BrokerError> {
         let stop = stop.child_token();
-        let outlet = Outlet::open(url, name, patience, &stop).await?;
+        let link = Link::new(url, name, patience, &stop);
+        let channel = open_channel(&link, patience).await?;
         let (requests, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
         let waiting = VecDeque::new();
-        let publishing = Publishing { url: url.clone(), name: name.to_owned(), stop: stop.clone(), waiting };
-        tokio::spawn(publishing.run(outlet, receiver));
+        let publishing = Publishing { link, name: name.to_owned(), stop: stop.clone(), waiting };
+        tokio::spawn(publishing.run(channel, receiver));
         Ok(Self { requests, patience, _last: Arc::new(stop.drop_guard()) })
     }
 
@@ -101,33 +102,19 @@ impl Publisher {
     }
 }
 
-/// A connection with one channel in confirm mode.
-struct Outlet {
-    // Dropping the connection closes it, so it is kept beside its channel.
-    _connection: Connection,
-    channel: Channel,
-}
-
-impl Outlet {
-    async fn open(
-        url: &AmqpUrl,
-        name: &str,
-        patience: Patience,
-        stop: &CancellationToken,
-    ) -> Result<Self, BrokerError> {
-        let connection = connect(url, name, patience, stop).await?;
-        let channel = connection.create_channel().await.map_err(BrokerError::command("open a channel"))?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .map_err(BrokerError::command("switch confirms on"))?;
-        Ok(Self { _connection: connection, channel })
-    }
+/// A channel in confirm mode.
+async fn open_channel(link: &Link, patience: Patience) -> Result<Channel, BrokerError> {
+    let confirming = async |channel: Channel| {
+        let selected = channel.confirm_select(ConfirmSelectOptions::default()).await;
+        selected.map_err(BrokerError::command("switch confirms on"))?;
+        Ok(channel)
+    };
+    link.on_channel(patience, confirming).await
 }
 
 /// The publishing task.
 struct Publishing {
-    url: AmqpUrl,
+    link: Link,
     name: String,
     stop: CancellationToken,
     /// Requests to publish before new ones: those whose confirm was lost with a connection.
@@ -135,18 +122,18 @@ struct Publishing {
 }
 
 impl Publishing {
-    async fn run(mut self, mut outlet: Outlet, mut requests: mpsc::Receiver<Request>) {
-        while let Some(failed) = self.publish_until_lost(&outlet, &mut requests).await {
+    async fn run(mut self, mut channel: Channel, mut requests: mpsc::Receiver<Request>) {
+        while let Some(failed) = self.publish_until_lost(&channel, &mut requests).await {
             self.queue_again(failed);
             let Some(opened) = self.open_again().await else { return };
-            outlet = opened;
+            channel = opened;
         }
     }
 
     /// Publishes until the channel breaks, and gives what it did not confirm; `None` once stopped.
     async fn publish_until_lost(
         &mut self,
-        outlet: &Outlet,
+        channel: &Channel,
         requests: &mut mpsc::Receiver<Request>,
     ) -> Option<Vec<(Request, lapin::Error)>> {
         let mut in_flight = FuturesUnordered::new();
@@ -160,7 +147,7 @@ impl Publishing {
                 }
                 // lapin answers a publish once the socket has it: waiting for that here would send one message per
                 // round trip to its thread instead of many at once.
-                in_flight.push(publish_and_confirm(&outlet.channel, request));
+                in_flight.push(publish_and_confirm(channel, request));
                 continue;
             }
             tokio::select! {
@@ -168,7 +155,7 @@ impl Publishing {
                 biased;
                 () = self.stop.cancelled() => return None,
                 Some(first) = in_flight.next(), if !in_flight.is_empty() => {
-                    failed = confirms.answer(all_confirmed(&outlet.channel, first, &mut in_flight));
+                    failed = confirms.answer(all_confirmed(channel, first, &mut in_flight));
                 }
                 Some(request) = requests.recv(), if has_room => self.waiting.push_back(request),
             }
@@ -213,10 +200,10 @@ impl Publishing {
     }
 
     /// Connects again, for as long as it takes; `None` once stopped.
-    async fn open_again(&self) -> Option<Outlet> {
+    async fn open_again(&self) -> Option<Channel> {
         loop {
-            match Outlet::open(&self.url, &self.name, Patience::Endless, &self.stop).await {
-                Ok(outlet) => return Some(outlet),
+            match open_channel(&self.link, Patience::Endless).await {
+                Ok(channel) => return Some(channel),
                 Err(BrokerError::Closed) => return None,
                 Err(error) => warn!(connection = self.name, %error, "publishing connection did not come back"),
             }

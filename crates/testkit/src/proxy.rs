@@ -5,6 +5,7 @@ use std::{
     future::pending,
     io,
     net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -27,7 +28,11 @@ const CHUNKS_MAX: usize = 256;
 pub struct TcpProxy {
     port: u16,
     faults: watch::Sender<Faults>,
+    trap: Trap,
 }
+
+/// Bytes that break the connection of the client that sends them, once.
+type Trap = Arc<Mutex<Option<Vec<u8>>>>;
 
 /// What is wrong with the network.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,10 +62,12 @@ impl TcpProxy {
             TcpListener::from_std(listener)?
         };
         let (faults, seen) = watch::channel(Faults::default());
+        let trap = Trap::default();
+        let set = Arc::clone(&trap);
         thread::Builder::new().name("tcp-proxy".to_owned()).spawn(move || {
-            runtime.block_on(accept(listener, target, seen));
+            runtime.block_on(accept(listener, target, seen, set));
         })?;
-        Ok(Self { port, faults })
+        Ok(Self { port, faults, trap })
     }
 
     /// The same in front of a port of 127.0.0.1, such as a private node's.
@@ -87,6 +94,17 @@ impl TcpProxy {
         self.faults.send_modify(|faults| faults.resets += 1);
     }
 
+    /// Resets the connection of the first client that sends these bytes, in one piece, and only that; they do not
+    /// arrive.
+    pub fn reset_at(&self, bytes: &[u8]) {
+        *self.trap.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes.to_vec());
+    }
+
+    /// Whether the reset of [`TcpProxy::reset_at`] has happened.
+    pub fn has_reset(&self) -> bool {
+        self.trap.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// While on, connections are accepted and nothing passes, in no direction; neither end is told. What was sent
     /// meanwhile arrives afterwards, as with a network that comes back.
     pub fn black_hole(&self, on: bool) {
@@ -100,12 +118,12 @@ impl TcpProxy {
 }
 
 /// Takes connections until the proxy is dropped.
-async fn accept(listener: TcpListener, target: SocketAddr, faults: watch::Receiver<Faults>) {
+async fn accept(listener: TcpListener, target: SocketAddr, faults: watch::Receiver<Faults>, trap: Trap) {
     let mut until_dropped = faults.clone();
     loop {
         tokio::select! {
             accepted = listener.accept() => if let Ok((client, _)) = accepted {
-                tokio::spawn(connection(client, target, faults.clone()));
+                tokio::spawn(connection(client, target, faults.clone(), Arc::clone(&trap)));
             },
             dropped = until_dropped.changed() => if dropped.is_err() { return },
         }
@@ -113,7 +131,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, faults: watch::Receiv
 }
 
 /// One connection, from its first byte to its last.
-async fn connection(mut client: TcpStream, target: SocketAddr, mut faults: watch::Receiver<Faults>) {
+async fn connection(mut client: TcpStream, target: SocketAddr, mut faults: watch::Receiver<Faults>, trap: Trap) {
     let resets = faults.borrow().resets;
     let mut waiting = faults.clone();
     let mut server = tokio::select! {
@@ -132,8 +150,8 @@ async fn connection(mut client: TcpStream, target: SocketAddr, mut faults: watch
             () = reset_since(resets, &mut faults) => Err(io::ErrorKind::ConnectionReset.into()),
             ended = async {
                 tokio::try_join!(
-                    carry(from_client, to_server, waiting.clone()),
-                    carry(from_server, to_client, waiting.clone()),
+                    carry(from_client, to_server, waiting.clone(), |sent| springs(&trap, sent)),
+                    carry(from_server, to_client, waiting.clone(), |_| false),
                 )
             } => ended,
         }
@@ -143,11 +161,19 @@ async fn connection(mut client: TcpStream, target: SocketAddr, mut faults: watch
     }
 }
 
-/// Carries one direction to its end.
+/// Whether the trap was set for some of these bytes; it is not set any more then.
+fn springs(trap: &Trap, sent: &[u8]) -> bool {
+    let mut trap = trap.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_caught = trap.as_ref().is_some_and(|bytes| sent.windows(bytes.len()).any(|window| window == bytes));
+    is_caught && trap.take().is_some()
+}
+
+/// Carries one direction to its end, or to what `breaks` it.
 async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut faults: watch::Receiver<Faults>,
+    breaks: impl Fn(&[u8]) -> bool,
 ) -> io::Result<()> {
     let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -158,6 +184,9 @@ async fn carry(
             read = from.read(&mut chunk), if is_open && under_way.len() < CHUNKS_MAX => {
                 let bytes = read?;
                 is_open = bytes > 0;
+                if breaks(&chunk[..bytes]) {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
                 // The end is under way as anything else.
                 under_way.push_back((Instant::now() + faults.borrow().delay, chunk[..bytes].to_vec()));
             }

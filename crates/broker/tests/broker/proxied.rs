@@ -2,14 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use broker::{AmqpUrl, Patience, Settlement, Start, Subscription};
+use broker::{AmqpUrl, Link, Patience, Publisher, Settlement, Start, Subscription, last_offset};
 use futures_util::future::join_all;
 use testkit::TcpProxy;
+use tokio_util::sync::CancellationToken;
 use topology::QueueKind;
 
 use crate::support::{World, bounded, link, publisher, queue, queues, to_queue};
 
 const MESSAGES: usize = 1_000;
+
+/// AMQP's class and method numbers of what opens a subscription and a publisher, step by step.
+const OPENING: [(&str, [u8; 4]); 5] = [
+    ("channel.open", [0, 20, 0, 10]),
+    ("basic.qos", [0, 60, 0, 10]),
+    ("basic.consume", [0, 60, 0, 20]),
+    ("confirm.select", [0, 85, 0, 10]),
+    ("queue.declare", [0, 50, 0, 10]),
+];
 
 /// Publishes and consumes everything through a proxy while `trouble` happens to it.
 async fn survives(trouble: impl AsyncFn(&TcpProxy)) {
@@ -68,4 +78,28 @@ async fn silence_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slowness_loses_nothing() {
     survives(async |proxy| proxy.delay(std::time::Duration::from_millis(50))).await;
+}
+
+/// A broker that goes away while something is being opened is one that has to be waited for, like one that is not
+/// there yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_while_opening_is_opened_again() {
+    bounded(async {
+        let world = World::with(&queues(vec![queue("log", QueueKind::Stream, &[])])).await;
+        let proxy = TcpProxy::start_at(world.vhost.node().port()).unwrap();
+        let url = proxy.url_through(&world.vhost.url().parse().unwrap());
+        let patience = Patience::For(std::time::Duration::from_secs(10));
+        for (step, method) in OPENING {
+            proxy.reset_at(&method);
+            let publisher = Publisher::start(&url, "test", patience, CancellationToken::new()).await;
+            publisher.expect(step).publish(to_queue("log", 1)).await.expect(step);
+            let last = last_offset(&url, "log").await.expect(step);
+            assert!(last.is_some(), "{step}");
+            let link = Link::new(&url, "test", patience, &CancellationToken::new());
+            let mut log = Subscription::on(&link, "log", Start::StreamFirst, 10).await.expect(step);
+            log.next().await.expect(step).settle(Settlement::Done).await.expect(step);
+            assert!(proxy.has_reset(), "{step}");
+        }
+    })
+    .await;
 }

@@ -1,8 +1,10 @@
 //! Several subscriptions on one connection.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use broker::{Link, PrivateNode, PrivateNodeOptions, Settlement, Start, Subscription};
+use broker::{Link, PrivateNode, PrivateNodeOptions, Settlement, Start, Subscription, connect_once};
+use lapin::{options::QueueDeclareOptions, types::FieldTable};
+use testkit::TcpProxy;
 use tokio_util::sync::CancellationToken;
 use topology::QueueKind;
 
@@ -141,6 +143,32 @@ async fn a_channel_that_times_out_is_reopened_alone() {
             delivery.settle(Settlement::Done).await.unwrap();
         }
         assert_eq!(seen, LANES.map(str::to_owned).into());
+    })
+    .await;
+}
+
+/// One consumer less than there was is what the broker must see, or messages stay with nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_given_up_halfway_holds_no_message() {
+    bounded(async {
+        let world = World::with(&queues(vec![queue("lane", QueueKind::Quorum, &[])])).await;
+        let proxy = TcpProxy::start_at(world.vhost.node().port()).unwrap();
+        let link = link(&proxy.url_through(&world.url));
+        let _keeps_it_connected = Subscription::on(&link, "lane", Start::Queue, 1).await.unwrap();
+        let looking = connect_once(&world.url, "test").await.unwrap();
+        let channel = looking.create_channel().await.unwrap();
+        let consumers = async || {
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+            channel.queue_declare("lane".into(), options, FieldTable::default()).await.unwrap().consumer_count()
+        };
+        // Late enough for the broker to have subscribed us before we know.
+        proxy.delay(Duration::from_millis(300));
+        tokio::select! {
+            _ = Subscription::on(&link, "lane", Start::Queue, 10) => panic!("subscribed before it was given up"),
+            () = async { while consumers().await < 2 {} } => {}
+        }
+        proxy.delay(Duration::ZERO);
+        while consumers().await > 1 {}
     })
     .await;
 }

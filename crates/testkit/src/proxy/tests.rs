@@ -53,6 +53,20 @@ fn it_passes_everything_on_and_the_end_too() {
 }
 
 #[test]
+fn a_trap_takes_the_first_that_steps_in_and_no_other() {
+    let proxy = TcpProxy::start(echo()).expect("a proxy");
+    let mut streams = [connect(&proxy), connect(&proxy)];
+    proxy.reset_at(b"word");
+    assert_eq!(say(&mut streams[0], b"harmless"), b"harmless");
+    assert!(!proxy.has_reset());
+    streams[0].write_all(b"a word too much").expect("sent");
+    let error = streams[0].read(&mut [0; 16]).expect_err("it is reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(proxy.has_reset());
+    assert_eq!(say(&mut streams[1], b"a word too much"), b"a word too much");
+}
+
+#[test]
 fn a_reset_is_one_and_the_next_connection_works() {
     let proxy = TcpProxy::start(echo()).expect("a proxy");
     let mut streams = [connect(&proxy), connect(&proxy)];
