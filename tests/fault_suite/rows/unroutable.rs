@@ -1,8 +1,12 @@
 //! Messages that no queue takes: whoever publishes one is told, and what was confirmed is there.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
-use broker::BrokerError;
+use broker::{BrokerError, Outgoing, Patience, Publisher};
+use futures_util::future::join_all;
 use messages::{Job, Priority};
+use tokio_util::sync::CancellationToken;
 use topology::{ArgumentValue, Observed, ObservedState, Plan, ServerVersion, Topology, names};
 
 use crate::{
@@ -16,7 +20,11 @@ use crate::{
 };
 
 /// How many messages the lane with the drifted limit takes, and the lane under the policy.
-const LANE_MESSAGES_MAX: i64 = 3;
+const LANE_MESSAGES_MAX: u8 = 3;
+/// Messages that go one after the other, enough to fill such a lane.
+const FILLING: usize = LANE_MESSAGES_MAX as usize + 2;
+/// How long a message is published again and again to a lane that refuses it.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Exit code of a check that found something.
 const UNWELCOME: i32 = 1;
 
@@ -55,7 +63,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Publishes jobs one after the other; each is confirmed and must run, or refused with an error and must not.
+/// Publishes jobs; each is confirmed and must run, or refused with an error and must not.
 fn refuses(
     rig: &mut Rig,
     count: usize,
@@ -63,16 +71,26 @@ fn refuses(
     priority: Priority,
     takes: Takes,
 ) -> Result<()> {
-    let jobs = rig.load.jobs(count, &Work::Nothing);
+    let jobs: Vec<Job> = rig.load.jobs(count, &Work::Nothing).into_iter().map(|job| Job { priority, ..job }).collect();
+    rig.load.expect(jobs.iter().map(|job| job.job_id.to_string()), Expected::Passed);
+    let messages = jobs.iter().map(|job| Ok(Outgoing { routing_key: routing_key(job), ..outgoing(job)? }));
+    let messages: Vec<Outgoing> = messages.collect::<Result<_>>()?;
+    let answers = rig.world.runtime.block_on(async {
+        let patience = Patience::For(PATIENCE);
+        let publisher = Publisher::start(&rig.world.url, "fault suite", patience, CancellationToken::new()).await?;
+        let mut messages = messages.into_iter().map(|message| publisher.publish(message));
+        let mut answers = Vec::new();
+        // A quorum queue refuses from the message after the one that filled it, and lets pass what comes with that.
+        for publishing in messages.by_ref().take(FILLING) {
+            answers.push(publishing.await);
+        }
+        answers.extend(join_all(messages).await);
+        Ok::<_, BrokerError>(answers)
+    })?;
     let mut refused = 0;
-    for job in jobs {
-        let job = Job { priority, ..job };
-        let mut message = outgoing(&job)?;
-        message.routing_key = routing_key(&job);
-        let id = || std::iter::once(job.job_id.to_string());
-        rig.load.expect(id(), Expected::Passed);
-        match rig.load.publish_raw(message) {
-            Ok(()) => rig.load.confirm(id()),
+    for (job, answer) in jobs.iter().zip(answers) {
+        match answer {
+            Ok(()) => rig.load.confirm(std::iter::once(job.job_id.to_string())),
             Err(BrokerError::Unroutable { .. } | BrokerError::Refused { .. }) => refused += 1,
             Err(error) => rig.unexpected.push(format!("job {} was not refused but: {error}", job.job_id)),
         }
@@ -107,7 +125,7 @@ fn drift(world: &World, queue: &str) -> Result<()> {
     topology.queues.retain(|declared| declared.name == queue);
     topology.bindings.retain(|binding| binding.queue == queue);
     let lane = topology.queues.first_mut().with_context(|| format!("queues.yaml has no {queue}"))?;
-    lane.arguments.insert("x-max-length".to_owned(), ArgumentValue::Int(LANE_MESSAGES_MAX));
+    lane.arguments.insert("x-max-length".to_owned(), ArgumentValue::Int(LANE_MESSAGES_MAX.into()));
     let mut observed = Observed::new();
     observed.set_queue(queue, ObservedState::Absent);
     let plan: Plan = topology::plan(&topology, &ServerVersion::OLDEST, &observed)?;
