@@ -198,7 +198,7 @@ fn predict(arguments: &PredictArguments, context: &Context) -> anyhow::Result<()
     }
     let release = open(context, arguments.releases.as_deref())?.current()?.ok_or_else(none_yet)?;
     let models = context.models()?;
-    let cached = models.obtain(&arguments.model)?;
+    let cached = models.obtain(&arguments.model, Precision::Fp32)?;
     let mut subjects = Vec::new();
     for &platform in &arguments.platforms {
         let device = super::device::of_platform(context, platform)?;
