@@ -175,11 +175,11 @@ mod tests {
 
     #[test]
     fn activations_write_over_what_nothing_else_reads() {
-        let once = |g: &mut GraphBuilder, x: &Value| {
+        let in_place = |g: &mut GraphBuilder, x: &Value| {
             let one = exp(g, x);
             g.activation(&one, Activation::Relu)
         };
-        check(once, (2 * 16, 16));
+        check(in_place, (2 * 16, 16));
         // The caller's input stays.
         check(|g, x| g.activation(x, Activation::Relu), (2 * 16, 16));
         // So does what is read again.

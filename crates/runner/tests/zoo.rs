@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Largest distance that outputs may have from those of fp32, as a share of the latter's root mean square.
 ///
-/// Half precision keeps 11 bits, of which a few layers lose some. 8-bit weights and activations keep 7 and 8, 4-bit
+/// Half precision keeps 11 bits, of which a few layers lose some: 0.2 % is usual. T5 loses 1.3 % in ONNX Runtime 1.31.1,
+/// but only at its highest level of optimisation, and 0.08 % in 1.32.0. 8-bit weights and activations keep 7 and 8, 4-bit
 /// weights 3 and a sign: random weights have no structure that would make up for it.
 fn tolerance(precision: Precision) -> f64 {
     match precision {

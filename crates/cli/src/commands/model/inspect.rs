@@ -89,9 +89,9 @@ pub(super) fn run(arguments: &InspectArguments, context: &Context) -> anyhow::Re
     };
     let profile = graph.profile(&shape);
     let profile = profile.with_context(|| format!("failed to work out the costs of {}", arguments.model))?;
+    let shape = Shape { image_size: shape.image_size.or_else(|| fixed_image_size(&graph)), ..shape };
     if arguments.operators {
-        let image_size = shape.image_size.or_else(|| fixed_image_size(&graph));
-        let line = operators_line(&arguments.model, Shape { image_size, ..shape }, &profile.costs);
+        let line = operators_line(&arguments.model, shape, &profile.costs);
         return output::print(&line.to_string());
     }
     let inspection = inspection(&arguments.model, &graph, shape, profile);
