@@ -42,6 +42,7 @@ fn help_lists_the_commands() {
       dead-letter  Dead letters: jobs that used up their attempts
       model        The model zoo
       device       This machine's devices
+      feature      The numbers that predictors learn from
       predictor    Predictors and their releases
       plan         What to benchmark next
       settings     Settings and where each value comes from

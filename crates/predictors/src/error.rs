@@ -18,6 +18,22 @@ pub enum PredictorError {
         /// How many are needed.
         needed: usize,
     },
+    /// Nobody measured the metric.
+    #[error("no row of the table has `{metric}`")]
+    NeverMeasured {
+        /// The metric.
+        metric: Metric,
+    },
+    /// A table cannot be split as a protocol asks.
+    #[error("protocol `{protocol}` needs {needed}; the table has {found}")]
+    Unsplittable {
+        /// The protocol.
+        protocol: &'static str,
+        /// What it needs at least.
+        needed: String,
+        /// What there is.
+        found: usize,
+    },
     /// A model or a device lacks what its features need.
     #[error("failed to compute features")]
     Features {

@@ -22,6 +22,7 @@ mod predicted;
 mod releases;
 #[cfg(test)]
 mod synthetic;
+pub mod tables;
 mod training;
 
 pub use error::PredictorError;

@@ -1,4 +1,6 @@
-//! `augur predictor predict|list|show|wait|promote`.
+//! `augur predictor predict|evaluate|list|show|wait|promote`.
+
+mod evaluate;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,6 +29,11 @@ pub(crate) enum PredictorCommand {
         after_help = "Example: augur predictor predict --model resnet50 --platforms cpu --batch-sizes 1,2,4 --threads 1,2"
     )]
     Predict(PredictArguments),
+    /// Holds predictors against measurement tables: error, coverage and ranking.
+    #[command(
+        after_help = "Example: augur predictor evaluate --input measurements.csv.gz --devices devices.csv --operators operators.jsonl.gz --protocol leave-family-out --output report.json"
+    )]
+    Evaluate(evaluate::EvaluateArguments),
     /// Lists releases, the oldest first.
     #[command(after_help = "Example: augur predictor list")]
     List {
@@ -132,6 +139,7 @@ struct EvaluationLine {
 pub(crate) async fn run(command: PredictorCommand, context: &Context) -> anyhow::Result<Exit> {
     match command {
         PredictorCommand::Predict(arguments) => predict(&arguments, context)?,
+        PredictorCommand::Evaluate(arguments) => evaluate::run(&arguments)?,
         PredictorCommand::List { releases, format } => {
             let releases = open(context, releases.as_deref())?;
             let current = releases.current_id()?;
