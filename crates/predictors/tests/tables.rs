@@ -63,7 +63,8 @@ fn new_configurations_of_known_models_are_predicted_from_the_same_model_elsewher
 
 #[test]
 fn new_families_are_predicted_from_graphs() {
-    check(Protocol::LeaveFamilyOut, 17.0, 85.0..=95.0);
+    // A third of the models and of the trees; the full table and all trees give 12 %, physics alone 31 %.
+    check(Protocol::LeaveFamilyOut, 19.0, 85.0..=95.0);
 }
 
 #[test]

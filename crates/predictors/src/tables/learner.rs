@@ -12,7 +12,7 @@ use crate::{
 const DEEP_TREES: Growth = &[
     ("max_bin", "128"),
     ("max_depth", "7"),
-    ("eta", "0.08"),
+    ("eta", "0.1"),
     ("min_child_weight", "2"),
     ("lambda", "1"),
     ("subsample", "0.8"),
@@ -47,7 +47,7 @@ pub struct TableSettings {
 
 impl Default for TableSettings {
     fn default() -> Self {
-        Self { rounds: 350, ensemble: 4, folds: 5, threads: 2, seed: 1 }
+        Self { rounds: 250, ensemble: 3, folds: 5, threads: 2, seed: 1 }
     }
 }
 
