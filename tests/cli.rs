@@ -369,6 +369,13 @@ fn history_is_exported_and_read_without_the_broker() {
     assert!(again.contains("nothing is new"), "{again}");
 
     world.augur(&["result", "replay", "--archive", "history", "--into", "fresh.duckdb", "--compare"]).expect(0);
+    let other = world.submit("tests: [{name: nothing, profile: noop}]");
+    world.complete(&other);
+    let one = ["result", "replay", "--from", "first", "--run", &other, "--into", "one.duckdb"];
+    let replayed = world.augur(&one).expect(0);
+    assert!(replayed.contains("8 messages replayed") && replayed.contains("1 results, 1 of them new"), "{replayed}");
+    let refused = world.augur(&[&one[..], &["--compare"]].concat());
+    assert!(refused.code == Some(2) && refused.stderr.contains("leave --run out"), "{refused:?}");
     world.set("AUGUR_AMQP_URL", "");
     let archived = ["result", "replay", "--archive", "history", "--run", &run, "--format", "json"];
     let lines = world.augur(&archived).expect(0);

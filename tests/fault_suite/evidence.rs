@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use broker::{AmqpUrl, Patience, Settlement, Start, Subscription, last_offset};
+use broker::{AmqpUrl, Patience, Settlement, Start, Subscription, stream_end};
 use messages::{FailedAttempt, JobResult, Message, RunId};
 use store::Store;
 use tokio::time::{Instant, sleep, timeout};
@@ -41,7 +41,7 @@ fn table(world: &World, run: RunId) -> Result<Vec<Counted>> {
 
 /// Reads the result stream from its first message to its last.
 async fn read_stream(url: &AmqpUrl, evidence: &mut Evidence) -> Result<()> {
-    let Some(end) = last_offset_once_up(url).await? else { return Ok(()) };
+    let Some(end) = end_once_up(url).await? else { return Ok(()) };
     let mut stream = subscribe(url, names::RESULTS, Start::StreamFirst).await?;
     for read in 1_usize.. {
         let next = timeout(FIRST_DELIVERY_MAX, stream.next()).await;
@@ -72,12 +72,12 @@ async fn read_stream(url: &AmqpUrl, evidence: &mut Evidence) -> Result<()> {
 }
 
 /// A broker that has just started takes connections before its streams are up.
-async fn last_offset_once_up(url: &AmqpUrl) -> Result<Option<u64>> {
+async fn end_once_up(url: &AmqpUrl) -> Result<Option<u64>> {
     let deadline = Instant::now() + STREAM_UP_MAX;
     loop {
-        match last_offset(url, names::RESULTS).await {
+        match stream_end(url, names::RESULTS).await {
             Err(error) if error.is_transient() && Instant::now() < deadline => sleep(LOOK_AGAIN).await,
-            answer => return Ok(answer?),
+            answer => return Ok(answer?.map(|end| end.offset)),
         }
     }
 }

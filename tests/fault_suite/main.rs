@@ -22,6 +22,7 @@ mod report;
 mod rig;
 mod row;
 mod rows;
+mod samples;
 mod soak;
 mod verdict;
 mod world;

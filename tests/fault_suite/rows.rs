@@ -2,6 +2,7 @@
 
 mod ack_timeout;
 mod alarms;
+mod backlog;
 mod brokers;
 mod client_killed;
 mod cluster;
@@ -82,6 +83,13 @@ pub(crate) const ALL: &[Row] = &[
         Amount::new(20_000, 10),
         Amount::new(200, 2),
         alarms::run,
+    ),
+    row(
+        "backlog",
+        "jobs are published faster than they are run, and the aggregator stands still (SIGSTOP); no daemon may grow",
+        Amount::new(1_000_000, 5),
+        Amount::new(10_000, 2),
+        backlog::run,
     ),
     row(
         "duckdb",

@@ -1,7 +1,5 @@
 //! Random faults under a steady load for a long time: nothing is lost, and nothing grows.
 
-mod samples;
-
 use std::{
     thread,
     time::{Duration, Instant},
@@ -16,9 +14,9 @@ use crate::{
     rig::{Rig, Setup},
     row::scratch_directory,
     rows::CLOSE_ALL_CONNECTIONS,
+    samples::Samples,
     world::Broker,
 };
-use samples::{Role, Samples};
 
 /// Jobs per second: a load under which two cores are mostly idle, so that queues stay short.
 const JOBS_PER_SECOND: usize = 20;
@@ -73,14 +71,14 @@ pub(crate) fn run(minutes: f64, seed: u64) -> Result<bool> {
             next_fault = started.elapsed() + Duration::from_secs(rig.random.u64(FAULT_EVERY_S));
         }
         if elapsed >= next_sample {
-            sample(&rig, &mut samples, elapsed)?;
+            samples.take(&rig, elapsed)?;
             next_sample += SAMPLE_EVERY;
         }
         let due = STEP * u32::try_from(step + 1)?;
         thread::sleep(due.saturating_sub(started.elapsed()));
     }
     let outcome = rig.finish()?;
-    let grown = samples.print_growth();
+    let grown = samples.print_growth(0.0);
     let verdict = &outcome.verdict;
     println!(
         "{} jobs, {} faults: {} lost, {} counted twice, {} unexpected",
@@ -91,7 +89,7 @@ pub(crate) fn run(minutes: f64, seed: u64) -> Result<bool> {
         verdict.unexpected.len()
     );
     report::print_crimes(verdict);
-    Ok(verdict.is_clean() && !grown)
+    Ok(verdict.is_clean() && grown.is_empty())
 }
 
 /// Injects one fault; `share` says how much of the soak is over.
@@ -112,17 +110,4 @@ fn inject(rig: &mut Rig, share: f64) -> Result<()> {
         }
     }
     .with_context(|| format!("{fault:?}"))
-}
-
-fn sample(rig: &Rig, samples: &mut Samples, elapsed: Duration) -> Result<()> {
-    let node = rig.world.node()?;
-    let channels = node.evaluate("length(rabbit_channel:list()).")?.parse().context("a number of channels")?;
-    let broker = node.pid().context("the broker is down")?;
-    let workers = rig.fleet.pids();
-    let roles = [
-        (Role::Broker, broker),
-        (Role::Aggregator, rig.aggregator.pid()?),
-        (Role::Worker, *workers.first().context("there is no worker")?),
-    ];
-    samples.take(elapsed, channels, &roles)
 }

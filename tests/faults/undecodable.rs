@@ -1,21 +1,28 @@
 //! Messages that are not what they say they are.
 
 use broker::{AmqpUrl, Outgoing, Patience, Publisher, Settlement, Start, Subscription};
-use messages::Encoded;
+use messages::{Encoded, Job, Message, RunSubmitted, encode};
+use testkit::builders;
 use tokio_util::sync::CancellationToken;
 use topology::names;
 
-use crate::support::{LIMIT, World, assert_counts, block_on};
+use crate::support::{LIMIT, World, assert_counts, block_on, text};
 
 /// A byte that `MessagePack` never uses.
 const GARBAGE: [u8; 1] = [0xc1];
 
 fn publish_garbage(url: &AmqpUrl, exchange: &str, routing_key: &str, message_type: &'static str) {
     let garbage = Encoded { message_type, schema_version: 1, body: GARBAGE.to_vec() };
-    let outgoing = Outgoing::new(exchange, routing_key, "garbage", garbage).attempt(1);
+    publish(url, [Outgoing::new(exchange, routing_key, "garbage", garbage).attempt(1)]);
+}
+
+fn publish<const N: usize>(url: &AmqpUrl, messages: [Outgoing; N]) {
     block_on(async {
         let publisher = Publisher::start(url, "test", Patience::For(LIMIT), CancellationToken::new()).await;
-        publisher.expect("a broker").publish(outgoing).await.expect("stored");
+        let publisher = publisher.expect("a broker");
+        for message in messages {
+            publisher.publish(message).await.expect("stored");
+        }
     });
 }
 
@@ -62,4 +69,29 @@ fn a_job_that_does_not_decode_becomes_a_dead_letter_and_its_neighbours_run() {
         assert_counts(&world.complete(&run), 2, [2, 0, 0, 0]);
     }
     assert_eq!(dead_letter(&url), GARBAGE);
+}
+
+#[test]
+fn a_job_of_a_newer_schema_is_dead_in_its_run() {
+    let world = World::new();
+    let url = world.url().parse().expect("a URL");
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let run = RunSubmitted { jobs_total: 1, ..builders::run_submitted() };
+    let (run_id, job) = (run.run_id.to_string(), builders::test_job());
+    let newer = Encoded { schema_version: Job::SCHEMA_VERSION + 1, ..encode(&job).expect("small") };
+    let announcement = Outgoing::new(names::RESULTS, "", run_id.clone(), encode(&run).expect("small"));
+    let newer = Outgoing::new(names::JOBS, job.routing_key(), job.job_id.to_string(), newer).of_run(run.run_id, 0);
+    publish(&url, [announcement, newer]);
+
+    assert_eq!(world.augur(&["run", "wait", &run_id, "--timeout-s", "60"]).code, Some(1), "a dead job is unwelcome");
+    let shown = world.augur(&["run", "show", &run_id, "--format", "json"]).json();
+    assert_eq!((shown["done"].as_u64(), shown["dead"].as_u64()), (Some(0), Some(1)), "{shown:#}");
+    let told = &shown["dead_letters"][0];
+    assert_eq!((text(told, "job_id"), text(told, "failure_type")), (&*job.job_id.to_string(), "undecodable"));
+    assert!(text(told, "failure_message").contains("schema version 2"), "{told:#}");
+    let letters = world.augur(&["dead-letter", "list", "--run", &run_id, "--format", "json"]).json();
+    assert_eq!(text(&letters[0], "job_id"), job.job_id.to_string(), "{letters:#}");
+    let compared = ["result", "replay", "--from", "first", "--into", "fresh.duckdb", "--compare"];
+    world.augur(&compared).expect(0);
 }

@@ -1,6 +1,6 @@
 //! Workers that die, and jobs that nobody wants any more.
 
-use crate::support::{World, assert_counts, text};
+use crate::support::{LIMIT, World, assert_counts, text};
 
 #[test]
 fn a_job_of_a_killed_worker_runs_elsewhere_and_counts_once() {
@@ -44,4 +44,26 @@ fn cancelled_jobs_end_as_such_running_or_queued() {
         assert_eq!((text(&shown, "status"), text(&shown, "failure_type")), ("cancelled", "cancelled"));
         assert_eq!(world.augur(&["run", "wait", &run]).code, Some(1), "not passed is unwelcome");
     }
+}
+
+#[test]
+fn who_waits_for_a_cancelled_run_that_no_worker_serves_is_told() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let suite = world.write("suite.yaml", "version: 1\nname: test\ntests: [{name: a, profile: noop, repeat: 3}]\n");
+    let mut waiting = world.spawn("submit", &["suite", "submit", &suite, "--wait", "--format", "json"]);
+    let line = waiting.wait_for_line("3 jobs submitted", LIMIT).expect("submitted");
+    let run = line.split_whitespace().nth(1).expect("an id").trim_end_matches(':').to_owned();
+    world.augur(&["run", "cancel", &run]).expect(0);
+
+    assert_eq!(waiting.wait(LIMIT).expect("an end").code(), Some(1), "{}", waiting.stderr());
+    assert!(waiting.stderr().contains("no live worker takes cpu"), "{}", waiting.stderr());
+    let submitted: serde_json::Value = serde_json::from_str(&waiting.stdout()).expect("JSON");
+    assert_eq!((submitted["passed"].as_u64(), submitted["unreached"].as_u64()), (Some(0), Some(3)), "{submitted:#}");
+    let waited = world.augur(&["run", "wait", &run]);
+    assert!(waited.code == Some(1) && waited.stderr.contains("that no worker reached: 3"), "{waited:?}");
+
+    let _late = world.worker("late", &[]);
+    assert_counts(&world.complete(&run), 3, [0, 0, 0, 3]);
+    assert_eq!(world.results(&run).len(), 3, "each counts once");
 }

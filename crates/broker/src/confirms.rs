@@ -65,13 +65,15 @@ impl Confirms {
         }
         for (request, is_stored) in settled {
             let reply = self.take(&request.outgoing);
-            let Outgoing { exchange, routing_key, .. } = &request.outgoing;
-            let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
-            request.answer(match (reply, is_stored) {
-                (Some(reply), _) => Err(BrokerError::Unroutable { exchange, routing_key, reply }),
-                (None, true) => Ok(()),
-                (None, false) => Err(BrokerError::Refused { exchange, routing_key }),
-            });
+            match (reply, is_stored) {
+                (Some(reply), _) => {
+                    let Outgoing { exchange, routing_key, .. } = &request.outgoing;
+                    let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
+                    request.failed(BrokerError::Unroutable { exchange, routing_key, reply });
+                }
+                (None, true) => request.stored(),
+                (None, false) => request.refused(),
+            }
         }
         lost
     }

@@ -41,6 +41,9 @@ impl Start {
     }
 }
 
+/// Deliveries handed over together at most.
+const AT_ONCE_MAX: usize = 256;
+
 /// Deliveries of one queue or stream, over a channel of their own on a [`Link`] that is reopened when lost.
 ///
 /// After a lost connection or channel a queue's unsettled deliveries come again from the broker (settling the old ones
@@ -49,10 +52,12 @@ impl Start {
 /// link are dropped; what is not settled then goes back to its queue.
 #[derive(Debug)]
 pub struct Subscription {
-    deliveries: mpsc::Receiver<Delivery>,
-    /// What a pause took over from the reading task: at most the prefetch of each channel that was open.
+    /// As many at once as had arrived: to wake somebody for each costs more than to receive it.
+    deliveries: mpsc::Receiver<Vec<Delivery>>,
+    /// What was taken over from the reading task: at most the prefetch of each channel that was open.
     in_line: VecDeque<Delivery>,
     mode: Arc<watch::Sender<Mode>>,
+    standing: watch::Receiver<bool>,
     stop: CancellationToken,
     _membership: Membership,
 }
@@ -101,32 +106,44 @@ impl Subscription {
         let stop = link.stop().child_token();
         let mode = Arc::new(watch::Sender::new(Mode::Flowing));
         let flow = Flow::open(link, queue, start, prefetch, link.patience()).await?;
+        let (is_standing, standing) = watch::channel(true);
         let reading = Reading {
             link: link.clone(),
             queue: queue.to_owned(),
             next: start,
             prefetch,
             mode: Arc::clone(&mode),
+            standing: is_standing,
             stop: stop.clone(),
         };
         let (handed_out, deliveries) = mpsc::channel(usize::from(prefetch).max(1));
         tokio::spawn(reading.run(flow, handed_out));
-        Ok(Self { deliveries, in_line: VecDeque::new(), mode, stop, _membership: membership })
+        Ok(Self { deliveries, in_line: VecDeque::new(), mode, standing, stop, _membership: membership })
+    }
+
+    /// Whether the broker delivers what comes, as far as is known here: not while the subscription is lost or paused.
+    ///
+    /// The sender goes with the subscription's stop.
+    pub fn standing(&self) -> watch::Receiver<bool> {
+        self.standing.clone()
     }
 
     /// The next delivery; `None` once stopped. While paused, what is in line, and then nothing until the stop.
     ///
     /// Cancel-safe: a delivery is either handed out or still in line.
     pub async fn next(&mut self) -> Option<Delivery> {
-        match self.in_line.pop_front() {
-            Some(delivery) => Some(delivery),
-            None => self.deliveries.recv().await,
+        while self.in_line.is_empty() {
+            self.in_line.extend(self.deliveries.recv().await?);
         }
+        self.in_line.pop_front()
     }
 
     /// The next delivery if one is in line already.
     pub fn next_in_line(&mut self) -> Option<Delivery> {
-        self.in_line.pop_front().or_else(|| self.deliveries.try_recv().ok())
+        if self.in_line.is_empty() {
+            self.in_line.extend(self.deliveries.try_recv().unwrap_or_default());
+        }
+        self.in_line.pop_front()
     }
 
     /// Tells the broker to deliver nothing more, until [`Subscription::resume`].
@@ -149,7 +166,7 @@ impl Subscription {
                 // The task puts its last delivery in line before it calls itself paused.
                 biased;
                 arrived = self.deliveries.recv() => match arrived {
-                    Some(delivery) => self.in_line.push_back(delivery),
+                    Some(deliveries) => self.in_line.extend(deliveries),
                     None => return,
                 },
                 () = &mut paused => return,
@@ -205,22 +222,25 @@ struct Reading {
     next: Start,
     prefetch: u16,
     mode: Arc<watch::Sender<Mode>>,
+    standing: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
 impl Reading {
-    async fn run(mut self, flow: Flow, line: mpsc::Sender<Delivery>) {
+    async fn run(mut self, flow: Flow, line: mpsc::Sender<Vec<Delivery>>) {
         let mut opened = Some(flow);
         while let Some(mut flow) = opened {
             self.hand_out(&mut flow, &line).await;
+            self.standing.send_replace(false);
             // Beside us: what was handed out may stay unsettled for long.
             tokio::spawn(flow.retire(self.link.clone()));
             opened = self.open_again().await;
+            self.standing.send_replace(opened.is_some());
         }
     }
 
     /// Hands out deliveries until the consumer is lost, paused and empty, or nobody wants more.
-    async fn hand_out(&mut self, flow: &mut Flow, line: &mpsc::Sender<Delivery>) {
+    async fn hand_out(&mut self, flow: &mut Flow, line: &mpsc::Sender<Vec<Delivery>>) {
         while !self.stop.is_cancelled() {
             if *self.mode.borrow() == Mode::Pausing && !flow.is_cancelled() {
                 tokio::select! {
@@ -228,44 +248,46 @@ impl Reading {
                     () = flow.cancel() => {}
                 }
             }
-            // Most of the time there is one already, and waiting for three things at once takes longer than taking it.
-            let in_line = flow.next().now_or_never();
-            let arrived = if let Some(arrived) = in_line {
-                arrived
-            } else {
-                tokio::select! {
-                    () = self.stop.cancelled() => return,
-                    () = until(&self.mode, Mode::Pausing), if !flow.is_cancelled() => continue,
-                    arrived = flow.next() => arrived,
-                }
+            let first = tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = until(&self.mode, Mode::Pausing), if !flow.is_cancelled() => continue,
+                first = flow.next() => first,
             };
-            match arrived {
-                Some(Ok(delivery)) => self.put_in_line(delivery, line).await,
-                Some(Err(error)) => {
-                    warn!(queue = self.queue, %error, "subscription lost");
-                    return;
+            let mut arrived = Vec::new();
+            let mut next = Some(first);
+            let end = loop {
+                match next {
+                    Some(Some(Ok(delivery))) => arrived.push(delivery),
+                    Some(end) => break Some(end),
+                    None => break None,
                 }
-                None if flow.is_cancelled() => return,
+                if arrived.len() == AT_ONCE_MAX {
+                    break None;
+                }
+                next = flow.next().now_or_never();
+            };
+            self.put_in_line(arrived, line).await;
+            match end {
+                None => {}
+                Some(Some(Err(error))) => return warn!(queue = self.queue, %error, "subscription lost"),
+                Some(_) if flow.is_cancelled() => return,
                 // The broker cancels a consumer when its queue moves or its stream is closed.
-                None => {
-                    warn!(queue = self.queue, "subscription cancelled by the broker");
-                    return;
-                }
+                Some(_) => return warn!(queue = self.queue, "subscription cancelled by the broker"),
             }
         }
     }
 
-    async fn put_in_line(&mut self, delivery: Delivery, line: &mpsc::Sender<Delivery>) {
+    async fn put_in_line(&mut self, deliveries: Vec<Delivery>, line: &mpsc::Sender<Vec<Delivery>>) {
+        let Some(last) = deliveries.last() else { return };
         if self.next != Start::Queue
-            && let Some(offset) = delivery.stream_offset()
+            && let Some(offset) = last.stream_offset()
         {
             self.next = Start::StreamOffset(offset + 1);
         }
-        let Err(mpsc::error::TrySendError::Full(delivery)) = line.try_send(delivery) else { return };
         tokio::select! {
             () = self.stop.cancelled() => {}
             // A line without its end belongs to a subscription that was dropped, and so stopped.
-            sent = line.send(delivery) => sent.unwrap_or_default(),
+            sent = line.send(deliveries) => sent.unwrap_or_default(),
         }
     }
 

@@ -6,12 +6,12 @@ use lapin::{
     options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
     types::{FieldTable, ShortString},
 };
-use messages::{DecodeError, Message, Timestamp, decode};
+use messages::{DecodeError, Message, RunId, Timestamp, decode};
 
 use crate::{
     BrokerError, Death,
     flow::Unsettled,
-    headers::{self, ATTEMPT, DELIVERY_COUNT, REASON, SCHEMA_VERSION, STREAM_OFFSET},
+    headers::{self, ATTEMPT, DELIVERY_COUNT, REASON, REPLAYS, SCHEMA_VERSION, STREAM_OFFSET},
 };
 
 /// How a delivery ends.
@@ -48,6 +48,16 @@ impl Delivery {
     /// AMQP property `message-id`.
     pub fn message_id(&self) -> Option<&str> {
         self.inner.properties.message_id().as_ref().map(ShortString::as_str)
+    }
+
+    /// The run of a job, from AMQP's `correlation-id`; `None` if there is no run's id.
+    pub fn run_id(&self) -> Option<RunId> {
+        self.inner.properties.correlation_id().as_ref()?.as_str().parse().ok()
+    }
+
+    /// How often a job was sent back from the dead letters; 0 if the header is absent.
+    pub fn replays(&self) -> u32 {
+        self.header_integer(REPLAYS).and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
     }
 
     /// Header `schema-version`.

@@ -7,6 +7,8 @@ use messages::Timestamp;
 pub(crate) const SCHEMA_VERSION: &str = "schema-version";
 /// Attempts, which we count ourselves: broker counts differ by RabbitMQ version.
 pub(crate) const ATTEMPT: &str = "augur-attempt";
+/// How often a job was sent back from the dead letters; absent if never.
+pub(crate) const REPLAYS: &str = "augur-replays";
 /// Why we sent the message to the dead letters.
 pub(crate) const REASON: &str = "augur-reason";
 /// RabbitMQ: offset of a message read from a stream.

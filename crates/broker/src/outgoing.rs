@@ -5,9 +5,9 @@ use lapin::{
     options::BasicPublishOptions,
     types::{AMQPValue, FieldTable},
 };
-use messages::{Encoded, Timestamp};
+use messages::{Encoded, RunId, Timestamp};
 
-use crate::headers::{ATTEMPT, REASON, SCHEMA_VERSION};
+use crate::headers::{ATTEMPT, REASON, REPLAYS, SCHEMA_VERSION};
 
 /// AMQP's number for messages that survive a restart.
 const DELIVERY_MODE_PERSISTENT: u8 = 2;
@@ -21,6 +21,10 @@ pub struct Outgoing {
     pub routing_key: String,
     /// What, by whom it is known: job id, run id or another unique text.
     pub message_id: String,
+    /// The run of a job, as AMQP's `correlation-id`: told outside the body for whoever cannot read that.
+    pub run_id: Option<RunId>,
+    /// How often a job was sent back from the dead letters.
+    pub replays: u32,
     /// Our count of attempts, for jobs and results.
     pub attempt: Option<u32>,
     /// How long a queue may keep it, in milliseconds; a shorter limit of the queue's own goes first.
@@ -32,7 +36,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A message without a count of attempts, an expiration or a reason.
+    /// A message of no run, without a count of attempts, an expiration or a reason.
     pub fn new(
         exchange: impl Into<String>,
         routing_key: impl Into<String>,
@@ -43,11 +47,21 @@ impl Outgoing {
             exchange: exchange.into(),
             routing_key: routing_key.into(),
             message_id: message_id.into(),
+            run_id: None,
+            replays: 0,
             attempt: None,
             expiration_ms: None,
             reason: None,
             message,
         }
+    }
+
+    /// With a job's run, and how often the job was sent back from the dead letters.
+    #[must_use]
+    pub fn of_run(mut self, run_id: RunId, replays: u32) -> Self {
+        self.run_id = Some(run_id);
+        self.replays = replays;
+        self
     }
 
     /// With our count of attempts.
@@ -84,20 +98,26 @@ impl Outgoing {
         if let Some(attempt) = self.attempt {
             headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(i64::from(attempt)));
         }
+        if self.replays > 0 {
+            headers.insert(REPLAYS.into(), AMQPValue::LongLongInt(i64::from(self.replays)));
+        }
         if let Some(reason) = &self.reason {
             headers.insert(REASON.into(), AMQPValue::LongString(reason.as_str().into()));
         }
-        let properties = BasicProperties::default()
+        let mut properties = BasicProperties::default()
             .with_type(self.message.message_type.into())
             .with_message_id(self.message_id.as_str().into())
             .with_content_type("application/msgpack".into())
             .with_delivery_mode(DELIVERY_MODE_PERSISTENT)
             .with_timestamp(u64::try_from(Timestamp::now().as_seconds()).unwrap_or_default())
             .with_headers(headers);
-        match self.expiration_ms {
-            // AMQP wants a decimal number as text.
-            Some(expiration_ms) => properties.with_expiration(expiration_ms.to_string().into()),
-            None => properties,
+        if let Some(run_id) = self.run_id {
+            properties = properties.with_correlation_id(run_id.to_string().into());
         }
+        if let Some(expiration_ms) = self.expiration_ms {
+            // AMQP wants a decimal number as text.
+            properties = properties.with_expiration(expiration_ms.to_string().into());
+        }
+        properties
     }
 }

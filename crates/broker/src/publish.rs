@@ -4,9 +4,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lapin::{Channel, options::ConfirmSelectOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     AmqpUrl, BrokerError, Link, Outgoing, Patience,
@@ -35,13 +38,30 @@ pub struct Publisher {
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) outgoing: Outgoing,
-    answer: oneshot::Sender<Result<(), BrokerError>>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+enum Answer {
+    Stored,
+    /// The broker does not take it now; here it is again.
+    Refused(Outgoing),
+    Failed(BrokerError),
 }
 
 impl Request {
-    pub(crate) fn answer(self, answer: Result<(), BrokerError>) {
-        // Whoever asked may have stopped waiting; there is nobody else to tell.
-        drop(self.answer.send(answer));
+    pub(crate) fn stored(self) {
+        // Whoever asked may have stopped waiting; there is nobody else to tell. So below.
+        drop(self.answer.send(Answer::Stored));
+    }
+
+    pub(crate) fn refused(self) {
+        drop(self.answer.send(Answer::Refused(self.outgoing)));
+    }
+
+    pub(crate) fn failed(self, error: BrokerError) {
+        drop(self.answer.send(Answer::Failed(error)));
     }
 }
 
@@ -78,27 +98,54 @@ impl Publisher {
 
     /// Publishes one message and waits until the broker has stored it.
     ///
-    /// Whoever drops the future gives the message up: it may be stored or not.
+    /// What the broker refuses (its queue is full, or has just lost its leader) is published again as long as the
+    /// patience lasts. Whoever drops the future gives the message up: it may be stored or not.
     ///
     /// # Errors
     ///
     /// [`BrokerError::Unroutable`] and [`BrokerError::Refused`] if it was not stored,
     /// [`BrokerError::Unconfirmed`] if that is not known, [`BrokerError::Closed`] after the stop.
-    pub async fn publish(&self, outgoing: Outgoing) -> Result<(), BrokerError> {
-        let exchange = outgoing.exchange.clone();
-        let (answer, mut answered) = oneshot::channel();
-        let stored = async {
-            self.requests.send(Request { outgoing, answer }).await.map_err(|_| BrokerError::Closed)?;
-            tokio::select! {
-                biased;
-                answer = &mut answered => answer.unwrap_or(Err(BrokerError::Closed)),
-                // A request that slips into the channel while its other end goes is never looked at.
-                () = self.requests.closed() => answered.try_recv().unwrap_or(Err(BrokerError::Closed)),
-            }
+    pub async fn publish(&self, mut outgoing: Outgoing) -> Result<(), BrokerError> {
+        let limit = match self.patience {
+            Patience::Endless => None,
+            Patience::For(limit) => Some((limit, Instant::now() + limit)),
         };
-        let Patience::For(limit) = self.patience else { return stored.await };
-        let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        tokio::time::timeout(limit, stored).await.unwrap_or(Err(BrokerError::Unconfirmed { exchange, waited_ms }))
+        loop {
+            let (exchange, routing_key) = (outgoing.exchange.clone(), outgoing.routing_key.clone());
+            let publishing = self.publish_once(outgoing);
+            let answer = match limit {
+                None => publishing.await,
+                Some((waited, deadline)) => {
+                    let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+                    let answer = tokio::time::timeout_at(deadline, publishing).await;
+                    answer.map_err(|_| BrokerError::Unconfirmed { exchange: exchange.clone(), waited_ms })?
+                }
+            };
+            outgoing = match answer {
+                Answer::Stored => return Ok(()),
+                Answer::Failed(error) => return Err(error),
+                Answer::Refused(outgoing) => outgoing,
+            };
+            let wait = Duration::from_millis(REFUSED_WAIT_MS);
+            if limit.is_some_and(|(_, deadline)| Instant::now() + wait >= deadline) {
+                return Err(BrokerError::Refused { exchange, routing_key });
+            }
+            debug!(exchange, routing_key, "the broker refuses a message; publishing it again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn publish_once(&self, outgoing: Outgoing) -> Answer {
+        let (answer, mut answered) = oneshot::channel();
+        if self.requests.send(Request { outgoing, answer }).await.is_err() {
+            return Answer::Failed(BrokerError::Closed);
+        }
+        tokio::select! {
+            biased;
+            answer = &mut answered => answer.unwrap_or(Answer::Failed(BrokerError::Closed)),
+            // A request that slips into the channel while its other end goes is never looked at.
+            () = self.requests.closed() => answered.try_recv().unwrap_or(Answer::Failed(BrokerError::Closed)),
+        }
     }
 }
 
@@ -188,11 +235,11 @@ impl Publishing {
             match &refusal {
                 Some(reply) if is_to_blame(&request) => {
                     let (exchange, routing_key, reply) = (exchange.clone(), routing_key.clone(), reply.clone());
-                    request.answer(Err(BrokerError::Unroutable { exchange, routing_key, reply }));
+                    request.failed(BrokerError::Unroutable { exchange, routing_key, reply });
                 }
                 Some(_) if !somebody_is => {
                     let what = format!("publish to `{exchange}`");
-                    request.answer(Err(BrokerError::Command { what, source: Box::new(error) }));
+                    request.failed(BrokerError::Command { what, source: Box::new(error) });
                 }
                 _ => self.waiting.push_back(request),
             }

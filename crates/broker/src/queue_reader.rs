@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{AmqpUrl, BrokerError, Delivery, Link, Patience, Start, declare::message_count, flow::Flow};
 
-/// Messages that a reader has in hand at most: each stays in memory here until it is taken from the reader.
-pub const READER_MESSAGES_MAX: u16 = 10_000;
+/// Messages that a reader has in hand on one channel; for more it opens another one.
+const CHANNEL_MESSAGES_MAX: u16 = 10_000;
 /// How long a queue that counts messages may take to deliver the first one, in milliseconds.
 const FIRST_MS_MAX: u64 = 10_000;
 /// Silence after which no more comes, in milliseconds: somebody else took the rest, or it expired.
@@ -23,10 +23,13 @@ const RETURN_POLL_MS: u64 = 20;
 /// to the head of the queue, in their order, when the reader is closed or dropped. Until then other readers do not
 /// see them. Each look counts as a return of the message.
 pub struct QueueReader {
-    // Before its link, so that it goes first.
+    // Before their link, so that they go first.
+    /// Those that hold as much as they may, the oldest first.
+    full: Vec<Flow>,
     flow: Flow,
     link: Link,
     queue: String,
+    prefetch: u16,
     messages: u64,
     left: u64,
     silence_ms: u64,
@@ -34,8 +37,6 @@ pub struct QueueReader {
 
 impl QueueReader {
     /// Connects and begins to read at most `messages_max` messages.
-    ///
-    /// Of more than [`READER_MESSAGES_MAX`] the rest comes only as far as earlier ones were settled.
     ///
     /// # Errors
     ///
@@ -45,9 +46,10 @@ impl QueueReader {
         let link = Link::new(url, &format!("augur reader of {queue}"), patience, &CancellationToken::new());
         let messages = message_count(&link, queue).await?;
         let left = messages.min(messages_max);
-        let prefetch = u16::try_from(left).unwrap_or(u16::MAX).clamp(1, READER_MESSAGES_MAX);
+        let prefetch = u16::try_from(left).unwrap_or(u16::MAX).clamp(1, CHANNEL_MESSAGES_MAX);
         let flow = Flow::open(&link, queue, Start::Queue, prefetch, patience).await?;
-        Ok(Self { flow, link, queue: queue.to_owned(), messages, left, silence_ms: FIRST_MS_MAX })
+        let queue = queue.to_owned();
+        Ok(Self { full: Vec::new(), flow, link, queue, prefetch, messages, left, silence_ms: FIRST_MS_MAX })
     }
 
     /// How many messages the queue held when it was opened, without those that somebody else has in hand.
@@ -65,16 +67,31 @@ impl QueueReader {
             return Ok(None);
         }
         let silence = Duration::from_millis(self.silence_ms);
-        let Ok(arrived) = tokio::time::timeout(silence, self.flow.next()).await else {
-            self.left = 0;
-            return Ok(None);
-        };
-        let queue = &self.queue;
-        let delivery = arrived.ok_or_else(|| BrokerError::NoQueue { queue: queue.clone() })?;
-        let delivery = delivery.map_err(BrokerError::command(format!("read `{queue}`")))?;
-        self.left -= 1;
-        self.silence_ms = SILENCE_MS_MAX;
-        Ok(Some(delivery))
+        loop {
+            if self.flow.unsettled() >= u64::from(self.prefetch) {
+                // Nothing more comes on it unless something is settled; let that come on the next one.
+                self.flow.cancel().await;
+            }
+            let Ok(arrived) = tokio::time::timeout(silence, self.flow.next()).await else {
+                self.left = 0;
+                return Ok(None);
+            };
+            let queue = &self.queue;
+            match arrived {
+                Some(delivery) => {
+                    let delivery = delivery.map_err(BrokerError::command(format!("read `{queue}`")))?;
+                    self.left -= 1;
+                    self.silence_ms = SILENCE_MS_MAX;
+                    return Ok(Some(delivery));
+                }
+                None if self.flow.is_cancelled() => {
+                    let patience = self.link.patience();
+                    let next = Flow::open(&self.link, queue, Start::Queue, self.prefetch, patience).await?;
+                    self.full.push(std::mem::replace(&mut self.flow, next));
+                }
+                None => return Err(BrokerError::NoQueue { queue: queue.clone() }),
+            }
+        }
     }
 
     /// Gives everything that is not settled back to the queue, and waits until it is there.
@@ -87,9 +104,12 @@ impl QueueReader {
     pub async fn close(mut self) -> Result<(), BrokerError> {
         self.flow.cancel().await;
         while let Some(Ok(_not_taken)) = self.flow.next().await {}
-        let returning = self.flow.unsettled();
-        let what = format!("stop reading `{}`", self.queue);
-        self.flow.close().await.map_err(BrokerError::command(what))?;
+        self.full.push(self.flow);
+        let returning = self.full.iter().map(Flow::unsettled).sum();
+        for flow in self.full {
+            let what = format!("stop reading `{}`", self.queue);
+            flow.close().await.map_err(BrokerError::command(what))?;
+        }
         // The broker answers before the queue knows. Fewer are there if somebody else has taken some already.
         let deadline = Instant::now() + Duration::from_millis(RETURN_MS_MAX);
         while message_count(&self.link, &self.queue).await? < returning && Instant::now() < deadline {

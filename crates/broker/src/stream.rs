@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use messages::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -20,15 +21,24 @@ const TAIL_LIVE_MS_MAX: u64 = 1_000;
 /// Messages of the last chunk in flight.
 const TAIL_PREFETCH: u16 = 1_000;
 
-/// The offset of the last message in a stream now, `None` if it is empty.
+/// The last message of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// Its offset.
+    pub offset: u64,
+    /// When it was published, by its publisher's clock.
+    pub published_at: Option<Timestamp>,
+}
+
+/// The last message in a stream now, `None` if it is empty.
 ///
 /// Offsets have gaps, so this is found by reading the last chunk, not by counting. Takes seconds if it is empty.
 ///
 /// # Errors
 ///
 /// [`BrokerError`] if the broker is not there or has no such stream.
-pub async fn last_offset(url: &AmqpUrl, stream: &str) -> Result<Option<u64>, BrokerError> {
-    last_offset_over(&link(url), stream).await
+pub async fn stream_end(url: &AmqpUrl, stream: &str) -> Result<Option<StreamEnd>, BrokerError> {
+    stream_end_over(&link(url), stream).await
 }
 
 /// Where to go on reading a stream of which everything before `next_offset` was read, the last of it the message
@@ -40,7 +50,7 @@ pub async fn last_offset(url: &AmqpUrl, stream: &str) -> Result<Option<u64>, Bro
 ///
 /// # Errors
 ///
-/// As [`last_offset`].
+/// As [`stream_end`].
 pub async fn resume(
     url: &AmqpUrl,
     stream: &str,
@@ -49,7 +59,7 @@ pub async fn resume(
 ) -> Result<Start, BrokerError> {
     let Some(next) = next_offset else { return Ok(Start::StreamFirst) };
     let link = link(url);
-    let end = last_offset_over(&link, stream).await?.map_or(0, |last| last + 1);
+    let end = stream_end_over(&link, stream).await?.map_or(0, |last| last.offset + 1);
     if next > end {
         warn!(stream, stored = next, end, "the stored offset lies behind the stream's end: reading a new stream whole");
         return Ok(Start::StreamFirst);
@@ -72,7 +82,7 @@ fn link(url: &AmqpUrl) -> Link {
     Link::new(url, "augur stream tail", patience, &CancellationToken::new())
 }
 
-async fn last_offset_over(link: &Link, stream: &str) -> Result<Option<u64>, BrokerError> {
+async fn stream_end_over(link: &Link, stream: &str) -> Result<Option<StreamEnd>, BrokerError> {
     let count = message_count(link, stream).await?;
     let mut tail = Subscription::on(link, stream, Start::StreamLast, TAIL_PREFETCH).await?;
     let mut last = None;
@@ -85,7 +95,8 @@ async fn last_offset_over(link: &Link, stream: &str) -> Result<Option<u64>, Brok
             // Others may go on writing: what they have written until then is enough of an end.
             deadline = Instant::now() + Duration::from_millis(TAIL_LIVE_MS_MAX);
         }
-        last = delivery.stream_offset().max(last);
+        let published_at = delivery.published_at();
+        last = delivery.stream_offset().map(|offset| StreamEnd { offset, published_at }).or(last);
         wait_ms = TAIL_SILENCE_MS_MAX;
         // On a connection that was lost meanwhile this fails: the subscription goes on behind the message all the same.
         delivery.settle(Settlement::Done).await.unwrap_or_else(|error| debug!(stream, %error, "tail could not ack"));

@@ -1,9 +1,9 @@
 //! The API over a real socket.
 
 use messages::{
-    AfterFailure, Dispatch, FailedAttempt, Failure, FailureKind, Heartbeat, Job, JobId, JobResult, JobSpec, Need,
-    Offer, Origin, Outcome, Platform, Priority, Progress, Requirements, RunId, RunRef, RunSubmitted, RunningJob,
-    TestSpec, Timestamp, WorkerId,
+    AfterFailure, Cancel, CancelTarget, Dispatch, FailedAttempt, Failure, FailureKind, Heartbeat, Job, JobId,
+    JobResult, JobSpec, Need, Offer, Origin, Outcome, Platform, Priority, Progress, Requirements, RunId, RunRef,
+    RunSubmitted, RunningJob, TestSpec, Timestamp, WorkerId,
 };
 use serde_json::{Value, json};
 use store::{OutboxMode, Record, Store, StreamPosition};
@@ -200,6 +200,21 @@ async fn a_wait_ends_with_news_of_the_run() {
     assert_eq!(summary["done"], 2, "a complete run has no more news");
     let (_, changes) = server.get("/api/changes?timeout_s=60&seen=1").await;
     assert_eq!(changes, json!({ "changes": 3 }));
+}
+
+#[tokio::test]
+async fn a_cancelled_run_is_news_once() {
+    let server = server().await;
+    server.commit(&[begun()]);
+    let waiting = server.send("GET", &format!("/api/runs/{RUN}/wait?timeout_s=60&seen=0&seen_cancelled=false")).await;
+    let requested_at = Timestamp::from_micros(3_000_000);
+    server.commit(&[Record::Cancel(Cancel { target: CancelTarget::Run(run_id()), requested_at })]);
+    let summary: Value = serde_json::from_str(&answer(waiting).await.2).expect("JSON");
+    assert_eq!((&summary["done"], &summary["cancelled_at"]), (&json!(0), &json!(requested_at.to_string())));
+    let waiting = server.send("GET", &format!("/api/runs/{RUN}/wait?timeout_s=60&seen=0&seen_cancelled=true")).await;
+    server.commit(&[failed(1)]);
+    let summary: Value = serde_json::from_str(&answer(waiting).await.2).expect("JSON");
+    assert_eq!(summary["done"], 1, "who knows of it waits for more");
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ const TIMEOUT_S_MAX: u64 = 60;
 pub(crate) struct Patience {
     timeout_s: Option<u64>,
     seen: Option<u64>,
+    seen_cancelled: Option<bool>,
 }
 
 /// Answer of `/api/changes`.
@@ -37,8 +38,8 @@ pub(crate) struct Changes {
     changes: u64,
 }
 
-/// Answers once the count of the run's ended jobs (results and dead ones) differs from `seen`, the run is complete, or
-/// the time is over.
+/// Answers once the count of the run's ended jobs (results and dead ones) differs from `seen`, the run is cancelled and
+/// `seen_cancelled` is false, the run is complete, or the time is over.
 ///
 /// Without `seen` it waits for completion. A run that is not known yet may become so while the client waits.
 pub(crate) async fn run(
@@ -53,7 +54,9 @@ pub(crate) async fn run(
         wait.mark_seen();
         let summary = shared.read(move |store| store.run(run)).await?;
         let news = summary.as_ref().is_some_and(|summary| {
-            summary.is_complete() || patience.seen.is_some_and(|seen| seen != u64::from(summary.ended()))
+            summary.is_complete()
+                || patience.seen.is_some_and(|seen| seen != u64::from(summary.ended()))
+                || (patience.seen_cancelled == Some(false) && summary.cancelled_at.is_some())
         });
         if news || !wait.for_change().await {
             return summary.map(Answer).ok_or(ApiError::NoSuchRun { id });

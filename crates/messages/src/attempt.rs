@@ -1,6 +1,6 @@
 //! What happens to a job between its submission and its result.
 
-use crate::{Job, JobId, JobResult, RunId, Timestamp, WorkerId};
+use crate::{Job, JobId, JobResult, Platform, RunId, Timestamp, WorkerId};
 
 /// An attempt that failed and is not the job's result.
 ///
@@ -45,6 +45,31 @@ pub struct JobClaimed {
     pub claimed_at: Timestamp,
     /// How long the lease lasts after the last sign of life, in milliseconds.
     pub lease_ms: u64,
+}
+
+/// The broker itself moved a job to the dead letters: no worker could read it, or it came back too often.
+///
+/// Tells what the message's properties say; a job that nobody can read tells no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLettered {
+    /// The job.
+    pub job_id: JobId,
+    /// Its run.
+    pub run_id: RunId,
+    /// How often it had been sent back from the dead letters.
+    pub replays: u32,
+    /// The attempt that it was waiting for or in, counted from 1 by us.
+    pub attempt: u32,
+    /// The kind of execution target of its lane.
+    pub platform: Platform,
+    /// Name of its case, if the job can be read.
+    pub case: Option<String>,
+    /// Why, in one word, e.g. `undecodable` or `delivery-limit`.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+    /// When, in whole seconds.
+    pub died_at: Timestamp,
 }
 
 /// A dead letter was sent back to its lane.

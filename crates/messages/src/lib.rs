@@ -21,7 +21,7 @@ mod time;
 pub mod wire;
 mod words;
 
-pub use attempt::{AfterFailure, ClaimReturned, DeadLetterReplayed, FailedAttempt, JobClaimed};
+pub use attempt::{AfterFailure, ClaimReturned, DeadLetterReplayed, DeadLettered, FailedAttempt, JobClaimed};
 pub use codec::{BODY_BYTES_MAX, DecodeError, EncodeError, Encoded, Message, decode, encode};
 pub use configuration::{Configuration, ConfigurationError, ContentHash, ModelRef, limits};
 pub use control::{Cancel, CancelTarget};

@@ -15,8 +15,8 @@ mod result;
 use std::{fmt::Display, str::FromStr};
 
 use crate::{
-    AcceptedMeasurement, Cancel, ClaimReturned, DeadLetterReplayed, DecodeError, FailedAttempt, Heartbeat, Job,
-    JobClaimed, JobResult, Message, ReleasePublished, RunSubmitted, codec,
+    AcceptedMeasurement, Cancel, ClaimReturned, DeadLetterReplayed, DeadLettered, DecodeError, FailedAttempt,
+    Heartbeat, Job, JobClaimed, JobResult, Message, ReleasePublished, RunSubmitted, codec,
 };
 
 /// A field that decoded but cannot be.
@@ -79,6 +79,7 @@ message!(JobResult, "result", result::JobResultV1);
 message!(FailedAttempt, "attempt", attempt::FailedAttemptV1);
 message!(JobClaimed, "claim", attempt::JobClaimedV1);
 message!(ClaimReturned, "claim-returned", attempt::ClaimReturnedV1);
+message!(DeadLettered, "dead-lettered", attempt::DeadLetteredV1);
 message!(DeadLetterReplayed, "replayed", attempt::DeadLetterReplayedV1);
 message!(RunSubmitted, "run", news::RunSubmittedV1);
 message!(Heartbeat, "heartbeat", news::HeartbeatV1);

@@ -1,9 +1,10 @@
-//! The result aggregator: reads the result stream into the database, feeds accepted measurements onward, and keeps the
-//! leases of claimed jobs.
+//! The result aggregator: reads the result stream into the database, feeds accepted measurements onward, keeps the leases
+//! of claimed jobs, and tells of dead letters that the broker made.
 //!
 //! Rows and the next stream offset are committed together, so a crash at any point repeats nothing and skips
 //! nothing. Accepted measurements wait in an outbox of the same database until the broker has confirmed them.
 
+mod deaths;
 mod leases;
 mod news;
 mod outbox;
@@ -20,12 +21,12 @@ use topology::names;
 use tracing::info;
 
 use crate::{PipelineError, election::while_active};
-use leases::Leases;
+use leases::{Hearing, Leases};
 use reader::Reader;
 
 /// Results read ahead.
 const RESULTS_PREFETCH: u16 = 4_000;
-/// Heartbeats and releases read ahead.
+/// Heartbeats, releases and dead letters read ahead.
 const NEWS_PREFETCH: u16 = 100;
 
 /// How the aggregator batches.
@@ -87,11 +88,13 @@ async fn session(
     let subscribe = |queue, start, prefetch| Subscription::on(&link, queue, start, prefetch);
     let results = subscribe(names::RESULTS, start, RESULTS_PREFETCH).await.map_err(failed())?;
     let heartbeats = subscribe(names::HEARTBEATS, Start::Queue, NEWS_PREFETCH).await.map_err(failed())?;
+    let letters = subscribe(names::DEAD_LETTER_NEWS, Start::Queue, NEWS_PREFETCH).await.map_err(failed())?;
     let releases = subscribe(names::RELEASES, Start::StreamFirst, NEWS_PREFETCH).await.map_err(failed())?;
     info!(next_offset = next_offset.unwrap_or_default(), "aggregator ready");
 
     let outbox = Arc::new(Notify::new());
     outbox.notify_one();
+    let hearing = Hearing::new(&leases, [&results, &heartbeats]);
     let renewing = Arc::clone(&leases);
     let heartbeats = news::keep(
         heartbeats,
@@ -109,7 +112,8 @@ async fn session(
     );
     let tasks = [
         tokio::spawn(outbox::feed(store.clone(), publisher.clone(), Arc::clone(&outbox), stop.clone())),
-        tokio::spawn(Arc::clone(&leases).keep(store.clone(), publisher.clone(), stop.clone())),
+        tokio::spawn(Arc::clone(&leases).keep(hearing, store.clone(), publisher.clone(), stop.clone())),
+        tokio::spawn(deaths::tell(letters, publisher.clone(), stop.clone())),
         tokio::spawn(heartbeats),
         tokio::spawn(releases),
     ];

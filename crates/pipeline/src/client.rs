@@ -10,7 +10,10 @@ use messages::{
 };
 use topology::names;
 
-use crate::{Case, CaseSpec, PipelineError, Suite, delivery::outgoing_record};
+use crate::{
+    Case, CaseSpec, PipelineError, Suite,
+    delivery::{outgoing_record, outgoing_submitted},
+};
 
 /// Where, when and how a run was asked for, without secrets.
 #[derive(Debug, Clone, Default)]
@@ -139,15 +142,6 @@ pub async fn submit(publisher: &Publisher, submission: &Submission) -> Result<()
 
 async fn publish_job(publisher: &Publisher, job: &Job) -> Result<Result<(), BrokerError>, PipelineError> {
     Ok(publisher.publish(outgoing_submitted(job)?).await)
-}
-
-/// A job on its way to its first attempt.
-///
-/// # Errors
-///
-/// [`messages::EncodeError::TooLarge`] past 1 MiB.
-pub(crate) fn outgoing_submitted(job: &Job) -> Result<Outgoing, messages::EncodeError> {
-    Ok(Outgoing::new(names::JOBS, job.routing_key(), job.job_id.to_string(), encode(job)?).attempt(1))
 }
 
 /// Asks all workers to end a job or a run, and tells the result stream so.

@@ -14,7 +14,10 @@ use messages::{DeadLetterReplayed, Job, JobId, RunId, Timestamp};
 use tokio_util::sync::CancellationToken;
 use topology::names;
 
-use crate::{PipelineError, client::outgoing_submitted, delivery::outgoing_record};
+use crate::{
+    PipelineError,
+    delivery::{outgoing_record, outgoing_submitted},
+};
 pub use letter::DeadLetter;
 
 /// Letters on their way back at once.
@@ -34,11 +37,10 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether a letter is one of them, the limit aside. A letter that does not decode is of no run and no job.
+    /// Whether a letter is one of them, the limit aside.
     pub fn matches(&self, letter: &DeadLetter) -> bool {
-        let job = letter.job.as_ref().ok();
-        self.run.is_none_or(|run| job.is_some_and(|job| job.run.run_id == run))
-            && self.job.is_none_or(|wanted| job.is_some_and(|job| job.job_id == wanted))
+        self.run.is_none_or(|run| letter.run_id == Some(run))
+            && self.job.is_none_or(|job| letter.job_id == Some(job))
             && self.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
     }
 }
@@ -63,8 +65,7 @@ pub enum Fate {
 pub struct Summary {
     /// Letters in the queue at the beginning, without those that somebody else has in hand.
     pub in_queue: u64,
-    /// Letters looked at. Fewer than in the queue if a limit was reached, or if more than
-    /// [`broker::READER_MESSAGES_MAX`] that are not meant lie before the others.
+    /// Letters looked at. Fewer than in the queue if a limit was reached, or if somebody else took the rest in hand.
     pub looked_at: u64,
     /// Letters that match the filter.
     pub matching: u64,

@@ -86,6 +86,15 @@ pub(crate) fn outgoing_dead_letter(job: &Job, attempt: u32, reason: &'static str
     Ok(outgoing_job(names::DEAD_LETTERS.to_owned(), job, attempt)?.reason(reason))
 }
 
+/// The job on its way to its first attempt.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLarge`] past 1 MiB.
+pub(crate) fn outgoing_submitted(job: &Job) -> Result<Outgoing, EncodeError> {
+    Ok(outgoing_encoded(names::JOBS.to_owned(), job, 1, encode(job)?))
+}
+
 /// The job unchanged on its way back to its lane, or into a delay lane first: no attempt is charged.
 ///
 /// # Errors
@@ -123,8 +132,13 @@ fn outgoing_delayed(job: &Job, attempt: u32, delay: Delay) -> Result<Outgoing, E
 }
 
 fn outgoing_job(exchange: String, job: &Job, attempt: u32) -> Result<Outgoing, EncodeError> {
-    let message = encode_job(job)?;
-    Ok(Outgoing::new(exchange, job.routing_key(), job.job_id.to_string(), message).attempt(attempt))
+    Ok(outgoing_encoded(exchange, job, attempt, encode_job(job)?))
+}
+
+fn outgoing_encoded(exchange: String, job: &Job, attempt: u32, message: Encoded) -> Outgoing {
+    Outgoing::new(exchange, job.routing_key(), job.job_id.to_string(), message)
+        .of_run(job.run.run_id, job.dispatch.replays)
+        .attempt(attempt)
 }
 
 /// Encodes a job; a history that makes it too large is left out, since without the job nothing is left at all.

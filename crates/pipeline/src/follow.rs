@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use broker::{AmqpUrl, Patience, Settlement, Start, Subscription};
-use messages::{AfterFailure, CancelTarget, DeadLetterReplayed, FailedAttempt, JobId, JobResult, RunId, Status};
+use messages::{
+    AfterFailure, CancelTarget, DeadLetterReplayed, DeadLettered, FailedAttempt, JobId, JobResult, Outcome, RunId,
+    Status,
+};
 use store::Record;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -35,14 +38,55 @@ pub struct Progress {
 pub enum RunNews {
     /// A job ended, with its result; each job once, even if it had been a dead letter before.
     Ended(Box<JobResult>),
-    /// A job became a dead letter: its last attempt.
-    Dead(Box<JobResult>),
+    /// A job became a dead letter.
+    Dead(DeadJob),
     /// An attempt failed; another follows.
     Retried(Box<JobResult>),
     /// A dead letter was sent back and is waited for again.
     Replayed(JobId),
     /// Someone asked to cancel the run. Its jobs end as cancelled as soon as a worker meets them.
     Cancelled,
+}
+
+/// A job that became a dead letter, as its last attempt or the broker tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadJob {
+    /// The job.
+    pub job_id: JobId,
+    /// Name of its case, if anybody could read the job.
+    pub case: Option<String>,
+    /// The attempt that was the last one.
+    pub attempt: u32,
+    /// Why, in one word: a kind of failure or what the broker says.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+    /// What would help.
+    pub suggestion: Option<String>,
+}
+
+impl DeadJob {
+    /// The name of its case, or its id where that is not known.
+    pub fn name(&self) -> String {
+        self.case.clone().unwrap_or_else(|| self.job_id.to_string())
+    }
+}
+
+impl From<JobResult> for DeadJob {
+    fn from(JobResult { job, attempt, outcome, .. }: JobResult) -> Self {
+        let (reason, message, suggestion) = match outcome {
+            Outcome::Failed(failure) => (failure.kind.to_string(), failure.message, failure.suggestion),
+            // No wire form of a failed attempt has one.
+            Outcome::Benchmark(_) | Outcome::Test(_) => Default::default(),
+        };
+        Self { job_id: job.job_id, case: Some(job.case), attempt, reason, message, suggestion }
+    }
+}
+
+impl From<DeadLettered> for DeadJob {
+    fn from(DeadLettered { job_id, case, attempt, reason, message, .. }: DeadLettered) -> Self {
+        Self { job_id, case, attempt, reason, message, suggestion: None }
+    }
 }
 
 /// Reads what happens to the jobs of one run, as it happens.
@@ -143,6 +187,9 @@ impl RunCount {
         match record {
             Record::Result(result) if result.job.run.run_id == self.run_id => self.take_result(result),
             Record::Attempt(attempt) if attempt.result.job.run.run_id == self.run_id => self.take_attempt(*attempt),
+            Record::DeadLettered(dead) if dead.run_id == self.run_id => {
+                self.take_death(dead.job_id, dead.replays).then(|| RunNews::Dead(dead.into()))
+            }
             Record::Replayed(replayed) if replayed.run_id == self.run_id => self.take_replayed(replayed),
             Record::Cancel(cancel) if cancel.target == CancelTarget::Run(self.run_id) => {
                 let is_news = !self.progress.cancelled;
@@ -162,14 +209,7 @@ impl RunCount {
     fn take_attempt(&mut self, FailedAttempt { result, next }: FailedAttempt) -> Option<RunNews> {
         let (job_id, life, attempt) = (result.job.job_id, result.job.dispatch.replays, result.attempt);
         match next {
-            AfterFailure::DeadLetter => {
-                let died = self.change(job_id, |job| {
-                    let was_dead = job.is_dead();
-                    job.dead_in = job.dead_in.max(Some(life));
-                    !was_dead && job.is_dead()
-                });
-                died.then(|| RunNews::Dead(Box::new(result)))
-            }
+            AfterFailure::DeadLetter => self.take_death(job_id, life).then(|| RunNews::Dead(result.into())),
             AfterFailure::Retry => {
                 let is_new = self.change(job_id, |job| {
                     let is_new = (life, attempt) > job.retried;
@@ -180,6 +220,15 @@ impl RunCount {
                 is_new.then(|| RunNews::Retried(Box::new(result)))
             }
         }
+    }
+
+    /// Notes that a job died in this of its lives; whether that is news.
+    fn take_death(&mut self, job_id: JobId, life: u32) -> bool {
+        self.change(job_id, |job| {
+            let was_dead = job.is_dead();
+            job.dead_in = job.dead_in.max(Some(life));
+            !was_dead && job.is_dead()
+        })
     }
 
     fn take_replayed(&mut self, replayed: DeadLetterReplayed) -> Option<RunNews> {

@@ -244,9 +244,10 @@ pub async fn learn(
         while let Some(news) = follower.next().await {
             match news {
                 RunNews::Ended(result) if result.status() == Status::Passed => {}
-                RunNews::Ended(result) | RunNews::Dead(result) => {
+                RunNews::Ended(result) => {
                     warn!(job_id = %result.job.job_id, case = result.job.case, "proposal was not measured");
                 }
+                RunNews::Dead(job) => warn!(job_id = %job.job_id, case = job.name(), "proposal became a dead letter"),
                 RunNews::Cancelled => info!(%run_id, "run is being cancelled"),
                 RunNews::Retried(_) | RunNews::Replayed(_) => {}
             }

@@ -22,7 +22,7 @@ pub use aggregator::{AggregatorSettings, aggregate};
 pub use client::{RunContext, Submission, cancel, submit};
 pub use error::PipelineError;
 pub use export::{ExportSummary, export_results};
-pub use follow::{Progress, RunFollower, RunNews};
+pub use follow::{DeadJob, Progress, RunFollower, RunNews};
 pub use learner::{LearnerReport, LearnerSettings, Planned, SearchSettings, learn, plan_next};
 pub use replay::{
     ReplayFrom, ReplayRange, ReplaySummary, ReplayUntil, read_archived_results, read_results, replay_archive_into,

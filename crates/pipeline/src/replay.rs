@@ -6,8 +6,8 @@ mod window;
 
 use std::time::Duration;
 
-use broker::{AmqpUrl, Delivery, Patience, Settlement, Start, Subscription, last_offset};
-use messages::{DecodeError, Timestamp};
+use broker::{AmqpUrl, Delivery, Patience, Settlement, Start, StreamEnd, Subscription, stream_end};
+use messages::{DecodeError, RunId, Timestamp};
 use store::Record;
 use tokio_util::sync::CancellationToken;
 use topology::names;
@@ -16,7 +16,7 @@ use tracing::warn;
 use crate::{PipelineError, worker::chain};
 pub use archive::read_archived_results;
 pub use into::{replay_archive_into, replay_into};
-use window::{Place, Window};
+use window::{DISORDER_S_MAX, Place, Window};
 
 /// Messages read ahead.
 const PREFETCH: u16 = 4_000;
@@ -64,14 +64,17 @@ pub struct ReplayRange {
     pub from: ReplayFrom,
     /// Where to end, at the latest.
     pub until: Option<ReplayUntil>,
-    /// Whether to go on with what arrives, instead of ending with the last message that is there at the call.
+    /// Whether to go on with what arrives, instead of ending with the last message that is there at the call (or one
+    /// that arrives while that is looked for).
     pub follow: bool,
+    /// Only what is about this run; the cancellation of a single job does not say of which it is.
+    pub run: Option<RunId>,
 }
 
 impl ReplayRange {
     /// From here to the last message that is there at the call.
     pub const fn from(from: ReplayFrom) -> Self {
-        Self { from, until: None, follow: false }
+        Self { from, until: None, follow: false, run: None }
     }
 }
 
@@ -80,7 +83,7 @@ impl ReplayRange {
 pub struct ReplaySummary {
     /// Messages read.
     pub messages: usize,
-    /// Results among them.
+    /// Results among them, of the run if one was asked for.
     pub results: usize,
     /// Messages that do not decode.
     pub undecodable: usize,
@@ -89,10 +92,11 @@ pub struct ReplaySummary {
 }
 
 impl ReplaySummary {
-    /// Counts a message and gives its record, if it has one.
-    fn count(&mut self, offset: u64, decoded: Result<Record, DecodeError>) -> Option<Record> {
+    /// Counts a message and gives its record, if it has one that is wanted.
+    fn count(&mut self, range: ReplayRange, offset: u64, decoded: Result<Record, DecodeError>) -> Option<Record> {
         self.messages += 1;
         match decoded {
+            Ok(record) if range.run.is_some() && record.run_id() != range.run => None,
             Ok(record) => {
                 self.results += usize::from(matches!(record, Record::Result(_)));
                 Some(record)
@@ -125,7 +129,7 @@ pub async fn read_results(
     mut take: impl FnMut(u64, Record) -> Result<(), PipelineError>,
 ) -> Result<ReplaySummary, PipelineError> {
     let mut summary = ReplaySummary::default();
-    read_stream(url, range, stop, |offset, delivery| match summary.count(offset, decode_record(delivery)) {
+    read_stream(url, range, stop, |offset, delivery| match summary.count(range, offset, decode_record(delivery)) {
         Some(record) => take(offset, record),
         None => Ok(()),
     })
@@ -140,45 +144,93 @@ pub(crate) async fn read_stream(
     stop: &CancellationToken,
     mut take: impl FnMut(u64, &Delivery) -> Result<(), PipelineError>,
 ) -> Result<(), PipelineError> {
-    let failed = || PipelineError::broker("replay");
-    let end = last_offset(url, names::RESULTS).await.map_err(failed())?;
-    let window = Window::of(range, end);
-    if !range.follow && (range.from == ReplayFrom::Next || window.begins_behind(end)) {
+    if range.from == ReplayFrom::Next && !range.follow {
         return Ok(());
     }
-    let start = match range.from {
-        ReplayFrom::First => Start::StreamFirst,
-        ReplayFrom::Last => Start::StreamLast,
-        ReplayFrom::Next => Start::StreamNext,
-        ReplayFrom::Offset(offset) => Start::StreamOffset(offset),
-        ReplayFrom::Timestamp(seconds) => Start::StreamTimestamp(seconds),
+    let failed = || PipelineError::broker("replay");
+    // To find the end takes half a second of silence, in which much can be read already where the end is not needed.
+    let finding_end = stream_end(url, names::RESULTS);
+    tokio::pin!(finding_end);
+    let mut end = match range.from {
+        ReplayFrom::Last | ReplayFrom::Timestamp(_) => End::Known(finding_end.as_mut().await.map_err(failed())?),
+        ReplayFrom::First | ReplayFrom::Next | ReplayFrom::Offset(_) => End::Sought,
     };
+    let window = Window::of(range, end.offset());
+    let start = start_of(range.from, end);
     let mut reading =
         Subscription::start(url, "augur replay", names::RESULTS, start, PREFETCH, Patience::For(PATIENCE), stop)
             .await
             .map_err(failed())?;
     let closing = window.closing().map(|wait| tokio::time::Instant::now() + wait);
-    let mut deliveries = 0_usize;
-    while let Some(delivery) = next_before(&mut reading, closing).await {
+    let (mut deliveries, mut reached) = (0_usize, None);
+    while range.follow || !end.is_reached(&window, reached) {
+        let delivery = tokio::select! {
+            found = finding_end.as_mut(), if end == End::Sought && !range.follow => {
+                end = End::Known(found.map_err(failed())?);
+                continue;
+            }
+            delivery = next_before(&mut reading, closing) => delivery,
+        };
+        let Some(delivery) = delivery else { break };
         deliveries += 1;
         let offset = delivery.stream_offset().expect("stream messages have offsets");
+        reached = Some(offset);
         let place = window.place(offset, delivery.published_at());
         if place == Place::Inside {
             take(offset, &delivery)?;
         }
-        let is_end =
-            place == Place::Past || window.ends_with(offset) || (!range.follow && end.is_some_and(|end| offset >= end));
-        if is_end || deliveries.is_multiple_of(ACK_EVERY_MESSAGES) {
+        let is_over = place == Place::Past || window.ends_with(offset);
+        if is_over || deliveries.is_multiple_of(ACK_EVERY_MESSAGES) {
             delivery
                 .settle(Settlement::DoneThrough)
                 .await
                 .unwrap_or_else(|error| warn!(%error, "replay could not ack"));
         }
-        if is_end {
+        if is_over {
             break;
         }
     }
     Ok(())
+}
+
+/// The end of the stream at the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Sought,
+    /// `None` if the stream was empty.
+    Known(Option<StreamEnd>),
+}
+
+impl End {
+    fn offset(self) -> Option<u64> {
+        match self {
+            Self::Known(Some(end)) => Some(end.offset),
+            Self::Known(None) | Self::Sought => None,
+        }
+    }
+
+    /// Whether nothing inside `window` is left to read once the message at `reached` is read.
+    fn is_reached(self, window: &Window, reached: Option<u64>) -> bool {
+        self != Self::Sought && (window.begins_behind(self.offset()) || reached >= self.offset())
+    }
+}
+
+/// Where to begin to read so that everything inside comes, and so does the end.
+fn start_of(from: ReplayFrom, end: End) -> Start {
+    match from {
+        ReplayFrom::First => Start::StreamFirst,
+        ReplayFrom::Last => Start::StreamLast,
+        ReplayFrom::Next => Start::StreamNext,
+        ReplayFrom::Offset(offset) => Start::StreamOffset(offset),
+        ReplayFrom::Timestamp(seconds) => {
+            let End::Known(Some(StreamEnd { published_at: Some(last), .. })) = end else {
+                return Start::StreamFirst;
+            };
+            // From a moment behind its last chunk, RabbitMQ reads what comes from now on. Clocks differ.
+            let last = u64::try_from(last.as_seconds()).unwrap_or_default();
+            Start::StreamTimestamp(seconds.min(last).saturating_sub(DISORDER_S_MAX))
+        }
+    }
 }
 
 /// The next delivery; `None` once stopped, or once it is too late for one.

@@ -1,8 +1,8 @@
 //! What the result stream brings.
 
 use messages::{
-    Cancel, ClaimReturned, DeadLetterReplayed, DecodeError, FailedAttempt, JobClaimed, JobResult, Message,
-    RunSubmitted, decode,
+    Cancel, CancelTarget, ClaimReturned, DeadLetterReplayed, DeadLettered, DecodeError, FailedAttempt, JobClaimed,
+    JobResult, Message, RunId, RunSubmitted, decode,
 };
 
 /// One message of the result stream.
@@ -20,6 +20,8 @@ pub enum Record {
     ClaimReturned(ClaimReturned),
     /// Someone asked to end a job or a run.
     Cancel(Cancel),
+    /// The broker made a job a dead letter.
+    DeadLettered(DeadLettered),
     /// A dead letter was sent back to its lane.
     Replayed(DeadLetterReplayed),
 }
@@ -41,8 +43,26 @@ impl Record {
             }
             Some(ClaimReturned::TYPE) => decode(message_type, schema_version, body).map(Self::ClaimReturned),
             Some(Cancel::TYPE) => decode(message_type, schema_version, body).map(Self::Cancel),
+            Some(DeadLettered::TYPE) => decode(message_type, schema_version, body).map(Self::DeadLettered),
             Some(DeadLetterReplayed::TYPE) => decode(message_type, schema_version, body).map(Self::Replayed),
             _ => decode::<JobResult>(message_type, schema_version, body).map(|result| Self::Result(Box::new(result))),
+        }
+    }
+
+    /// The run that it is about; `None` for the cancellation of a single job, which does not say.
+    pub fn run_id(&self) -> Option<RunId> {
+        match self {
+            Self::Run(run) => Some(run.run_id),
+            Self::Result(result) => Some(result.job.run.run_id),
+            Self::Attempt(attempt) => Some(attempt.result.job.run.run_id),
+            Self::Claim(claim) => Some(claim.job.run.run_id),
+            Self::ClaimReturned(returned) => Some(returned.run_id),
+            Self::Cancel(cancel) => match cancel.target {
+                CancelTarget::Run(run_id) => Some(run_id),
+                CancelTarget::Job(_) => None,
+            },
+            Self::DeadLettered(dead) => Some(dead.run_id),
+            Self::Replayed(replayed) => Some(replayed.run_id),
         }
     }
 }
@@ -68,6 +88,7 @@ mod tests {
                 Record::Claim(message) => travelled(message.as_ref()),
                 Record::ClaimReturned(message) => travelled(message),
                 Record::Cancel(message) => travelled(message),
+                Record::DeadLettered(message) => travelled(message),
                 Record::Replayed(message) => travelled(message),
             };
             assert_eq!(decoded, record);

@@ -137,10 +137,11 @@ fn commit(
     tests::append(&transaction, &entries).map_err(failed("store test results"))?;
     jobs::append(&transaction, &entries).map_err(failed("store jobs"))?;
     jobs::append_failed_attempts(&transaction, &fresh.attempts).map_err(failed("store failed attempts"))?;
+    jobs::append_deaths(&transaction, &fresh.deaths).map_err(failed("store dead letters of the broker's"))?;
     predictions::append(&transaction, &entries).map_err(failed("store predictions"))?;
     facts::insert(&transaction, records).map_err(failed("store claims, returns, replays and cancellations"))?;
-    let others =
-        standing::settle(&transaction, known, &fresh, records).map_err(failed("count dead and shared jobs"))?;
+    let others = standing::settle(&transaction, known, &fresh, records, runs.new > 0)
+        .map_err(failed("count dead and shared jobs"))?;
     runs::complete(&transaction, &mut runs, others).map_err(failed("complete runs"))?;
     if outbox_mode == OutboxMode::Feed {
         outbox::append(&transaction, &entries).map_err(failed("fill the outbox"))?;

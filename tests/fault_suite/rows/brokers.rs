@@ -32,12 +32,13 @@ pub(super) fn killed(trial: &Trial) -> Result<Outcome> {
 fn run(trial: &Trial, end: fn(&PrivateNode) -> Result<(), PrivateNodeError>) -> Result<Outcome> {
     let mut rig = Rig::new(trial, Broker::own(trial, PrivateNodeOptions::default())?, Setup::default())?;
     thread::sleep(QUEUES_SETTLE);
-    rig.under_load(trial, |rig, _| {
+    rig.under_load(trial, |rig, number| {
         let began = Instant::now();
         end(rig.world.node()?)?;
         rig.progress.note_lasting_fault(began);
         rig.pause(AWAY_MAX);
-        Ok(rig.world.node()?.restart()?)
+        rig.world.node()?.restart()?;
+        rig.recover_after_odd(number)
     })?;
     ensure_faults(rig.finish()?)
 }

@@ -22,12 +22,13 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let cluster = Cluster::start(NODES)?;
     let mut rig = Rig::new(trial, Broker::Elsewhere(cluster.url()), Setup::default())?;
     thread::sleep(QUEUES_SETTLE);
-    rig.under_load(trial, |rig, _| {
+    rig.under_load(trial, |rig, number| {
         let node = &cluster.nodes()[rig.random.usize(..NODES)];
         rig.progress.note_fault();
         node.kill()?;
         rig.pause(AWAY_MAX);
-        Ok(node.restart()?)
+        node.restart()?;
+        rig.recover_after_odd(number)
     })?;
     ensure_faults(rig.finish()?)
 }

@@ -50,7 +50,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
                 proxy.delay(Duration::ZERO);
             }
         }
-        Ok(())
+        rig.recover_after_odd(number)
     })?;
     ensure_faults(rig.finish()?)
 }

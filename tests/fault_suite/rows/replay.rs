@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Result, bail};
-use broker::last_offset;
+use broker::stream_end;
 use topology::names;
 
 use crate::{
@@ -27,7 +27,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let jobs = rig.load.jobs(trial.amount.jobs, &Work::Nothing);
     rig.load.publish(&jobs, Expected::Passed)?;
     rig.wait_for_results()?;
-    let end = rig.world.runtime.block_on(last_offset(&rig.world.url, names::RESULTS))?.unwrap_or_default();
+    let end = rig.world.runtime.block_on(stream_end(&rig.world.url, names::RESULTS))?.map_or(0, |end| end.offset);
     for number in 0..trial.amount.faults {
         // The first of each three fills a database; the others read parts of the stream into it again.
         let database = format!("replay-{}.duckdb", number / 3);

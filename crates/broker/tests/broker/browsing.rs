@@ -1,12 +1,19 @@
 //! Looking through a queue, and what dead letters tell.
 
+use std::collections::HashSet;
+
 use broker::{BrokerError, Delivery, Outgoing, QueueReader, Settlement, Start};
+use futures_util::future::join_all;
 use messages::Timestamp;
 use topology::{QueueKind, Topology};
 
 use crate::support::{PATIENCE, World, binding, bounded, fanout, queue, queues, to_exchange, to_queue};
 
 const LETTERS: usize = 300;
+/// A run's id.
+const RUN: &str = "0190b5a0-0000-7000-8000-000000000002";
+/// More than one channel of a reader holds.
+const LETTERS_MANY: usize = 10_300;
 
 async fn dead_letters() -> World {
     let world = World::with(&queues(vec![queue("dead-letters", QueueKind::Quorum, &[])])).await;
@@ -59,6 +66,34 @@ async fn everything_is_read_and_goes_back_in_order_except_what_is_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_sees_past_what_it_holds() {
+    bounded(async {
+        let world = World::with(&queues(vec![queue("dead-letters", QueueKind::Quorum, &[])])).await;
+        let publisher = world.publisher().await;
+        for answer in join_all((0..LETTERS_MANY).map(|id| publisher.publish(to_queue("dead-letters", id)))).await {
+            answer.unwrap();
+        }
+        let open = || QueueReader::open(&world.url, "dead-letters", u64::MAX, PATIENCE);
+        let mut reader = open().await.unwrap();
+        // Published together, they came in any order.
+        let mut order = ids(&read_all(&mut reader).await);
+        assert_eq!(order.iter().collect::<HashSet<_>>().len(), LETTERS_MANY);
+        reader.close().await.unwrap();
+        // One channel holds the first, another one the last.
+        for at in [0, LETTERS_MANY - 2] {
+            let mut reader = open().await.unwrap();
+            let mut letters = read_all(&mut reader).await;
+            assert!(ids(&letters) == order, "another order");
+            letters.remove(at).settle(Settlement::Done).await.unwrap();
+            order.remove(at);
+            reader.close().await.unwrap();
+        }
+        assert!(ids(&read_all(&mut open().await.unwrap()).await) == order, "another order at last");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_is_one_and_an_empty_queue_is_empty() {
     bounded(async {
         let world = dead_letters().await;
@@ -99,7 +134,8 @@ async fn a_letter_tells_where_it_died_and_why() {
         .await;
         let publisher = world.publisher().await;
         let before = Timestamp::now().as_seconds();
-        publisher.publish(to_queue("lane", "rejected")).await.unwrap();
+        let run_id = RUN.parse().unwrap();
+        publisher.publish(to_queue("lane", "rejected").of_run(run_id, 2)).await.unwrap();
         let mut lane = world.subscribe("lane", Start::Queue).await;
         lane.next().await.unwrap().settle(Settlement::DeadLetter).await.unwrap();
         let mut letters = world.subscribe("dead-letters", Start::Queue).await;
@@ -109,6 +145,7 @@ async fn a_letter_tells_where_it_died_and_why() {
         assert!((before..=Timestamp::now().as_seconds()).contains(&death.at.unwrap().as_seconds()));
         assert!((before..=Timestamp::now().as_seconds()).contains(&rejected.published_at().unwrap().as_seconds()));
         assert_eq!((rejected.reason(), rejected.returns()), (None, 0));
+        assert_eq!((rejected.run_id(), rejected.replays()), (Some(run_id), 2), "the broker keeps what we said of it");
 
         // A time of its own, shorter than the queue's.
         publisher.publish(to_queue("delay", "expired").expiration_ms(50)).await.unwrap();
@@ -118,6 +155,7 @@ async fn a_letter_tells_where_it_died_and_why() {
         let ours: Outgoing = to_exchange("dead-letters", "ours").attempt(5).reason("timeout");
         publisher.publish(ours).await.unwrap();
         let ours = letters.next().await.unwrap();
+        assert_eq!((ours.run_id(), ours.replays()), (None, 0));
         assert_eq!((ours.reason(), ours.death(), ours.attempt()), (Some("timeout"), None, 5));
     })
     .await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use broker::{AmqpUrl, Link, Patience, Publisher, Settlement, Start, Subscription, last_offset};
+use broker::{AmqpUrl, Link, Patience, Publisher, Settlement, Start, Subscription, stream_end};
 use futures_util::future::join_all;
 use testkit::TcpProxy;
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,7 @@ async fn a_connection_that_breaks_while_opening_is_opened_again() {
             proxy.reset_at(&method);
             let publisher = Publisher::start(&url, "test", patience, CancellationToken::new()).await;
             publisher.expect(step).publish(to_queue("log", 1)).await.expect(step);
-            let last = last_offset(&url, "log").await.expect(step);
+            let last = stream_end(&url, "log").await.expect(step);
             assert!(last.is_some(), "{step}");
             let link = Link::new(&url, "test", patience, &CancellationToken::new());
             let mut log = Subscription::on(&link, "log", Start::StreamFirst, 10).await.expect(step);

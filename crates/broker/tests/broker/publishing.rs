@@ -95,15 +95,24 @@ async fn an_exchange_that_is_not_there_fails_its_own_messages_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_refuses() {
+async fn a_full_queue_refuses_until_there_is_room() {
     bounded(async {
         let full = queue("full", QueueKind::Classic, &[("x-max-length", "1"), ("x-overflow", "reject-publish")]);
         let world = World::with(&queues(vec![full])).await;
-        let publisher = world.publisher().await;
+        let publisher = publisher(&world.url, Patience::For(Duration::from_secs(2))).await;
         publisher.publish(to_queue("full", "first")).await.unwrap();
         let refused = publisher.publish(to_queue("full", "second")).await.unwrap_err();
         assert!(matches!(&refused, BrokerError::Refused { routing_key, .. } if routing_key == "full"), "{refused}");
         assert!(refused.is_transient());
+        let publisher = publisher.patient();
+        let second = tokio::spawn(async move { publisher.publish(to_queue("full", "second")).await });
+        let mut taking = world.subscribe("full", Start::Queue).await;
+        for id in ["first", "second"] {
+            let delivery = taking.next().await.unwrap();
+            assert_eq!(delivery.message_id(), Some(id));
+            delivery.settle(Settlement::Done).await.unwrap();
+        }
+        second.await.unwrap().unwrap();
     })
     .await;
 }

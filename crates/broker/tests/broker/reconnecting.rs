@@ -51,6 +51,26 @@ async fn no_message_is_lost_with_the_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_says_when_it_is_lost_and_when_it_stands_again() {
+    bounded(async {
+        let world = World::with(&queues(vec![queue("lane", QueueKind::Quorum, &[])])).await;
+        let mut lane = world.subscribe("lane", Start::Queue).await;
+        let mut standing = lane.standing();
+        assert!(*standing.borrow_and_update());
+        world.close_connections();
+        standing.changed().await.unwrap();
+        standing.wait_for(|standing| *standing).await.unwrap();
+        lane.pause().await;
+        standing.wait_for(|standing| !standing).await.unwrap();
+        lane.resume().await;
+        standing.wait_for(|standing| *standing).await.unwrap();
+        drop(lane);
+        while standing.changed().await.is_ok() {}
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_goes_on_where_it_was_when_the_broker_comes_back() {
     bounded(async {
         let node = Arc::new(PrivateNode::start().unwrap());

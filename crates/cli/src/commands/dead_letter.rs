@@ -234,7 +234,9 @@ fn explain(summary: &Summary, arguments: &FilterArguments) {
     } else if matching == 0 && !is_cut {
         eprintln!("none of the {in_queue} dead letters matches");
     } else if is_cut {
-        eprintln!("only the first {looked_at} of {in_queue} dead letters were looked at; replay or purge some first");
+        eprintln!(
+            "only {looked_at} of {in_queue} dead letters were seen: somebody else has the others in hand; try again"
+        );
     }
 }
 

@@ -9,7 +9,7 @@ use broker::Publisher;
 use clap::{Args, Subcommand, ValueEnum};
 use messages::{
     Backend, BenchmarkSpec, CancelTarget, Configuration, Dispatch, JobId, ModelRef, Origin, Platform, Precision,
-    Priority, TestSpec,
+    Priority, Status, TestSpec,
 };
 use pipeline::{Case, CaseSpec, RunContext, Submission, Suite, prediction_subject, resolve_shape};
 use predictors::Releases;
@@ -155,9 +155,10 @@ async fn submit(arguments: SubmitArguments, context: &Context) -> anyhow::Result
         RunContext { due_at: arguments.dispatch.due_at(), ..waiting::run_context("augur job submit".to_owned()) };
     let submission = Submission::new(suite, Origin::Client, run_context);
     let job_id = submission.jobs[0].job_id;
-    let endings = waiting::submit(&url, &submission, arguments.wait, Context::command_patience()).await?;
+    let endings = waiting::submit(context, &url, &submission, arguments.wait).await?;
     let ended = endings.results.first().map(|result| result.status().as_str());
     let status = ended.or_else(|| (!endings.dead.is_empty()).then_some(waiting::DEAD));
+    let status = status.or_else(|| (endings.unreached > 0).then_some(Status::Cancelled.as_str()));
     match arguments.format {
         Format::Json => {
             let submitted = Submitted { job_id: job_id.to_string(), run_id: submission.run.run_id.to_string(), status };

@@ -66,7 +66,7 @@ pub(crate) async fn run(command: PlanCommand, context: &Context) -> anyhow::Resu
     let suite = planned.to_suite("plan-next", search.priority);
     let command_line = format!("augur plan next --strategy {} --count {count} --submit", strategy.as_str());
     let submission = Submission::new(suite, Origin::Learner, waiting::run_context(command_line));
-    let endings = waiting::submit(&context.amqp_url()?, &submission, wait, Context::command_patience()).await?;
+    let endings = waiting::submit(context, &context.amqp_url()?, &submission, wait).await?;
     eprintln!("run {}", submission.run.run_id);
     if !wait {
         return Ok(Exit::Done);

@@ -6,7 +6,7 @@ mod place;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use messages::RunId;
 use pipeline::{ReplayFrom, ReplayRange, ReplaySummary};
@@ -50,13 +50,13 @@ pub(crate) struct ReplayArguments {
     /// Reads what `result export` wrote instead of the stream; needs no broker.
     #[arg(long, value_name = "DIR", conflicts_with = "follow")]
     archive: Option<PathBuf>,
-    /// Only results of this run.
-    #[arg(long, conflicts_with = "into")]
+    /// Only what is about this run.
+    #[arg(long)]
     run: Option<RunId>,
     /// Writes into this database instead of to stdout; it is made if it is not there.
     #[arg(long, value_name = "DB")]
     into: Option<PathBuf>,
-    /// With `--into`: compares every table with the aggregator's; exit 1 if one differs.
+    /// With `--into`: compares every table with the aggregator's, which have every run; exit 1 if one differs.
     #[arg(long, requires = "into")]
     compare: bool,
     /// Goes on with what arrives, until Ctrl-C or `--until`.
@@ -77,6 +77,7 @@ impl ReplayArguments {
             from: self.from.map_or(ReplayFrom::First, |from| from.0),
             until,
             follow: self.follow && self.until != Some(Until::Now),
+            run: self.run,
         }
     }
 }
@@ -85,6 +86,9 @@ pub(crate) async fn run(command: ResultCommand, context: &Context) -> anyhow::Re
     match command {
         ResultCommand::Export(arguments) => export::run(arguments, context).await,
         ResultCommand::Replay(arguments) => {
+            if arguments.compare && arguments.run.is_some() {
+                bail!("--compare holds whole tables against the aggregator's, which have every run: leave --run out");
+            }
             let stop = shutdown::token()?;
             match &arguments.into {
                 Some(db) => into_database(&arguments, db, context, &stop).await,
@@ -101,7 +105,7 @@ async fn to_stdout(arguments: &ReplayArguments, context: &Context, stop: &Cancel
     let mut written = Ok(());
     let take = |offset, record| {
         let Record::Result(result) = record else { return Ok(()) };
-        if written.is_ok() && arguments.run.is_none_or(|run| run == result.job.run.run_id) {
+        if written.is_ok() {
             written = lines.take(offset, &result);
             if written.is_err() {
                 reading.cancel();

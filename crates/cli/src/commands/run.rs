@@ -11,7 +11,7 @@ use dashboard::RunState;
 use messages::{CancelTarget, RunId};
 use store::{ResultRow, RunSummary};
 
-pub(crate) use wait::wait;
+pub(crate) use wait::{Waited, wait, wait_showing};
 
 use crate::{
     context::Context,

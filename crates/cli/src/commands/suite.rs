@@ -57,6 +57,8 @@ struct Submitted {
     jobs: usize,
     passed: Option<usize>,
     dead: Option<usize>,
+    /// Jobs of a cancelled run that nobody is left to end.
+    unreached: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -107,7 +109,7 @@ pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Res
             let command_line = format!("augur suite submit {}", file.display());
             let run_context = RunContext { run_id, due_at: dispatch.due_at(), ..waiting::run_context(command_line) };
             let submission = Submission::new(suite, Origin::Client, run_context);
-            let endings = waiting::submit(&url, &submission, wait, Context::command_patience()).await?;
+            let endings = waiting::submit(context, &url, &submission, wait).await?;
             let passed = endings.passed();
             let submitted = Submitted {
                 run_id: submission.run.run_id.to_string(),
@@ -115,6 +117,7 @@ pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Res
                 jobs: submission.jobs.len(),
                 passed: wait.then_some(passed),
                 dead: wait.then_some(endings.dead.len()),
+                unreached: wait.then_some(endings.unreached),
             };
             match format {
                 Format::Json => output::print(&serde_json::to_string_pretty(&submitted)?)?,

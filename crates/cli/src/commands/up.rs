@@ -111,7 +111,7 @@ async fn work(arguments: &UpArguments, suite: Option<Suite>, url: &AmqpUrl, cont
         suite = tokio::task::spawn_blocking(move || suite.resolve_models(&models).map(|()| suite)).await??;
         let command_line = format!("augur up --suite {}", suite.path);
         let submission = Submission::new(suite, Origin::Client, waiting::run_context(command_line));
-        let endings = waiting::submit(url, &submission, true, Context::command_patience()).await?;
+        let endings = waiting::submit(context, url, &submission, true).await?;
         let (run_id, total) = (submission.run.run_id, submission.jobs.len());
         super::run::wait(context, run_id, Some(STORED_MAX))
             .await

@@ -1,23 +1,31 @@
 //! Submitting a run and waiting for it, with a progress bar.
 
-use broker::{AmqpUrl, Patience, Publisher};
+use std::time::Duration;
+
+use broker::{AmqpUrl, Publisher};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use messages::{JobId, JobResult, Metric, Outcome, Status};
-use pipeline::{RunContext, RunFollower, RunNews, Submission};
+use messages::{JobId, JobResult, Metric, Outcome, RunId, Status};
+use pipeline::{DeadJob, RunContext, RunFollower, RunNews, Submission};
 use tokio_util::sync::CancellationToken;
 
-use crate::output;
+use super::run::{self, Waited};
+use crate::{context::Context, output};
 
 /// What stands for a status where a job is a dead letter.
 pub(crate) const DEAD: &str = "dead";
+
+/// Wait before an aggregator that does not answer is asked again.
+const AGGREGATOR_WAIT: Duration = Duration::from_secs(30);
 
 /// How the jobs of a run that was waited for ended, in that order.
 #[derive(Debug, Default)]
 pub(crate) struct Endings {
     /// Those with a result.
     pub(crate) results: Vec<JobResult>,
-    /// Dead letters: each one's last attempt.
-    pub(crate) dead: Vec<JobResult>,
+    /// Dead letters.
+    pub(crate) dead: Vec<DeadJob>,
+    /// Jobs of a cancelled run that no live worker can take, and so none answers.
+    pub(crate) unreached: u32,
 }
 
 impl Endings {
@@ -32,24 +40,25 @@ impl Endings {
                 self.forget_dead(result.job.job_id);
                 self.results.push(*result);
             }
-            RunNews::Dead(last) => self.dead.push(*last),
+            RunNews::Dead(job) => self.dead.push(job),
             RunNews::Replayed(job_id) => self.forget_dead(job_id),
             RunNews::Retried(_) | RunNews::Cancelled => {}
         }
     }
 
     fn forget_dead(&mut self, job_id: JobId) {
-        self.dead.retain(|dead| dead.job.job_id != job_id);
+        self.dead.retain(|dead| dead.job_id != job_id);
     }
 }
 
-/// Publishes a run; with `wait`, follows it to its end.
+/// Publishes a run; with `wait`, follows it to its end, or until it is cancelled and nobody is left to end the rest.
 pub(crate) async fn submit(
+    context: &Context,
     url: &AmqpUrl,
     submission: &Submission,
     wait: bool,
-    patience: Patience,
 ) -> anyhow::Result<Endings> {
+    let patience = Context::command_patience();
     let stop = CancellationToken::new();
     let _stop_in_the_end = stop.clone().drop_guard();
     let (run_id, total) = (submission.run.run_id, submission.jobs.len());
@@ -60,20 +69,59 @@ pub(crate) async fn submit(
     let Some(mut follower) = follower else { return Ok(endings) };
     eprintln!("run {run_id}: {total} jobs submitted");
     let bar = bar(total as u64);
-    while let Some(news) = follower.next().await {
-        bar.set_message(message(&news));
-        bar.set_position(follower.progress().done as u64);
-        endings.take(news);
-    }
+    let cancelled = CancellationToken::new();
+    let following = async {
+        while let Some(news) = follower.next().await {
+            bar.set_message(message(&news));
+            bar.set_position(follower.progress().done as u64);
+            if news == RunNews::Cancelled {
+                cancelled.cancel();
+            }
+            endings.take(news);
+        }
+        None
+    };
+    let abandoned = tokio::select! {
+        biased;
+        none = following => none,
+        abandoned = until_abandoned(context, run_id, &cancelled, &bar) => Some(abandoned),
+    };
     bar.finish_and_clear();
+    if let Some(abandoned) = abandoned {
+        abandoned.explain();
+        endings.unreached = abandoned.unreached();
+    }
     Ok(endings)
+}
+
+/// Waits until a run is cancelled, and then until no live worker can take what is left of it.
+///
+/// The stream that tells of a run's jobs does not tell of workers; the aggregator knows them.
+async fn until_abandoned(context: &Context, run_id: RunId, cancelled: &CancellationToken, bar: &ProgressBar) -> Waited {
+    cancelled.cancelled().await;
+    let mut is_told = false;
+    loop {
+        match run::wait_showing(context, run_id, bar).await {
+            Ok(abandoned @ Waited::Abandoned { .. }) => return abandoned,
+            // Whoever follows the stream hears of it too.
+            Ok(Waited::Ended(_)) => std::future::pending().await,
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    bar.suspend(|| {
+                        eprintln!("the run is cancelled; who could end its jobs is not known yet: {error:#}");
+                    });
+                }
+                tokio::time::sleep(AGGREGATOR_WAIT).await;
+            }
+        }
+    }
 }
 
 /// What a progress bar says of news.
 fn message(news: &RunNews) -> String {
     match news {
         RunNews::Ended(result) => result.job.case.clone(),
-        RunNews::Dead(last) => format!("{} became a dead letter", last.job.case),
+        RunNews::Dead(job) => format!("{} became a dead letter", job.name()),
         RunNews::Retried(attempt) => format!("attempt {} of {} failed", attempt.attempt, attempt.job.case),
         RunNews::Replayed(job_id) => format!("job {job_id} was sent back from the dead letters"),
         RunNews::Cancelled => "the run is cancelled; queued jobs end when a worker meets them".to_owned(),
@@ -109,24 +157,27 @@ pub(crate) fn run_context(command_line: String) -> RunContext {
 /// Jobs that did not pass, with their reasons, as a table on stdout.
 pub(crate) fn print_failures(endings: &Endings) -> anyhow::Result<()> {
     let failed = endings.results.iter().filter(|result| result.status() != Status::Passed);
-    let failed = failed.map(|result| (result, result.status().as_str()));
-    let all: Vec<_> = failed.chain(endings.dead.iter().map(|last| (last, DEAD))).collect();
-    if all.is_empty() {
-        return Ok(());
-    }
     let mut table = output::table(["case", "status", "attempts", "reason"]);
-    for (result, status) in all {
-        let (case, attempts) = (result.job.case.clone(), result.attempt.to_string());
-        table.add_row([case, status.to_owned(), attempts, reason(&result.outcome)]);
+    for result in failed {
+        let (case, status) = (result.job.case.clone(), result.status().to_string());
+        table.add_row([case, status, result.attempt.to_string(), reason(&result.outcome)]);
     }
-    output::print(&table.to_string())
+    for job in &endings.dead {
+        let reason = failure_text(&job.reason, &job.message, job.suggestion.as_deref());
+        table.add_row([job.name(), DEAD.to_owned(), job.attempt.to_string(), reason]);
+    }
+    if table.is_empty() { Ok(()) } else { output::print(&table.to_string()) }
+}
+
+fn failure_text(kind: &str, message: &str, suggestion: Option<&str>) -> String {
+    let hint = suggestion.map(|text| format!(" ({text})")).unwrap_or_default();
+    format!("{kind}: {message}{hint}")
 }
 
 fn reason(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Failed(failure) => {
-            let hint = failure.suggestion.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
-            format!("{}: {}{hint}", failure.kind, failure.message)
+            failure_text(failure.kind.as_str(), &failure.message, failure.suggestion.as_deref())
         }
         Outcome::Test(test) => {
             let failed = test.cases.iter().filter(|case| case.message.is_some()).count();

@@ -31,7 +31,7 @@ pub(super) fn dead() -> Vec<AttemptRow> {
     vec![AttemptRow {
         job_id: "job-poison".to_owned(),
         run_id: run().run_id,
-        case: "poison".to_owned(),
+        case: Some("poison".to_owned()),
         attempt: 3,
         replays: 0,
         worker_id: "worker-1".to_owned(),

@@ -137,7 +137,7 @@ fn dead_letters(out: &mut String, dead: &[AttemptRow]) -> fmt::Result {
     }
     out.push_str("<section>\n<h2>Dead letters</h2>\n");
     for last in dead {
-        let (case, kind) = (Escaped(&last.case), Escaped(last.failure_type.as_deref().unwrap_or(&last.status)));
+        let (case, kind) = (Escaped(last.name()), Escaped(last.failure_type.as_deref().unwrap_or(&last.status)));
         write!(out, "<article class=\"failure\"><h3>{case} <span class=\"chip bad\">{kind}</span></h3>")?;
         write!(out, "<p>{}</p>", Escaped(last.failure_message.as_deref().unwrap_or("No message was given.")))?;
         write!(out, "<p class=\"caption\">on {}, attempt {}</p>", Escaped(&last.worker_id), last.attempt)?;

@@ -65,7 +65,7 @@ fn dead_case(suite: &str, last: &AttemptRow) -> TestCase {
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
     status.set_message(last.failure_message.as_deref().unwrap_or(&last.status));
     status.set_type(last.failure_type.as_deref().unwrap_or(&last.status));
-    let mut case = TestCase::new(last.case.as_str(), status);
+    let mut case = TestCase::new(last.name(), status);
     case.set_classname(format!("{suite}.dead-letter"));
     if let Some(output) = &last.output_tail {
         case.set_system_out(output.as_str());

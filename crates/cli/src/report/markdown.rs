@@ -69,7 +69,7 @@ fn dead_letters(out: &mut String, dead: &[AttemptRow]) -> fmt::Result {
     for last in dead {
         let kind = last.failure_type.as_deref().unwrap_or(&last.status);
         let message = last.failure_message.as_deref().unwrap_or("no message");
-        writeln!(out, "\n### {}\n", text(&last.case))?;
+        writeln!(out, "\n### {}\n", text(last.name()))?;
         writeln!(out, "**{}** after {} attempts: {}", text(kind), last.attempt, text(message))?;
         output_end(out, last.output_tail.as_deref())?;
     }

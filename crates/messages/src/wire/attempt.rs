@@ -1,11 +1,12 @@
-//! Failed attempts, claims and replayed dead letters on the wire.
+//! Failed attempts, claims, dead letters and their replays on the wire.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Invalid, job::JobV1, result::JobResultV1, word};
 use crate::{
-    AfterFailure, ClaimReturned, DeadLetterReplayed, FailedAttempt, JobClaimed, JobResult, Outcome, Timestamp, WorkerId,
+    AfterFailure, ClaimReturned, DeadLetterReplayed, DeadLettered, FailedAttempt, JobClaimed, JobResult, Outcome,
+    Timestamp, WorkerId,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +68,53 @@ impl TryFrom<JobClaimedV1> for JobClaimed {
             worker_id: word::<WorkerId>("worker_id", &on_wire.worker_id)?,
             claimed_at: Timestamp::from_micros(on_wire.claimed_at_us),
             lease_ms: on_wire.lease_ms,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct DeadLetteredV1 {
+    job_id: Uuid,
+    run_id: Uuid,
+    replays: u32,
+    attempt: u32,
+    platform: String,
+    case: Option<String>,
+    reason: String,
+    message: String,
+    died_at_us: i64,
+}
+
+impl From<&DeadLettered> for DeadLetteredV1 {
+    fn from(dead: &DeadLettered) -> Self {
+        Self {
+            job_id: dead.job_id.into(),
+            run_id: dead.run_id.into(),
+            replays: dead.replays,
+            attempt: dead.attempt,
+            platform: dead.platform.to_string(),
+            case: dead.case.clone(),
+            reason: dead.reason.clone(),
+            message: dead.message.clone(),
+            died_at_us: dead.died_at.as_micros(),
+        }
+    }
+}
+
+impl TryFrom<DeadLetteredV1> for DeadLettered {
+    type Error = Invalid;
+
+    fn try_from(on_wire: DeadLetteredV1) -> Result<Self, Invalid> {
+        Ok(Self {
+            job_id: on_wire.job_id.into(),
+            run_id: on_wire.run_id.into(),
+            replays: on_wire.replays,
+            attempt: on_wire.attempt,
+            platform: word("platform", &on_wire.platform)?,
+            case: on_wire.case,
+            reason: on_wire.reason,
+            message: on_wire.message,
+            died_at: Timestamp::from_micros(on_wire.died_at_us),
         })
     }
 }

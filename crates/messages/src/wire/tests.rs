@@ -8,12 +8,12 @@ use proptest::prelude::*;
 
 use crate::{
     AcceptedMeasurement, AfterFailure, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, ClaimReturned,
-    Configuration, ContentHash, DeadLetterReplayed, DecodeError, Device, Dispatch, FailedAttempt, Failure, FailureKind,
-    GraphCosts, GraphMemory, Heartbeat, Job, JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Message, Metric,
-    MetricEvaluation, ModelRef, Need, Offer, OperatorCost, OperatorKind, Origin, Outcome, PastAttempt, PeakSource,
-    Platform, Precision, PredictedMetric, Prediction, Priority, Progress, ReleaseId, ReleasePublished, Requirements,
-    RunId, RunRef, RunSubmitted, RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp,
-    WorkerId, codec, decode, encode,
+    Configuration, ContentHash, DeadLetterReplayed, DeadLettered, DecodeError, Device, Dispatch, FailedAttempt,
+    Failure, FailureKind, GraphCosts, GraphMemory, Heartbeat, Job, JobClaimed, JobId, JobResult, JobSpec,
+    LatencySummary, Message, Metric, MetricEvaluation, ModelRef, Need, Offer, OperatorCost, OperatorKind, Origin,
+    Outcome, PastAttempt, PeakSource, Platform, Precision, PredictedMetric, Prediction, Priority, Progress, ReleaseId,
+    ReleasePublished, Requirements, RunId, RunRef, RunSubmitted, RunningJob, StopReason, TestCase, TestCaseStatus,
+    TestOutcome, TestSpec, Timestamp, WorkerId, codec, decode, encode,
 };
 
 fn job_id() -> JobId {
@@ -319,6 +319,20 @@ fn golden_files_decode_and_bytes_are_frozen() {
     check_golden(
         "replayed",
         &DeadLetterReplayed { job_id: job_id(), run_id: run_id(), replays: 1, replayed_at: Timestamp::from_micros(13) },
+    );
+    check_golden(
+        "dead-lettered",
+        &DeadLettered {
+            job_id: job_id(),
+            run_id: run_id(),
+            replays: 1,
+            attempt: 2,
+            platform: Platform::Cpu,
+            case: None,
+            reason: "undecodable".to_owned(),
+            message: "job message has schema version 9; this build reads up to 1".to_owned(),
+            died_at: Timestamp::from_micros(16_000_000),
+        },
     );
     check_golden("heartbeat", &heartbeat());
     check_golden("heartbeat-full", &full_heartbeat());

@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use broker::{Outgoing, Publisher};
+use broker::{Outgoing, Publisher, Subscription};
+use futures_util::future::select_all;
 use messages::{AfterFailure, EncodeError, Failure, FailureKind, Heartbeat, JobClaimed, JobResult, Outcome, Timestamp};
 use store::{Record, Store};
 use tokio::{
@@ -36,8 +37,35 @@ pub(super) struct Leases {
     keeper: Mutex<LeaseKeeper>,
     /// A deadline may be nearer than before.
     nearer: Notify,
-    /// Whether what the result stream says is known up to now. A lease lapses only then: its result may be waiting.
+    /// Whether what the result stream said is known up to now, so far as it is heard.
     is_current: watch::Sender<bool>,
+}
+
+/// Whether a worker that holds a job would be heard. A lease lapses only then: its result or its heartbeat may be
+/// waiting.
+pub(super) struct Hearing {
+    /// What must be true: the records up to now are known, and each subscription stands.
+    parts: Vec<watch::Receiver<bool>>,
+}
+
+impl Hearing {
+    /// Follows what `leases` is told of the records, and these subscriptions.
+    pub(super) fn new(leases: &Leases, subscriptions: [&Subscription; 2]) -> Self {
+        let standing = subscriptions.map(Subscription::standing);
+        Self { parts: std::iter::once(leases.is_current.subscribe()).chain(standing).collect() }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.parts.iter().all(|part| *part.borrow())
+    }
+
+    /// Waits for a change of any part, also one that was undone since; for ever once they have ended. Cancel-safe.
+    async fn changed(&mut self) {
+        let changes = self.parts.iter_mut().map(|part| Box::pin(part.changed()));
+        if select_all(changes).await.0.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Leases {
@@ -79,22 +107,35 @@ impl Leases {
     }
 
     /// Ends leases as they lapse, until `stop`.
-    pub(super) async fn keep(self: Arc<Self>, store: Store, publisher: Publisher, stop: CancellationToken) {
-        let mut current = self.is_current.subscribe();
+    pub(super) async fn keep(
+        self: Arc<Self>,
+        mut hearing: Hearing,
+        store: Store,
+        publisher: Publisher,
+        stop: CancellationToken,
+    ) {
         loop {
-            let is_current = *current.borrow_and_update();
-            let deadline = self.lock().next_deadline().filter(|_| is_current);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.nearer.notified() => {}
-                changed = current.changed() => {
-                    if changed.is_ok() && *current.borrow() {
+                () = self.until_lapsed(&mut hearing) => self.end_lapsed(&store, &publisher).await,
+            }
+        }
+    }
+
+    /// Waits until a lease has lapsed in a silence that was listened to.
+    async fn until_lapsed(&self, hearing: &mut Hearing) {
+        loop {
+            let deadline = self.lock().next_deadline().filter(|_| hearing.is_whole());
+            tokio::select! {
+                // Whoever was not heard for a while gets a whole lease's time to speak, even if it is over just now.
+                biased;
+                () = hearing.changed() => {
+                    if hearing.is_whole() {
                         self.lock().renew_all(Instant::now());
                     }
                 }
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    self.end_lapsed(&store, &publisher).await;
-                }
+                () = self.nearer.notified() => {}
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return,
             }
         }
     }
@@ -191,6 +232,7 @@ fn farewell(claim: &JobClaimed, now: Timestamp) -> Result<[Outgoing; 2], EncodeE
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use messages::{FailedAttempt, Job, decode};
     use testkit::builders;
 
@@ -208,6 +250,45 @@ mod tests {
         let job = decode(Some(sent.message.message_type), Some(1), &sent.message.body).expect("a job");
         let told = decode(Some(told.message.message_type), Some(1), &told.message.body).expect("an attempt");
         (sent, job, told)
+    }
+
+    /// Everything heard, and a claim that was not renewed for longer than its lease, which lasts a minute here.
+    fn silent() -> (Leases, Vec<watch::Sender<bool>>, Hearing) {
+        let leases = Leases { keeper: Mutex::default(), nearer: Notify::new(), is_current: watch::Sender::new(true) };
+        let parts: Vec<_> = (0..3).map(|_| watch::Sender::new(true)).collect();
+        let hearing = Hearing { parts: parts.iter().map(watch::Sender::subscribe).collect() };
+        let (job, worker_id) = (builders::benchmark_job(), builders::worker_id());
+        let claim = JobClaimed { job, attempt: 1, worker_id, claimed_at: builders::time(10), lease_ms: 48_000 };
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(61)).expect("the clock is older");
+        leases.lock().open(claim, long_ago);
+        (leases, parts, hearing)
+    }
+
+    fn has_lapsed(leases: &Leases, hearing: &mut Hearing) -> bool {
+        leases.until_lapsed(hearing).now_or_never().is_some()
+    }
+
+    #[tokio::test]
+    async fn no_lease_lapses_while_any_part_is_not_heard() {
+        let (leases, _parts, mut hearing) = silent();
+        assert!(has_lapsed(&leases, &mut hearing));
+        for part in 0..3 {
+            let (leases, parts, mut hearing) = silent();
+            parts[part].send_replace(false);
+            assert!(!has_lapsed(&leases, &mut hearing), "part {part} was not heard");
+            parts[part].send_replace(true);
+            assert!(!has_lapsed(&leases, &mut hearing), "who was not heard has a whole lease's time to speak");
+            let left = leases.lock().next_deadline().expect("a lease").duration_since(Instant::now());
+            assert!(left > Duration::from_secs(30), "{left:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loss_that_is_over_counts_too() {
+        let (leases, parts, mut hearing) = silent();
+        parts[1].send_replace(false);
+        parts[1].send_replace(true);
+        assert!(!has_lapsed(&leases, &mut hearing));
     }
 
     #[test]

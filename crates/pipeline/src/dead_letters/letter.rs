@@ -1,7 +1,9 @@
 //! One dead letter, as far as it can be read.
 
 use broker::{Death, Delivery};
-use messages::{DecodeError, Job, Timestamp};
+use messages::{DeadLettered, DecodeError, Job, JobId, RunId, Timestamp};
+
+use crate::worker::chain;
 
 /// Reason of a letter that came without one and does not decode.
 const REASON_UNDECODABLE: &str = "undecodable";
@@ -13,6 +15,12 @@ const REASON_UNKNOWN: &str = "unknown";
 pub struct DeadLetter {
     /// Its job with its whole history, or why it cannot be decoded.
     pub job: Result<Job, DecodeError>,
+    /// Which job; of one that cannot be decoded what its properties say.
+    pub job_id: Option<JobId>,
+    /// Of which run; of one that cannot be decoded what its properties say.
+    pub run_id: Option<RunId>,
+    /// How often it had been sent back.
+    pub replays: u32,
     /// Why it is here, in one word: the kind of the last failure (`crashed`), `undecodable`, or what the broker says
     /// (`rejected`, `delivery-limit`).
     pub reason: String,
@@ -35,9 +43,14 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    pub(super) fn of(delivery: &Delivery) -> Self {
+    pub(crate) fn of(delivery: &Delivery) -> Self {
         let (job, death) = (delivery.decode::<Job>(), delivery.death());
+        let named = || delivery.message_id().and_then(|id| id.parse().ok());
+        let known = job.as_ref().ok();
         Self {
+            job_id: known.map_or_else(named, |job| Some(job.job_id)),
+            run_id: known.map_or_else(|| delivery.run_id(), |job| Some(job.run.run_id)),
+            replays: known.map_or_else(|| delivery.replays(), |job| job.dispatch.replays),
             reason: reason(delivery.reason(), job.is_ok(), death.as_ref()),
             job,
             attempt: delivery.attempt(),
@@ -49,6 +62,28 @@ impl DeadLetter {
             routing_key: delivery.routing_key().to_owned(),
             body_bytes: delivery.body().len(),
         }
+    }
+
+    /// What the result stream is to be told of it if the broker moved it here from a lane; `None` if it was not the
+    /// broker, or if nobody knows whose job it is.
+    pub(crate) fn news(&self) -> Option<DeadLettered> {
+        let queue = &self.death.as_ref()?.queue;
+        let job = self.job.as_ref();
+        let message = match job {
+            Err(error) => chain(error),
+            Ok(_) => format!("the broker took it out of `{queue}`: {}", self.reason),
+        };
+        Some(DeadLettered {
+            job_id: self.job_id?,
+            run_id: self.run_id?,
+            replays: self.replays,
+            attempt: self.attempt,
+            platform: self.routing_key.split('.').next()?.parse().ok()?,
+            case: job.ok().map(|job| job.case.clone()),
+            reason: self.reason.clone(),
+            message,
+            died_at: self.dead_at?,
+        })
     }
 }
 

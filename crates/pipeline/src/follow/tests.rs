@@ -1,6 +1,6 @@
 //! A run's progress does not depend on the order of its records, nor on how often each comes.
 
-use messages::{FailureKind, Job};
+use messages::{FailureKind, Job, Platform};
 use proptest::prelude::*;
 use testkit::builders;
 
@@ -22,6 +22,20 @@ fn attempt(number: u64, replays: u32, attempt: u32, next: AfterFailure) -> Recor
         result: JobResult { job: job(number, replays), attempt, ..failed },
         next,
     }))
+}
+
+fn dead_lettered(number: u64, replays: u32) -> Record {
+    Record::DeadLettered(DeadLettered {
+        job_id: builders::job_id(number),
+        run_id: builders::run_id(1),
+        replays,
+        attempt: 1,
+        platform: Platform::Cpu,
+        case: None,
+        reason: "undecodable".to_owned(),
+        message: "schema version 9".to_owned(),
+        died_at: builders::time(8),
+    })
 }
 
 fn replayed(number: u64, replays: u32) -> Record {
@@ -51,6 +65,17 @@ fn a_dead_letter_ends_a_job_and_a_late_result_beats_it_once() {
 }
 
 #[test]
+fn a_dead_letter_of_the_brokers_own_ends_a_job_like_any_other() {
+    let (progress, news) =
+        count([dead_lettered(1, 0), dead_lettered(1, 0), attempt(1, 0, 1, AfterFailure::DeadLetter)]);
+    assert_eq!((progress.done, progress.dead), (1, 1));
+    let [RunNews::Dead(job)] = news.as_slice() else { panic!("{news:?}") };
+    assert_eq!((job.case.as_deref(), job.name(), job.reason.as_str()), (None, job.job_id.to_string(), "undecodable"));
+    let (progress, _) = count([dead_lettered(1, 0), replayed(1, 1)]);
+    assert_eq!((progress.done, progress.dead), (0, 0));
+}
+
+#[test]
 fn a_dead_letter_that_was_sent_back_is_waited_for_again() {
     let dead = attempt(1, 0, 3, AfterFailure::DeadLetter);
     let (progress, news) = count([dead.clone(), replayed(1, 1), dead.clone()]);
@@ -75,7 +100,7 @@ fn a_cancel_is_noted_once_and_other_runs_are_not_ours() {
 
 proptest! {
     #[test]
-    fn order_and_repetition_change_no_end(picked in prop::collection::vec(0_usize..7, 0..40)) {
+    fn order_and_repetition_change_no_end(picked in prop::collection::vec(0_usize..9, 0..40)) {
         let all = [
             result(1),
             attempt(1, 0, 1, AfterFailure::DeadLetter),
@@ -84,6 +109,8 @@ proptest! {
             attempt(2, 1, 1, AfterFailure::DeadLetter),
             replayed(1, 1),
             attempt(2, 0, 1, AfterFailure::Retry),
+            dead_lettered(1, 1),
+            dead_lettered(2, 0),
         ];
         let ends = |records: Vec<Record>| {
             let progress = count(records).0;

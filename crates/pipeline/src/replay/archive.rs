@@ -52,7 +52,7 @@ pub fn read_archived_results(
             Place::Inside => {}
         }
         let decoded = Record::decode(message.message_type.as_deref(), message.schema_version, &message.body);
-        match summary.count(offset, decoded) {
+        match summary.count(range, offset, decoded) {
             Some(record) => take(offset, record).map_err(|error| Ended::Failed(Box::new(error))),
             None => Ok(()),
         }

@@ -8,7 +8,7 @@ use super::{ReplayFrom, ReplayRange, ReplayUntil};
 
 /// How far messages may be from the order of their publishing, in seconds: publishers have clocks of their own, and a
 /// message may wait for its broker. A range that ends at a moment is read this much further.
-const DISORDER_S_MAX: u64 = 60;
+pub(super) const DISORDER_S_MAX: u64 = 60;
 
 /// Where a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn window(from: ReplayFrom, until: Option<ReplayUntil>) -> Window {
-        Window::of(ReplayRange { from, until, follow: false }, Some(100))
+        Window::of(ReplayRange { until, ..ReplayRange::from(from) }, Some(100))
     }
 
     fn at(seconds: i64) -> Timestamp {

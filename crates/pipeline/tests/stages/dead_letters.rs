@@ -1,6 +1,7 @@
 //! Dead letters are listed and stay, go back to their lanes once, and are deleted when that is asked for.
 
 use broker::{Outgoing, Settlement, Start, Subscription};
+use futures_util::future::join_all;
 use messages::{DeadLetterReplayed, Job, encode};
 use pipeline::dead_letters::{self, Fate, Filter, Summary};
 use testkit::builders;
@@ -30,6 +31,22 @@ async fn replay(world: &World, filter: &Filter, dry_run: bool) -> (Summary, Vec<
     let mut fates = Vec::new();
     let summary = dead_letters::replay(&world.url, filter, dry_run, PATIENCE, &world.stop, |_, fate| fates.push(fate));
     (summary.await.unwrap(), fates)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_behind_very_many_others_is_found() {
+    const OTHERS: usize = 10_100;
+    bounded(async {
+        let world = World::new().await;
+        let other = letter(&job(1), "crashed");
+        join_all((0..OTHERS).map(|_| world.publish(other.clone()))).await;
+        world.publish(letter(&job(2), "timed-out")).await;
+        let timed_out = Filter { reason: Some("timed-out".to_owned()), ..Filter::default() };
+        assert_eq!(listed(&world, &timed_out).await, [("timed-out".to_owned(), 3)]);
+        let (summary, fates) = replay(&world, &timed_out, false).await;
+        assert_eq!((summary.looked_at, fates), (OTHERS as u64 + 1, vec![Fate::Replayed]));
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

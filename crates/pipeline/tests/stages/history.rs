@@ -1,6 +1,9 @@
 //! The history is the same from the stream and from its archive, from wherever it is read.
 
+use std::time::Duration;
+
 use broker::Outgoing;
+use messages::Timestamp;
 use pipeline::{
     ReplayFrom, ReplayRange, ReplayUntil, export_results, read_archived_results, read_results, replay_archive_into,
     replay_into,
@@ -53,7 +56,7 @@ async fn an_archive_replays_as_the_stream_does() {
 
         let all = offsets(&world, ALL).await;
         let until = Some(ReplayUntil::Offset(all[2]));
-        let middle = ReplayRange { from: ReplayFrom::Offset(all[1]), until, follow: false };
+        let middle = ReplayRange { until, ..ReplayRange::from(ReplayFrom::Offset(all[1])) };
         assert_eq!(offsets(&world, middle).await, all[1..=2]);
         // A range that ends needs no end of the stream, also when what comes is followed.
         assert_eq!(offsets(&world, ReplayRange { follow: true, ..middle }).await, all[1..=2]);
@@ -66,9 +69,42 @@ async fn an_archive_replays_as_the_stream_does() {
         assert_eq!(archived, all[1..=2]);
         let last = ReplayRange::from(ReplayFrom::Last);
         assert_eq!(offsets(&world, last).await, all[3..]);
+        // The broker would wait for the first message from then on.
+        let in_an_hour = u64::try_from(Timestamp::now().as_seconds()).unwrap() + 3_600;
+        assert!(offsets(&world, ReplayRange::from(ReplayFrom::Timestamp(in_an_hour))).await.is_empty());
+        assert_eq!(offsets(&world, ReplayRange::from(ReplayFrom::ago(Duration::from_hours(1)))).await, all);
         let long_ago = ReplayRange { until: Some(ReplayUntil::Timestamp(1)), ..ALL };
         assert!(offsets(&world, long_ago).await.is_empty());
         assert_eq!(offsets(&world, ReplayRange::from(ReplayFrom::Timestamp(1))).await, all);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_run_is_replayed_into_a_database_from_the_stream_and_from_its_archive() {
+    bounded(async {
+        let world = World::new().await;
+        let (one, two) = (builders::run_id(1), builders::run_id(2));
+        let mut of_two = result(2);
+        of_two.job.run.run_id = two;
+        world.record("run", &builders::run_submitted()).await;
+        world.record("1", &result(1)).await;
+        world.record("2", &of_two).await;
+        let directory = tempfile::tempdir().unwrap();
+        export_results(&world.url, directory.path(), None, &world.stop, |_| {}).await.unwrap();
+
+        for (run, other, job) in [(one, two, 1), (two, one, 2)] {
+            let range = ReplayRange { run: Some(run), ..ALL };
+            let (from_stream, from_archive) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+            let streamed = replay_into(&world.url, range, &from_stream, &world.stop, |_| {}).await.unwrap();
+            let archived = replay_archive_into(directory.path(), range, &from_archive, &world.stop, |_| {}).unwrap();
+            assert_eq!(streamed, archived);
+            assert_eq!((streamed.messages, streamed.results, streamed.results_new), (3, 1, 1));
+            assert_eq!(from_stream.digest().unwrap(), from_archive.digest().unwrap());
+            assert!(from_stream.run(other).unwrap().is_none(), "another run came along");
+            let rows = from_stream.run_results(run).unwrap();
+            assert_eq!((rows.len(), &rows[0].job_id), (1, &builders::job_id(job).to_string()));
+        }
     })
     .await;
 }

@@ -1,11 +1,10 @@
 //! A claimed job whose worker is silent goes to its next attempt, or to the dead letters.
 
-use broker::{Settlement, Start, Subscription};
+use broker::Settlement;
 use messages::{AfterFailure, FailureKind, Job, JobClaimed};
-use pipeline::{AggregatorSettings, aggregate, dead_letters};
+use pipeline::dead_letters;
 use store::Store;
 use testkit::builders;
-use tokio::sync::watch;
 
 use crate::support::{PATIENCE, World, bounded, job};
 
@@ -22,20 +21,12 @@ async fn a_lapsed_lease_costs_an_attempt_and_the_last_one_makes_a_dead_letter() 
     bounded(async {
         let world = World::new().await;
         let store = Store::in_memory().unwrap();
-        let (changes, mut commits) = watch::channel(0);
-        let settings = AggregatorSettings { patience: PATIENCE, ..AggregatorSettings::default() };
-        let aggregating = tokio::spawn({
-            let (url, store, stop) = (world.url.clone(), store.clone(), world.stop.clone());
-            async move { aggregate(&url, store, settings, changes, stop).await }
-        });
+        let (aggregating, mut commits) = world.aggregate(&store);
         world.record("run", &builders::run_submitted()).await;
         world.record("1", &claim(1, 1)).await;
         world.record("2", &claim(2, 3)).await;
 
-        let mut lane =
-            Subscription::start(&world.url, "test lane", "jobs.cpu.normal", Start::Queue, 10, PATIENCE, &world.stop)
-                .await
-                .unwrap();
+        let mut lane = world.lane("jobs.cpu.normal").await;
         let again = lane.next().await.unwrap();
         assert_eq!(again.attempt(), 2);
         let sent: Job = again.decode().unwrap();

@@ -1,8 +1,9 @@
-//! Stages against a real broker: leases that lapse, dead letters, history and its archive.
+//! Stages against a real broker: leases that lapse, dead letters of ours and of the broker's, history and its archive.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod dead_letters;
+mod deaths;
 mod history;
 mod leases;
 mod support;

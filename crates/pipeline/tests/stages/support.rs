@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use broker::{AmqpUrl, Outgoing, Patience, Publisher, apply};
+use broker::{AmqpUrl, Outgoing, Patience, Publisher, Start, Subscription, apply};
 use messages::{Encoded, Job, JobResult, Message, encode};
+use pipeline::{AggregatorSettings, PipelineError, aggregate};
+use store::Store;
 use testkit::{Vhost, builders, shared_vhost};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use topology::{Observed, ServerVersion, Topology, names, plan};
 
@@ -36,6 +39,19 @@ impl World {
     /// Publishes to the result stream.
     pub(crate) async fn record<M: Message>(&self, message_id: &str, message: &M) {
         self.publish(Outgoing::new(names::RESULTS, "", message_id, encode(message).unwrap())).await;
+    }
+
+    /// Starts an aggregator over this database, until the stop; the receiver hears of its commits.
+    pub(crate) fn aggregate(&self, store: &Store) -> (JoinHandle<Result<(), PipelineError>>, watch::Receiver<u64>) {
+        let (changes, commits) = watch::channel(0);
+        let settings = AggregatorSettings { patience: PATIENCE, ..AggregatorSettings::default() };
+        let (url, store, stop) = (self.url.clone(), store.clone(), self.stop.clone());
+        (tokio::spawn(async move { aggregate(&url, store, settings, changes, stop).await }), commits)
+    }
+
+    /// Takes jobs from a lane.
+    pub(crate) async fn lane(&self, queue: &str) -> Subscription {
+        Subscription::start(&self.url, "test lane", queue, Start::Queue, 10, PATIENCE, &self.stop).await.unwrap()
     }
 
     pub(crate) async fn publish(&self, outgoing: Outgoing) {

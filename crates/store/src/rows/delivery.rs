@@ -10,13 +10,13 @@ pub struct AttemptRow {
     pub job_id: String,
     /// Its run.
     pub run_id: String,
-    /// Name of its case.
-    pub case: String,
+    /// Name of its case; null if nobody could read the job.
+    pub case: Option<String>,
     /// Which attempt, counted from 1.
     pub attempt: u32,
     /// How often the job had been sent back from the dead letters by then.
     pub replays: u32,
-    /// Who made it.
+    /// Who made it; `broker` if the broker ended it by making its job a dead letter.
     pub worker_id: String,
     /// When it began.
     pub started_at: String,
@@ -32,6 +32,13 @@ pub struct AttemptRow {
     pub failure_message: Option<String>,
     /// The end of what the process printed.
     pub output_tail: Option<String>,
+}
+
+impl AttemptRow {
+    /// The name of the job's case, or its id where that is not known.
+    pub fn name(&self) -> &str {
+        self.case.as_deref().unwrap_or(&self.job_id)
+    }
 }
 
 /// How many attempts a run took.

@@ -2,8 +2,8 @@
 
 use messages::{
     AfterFailure, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, ClaimReturned, Configuration,
-    ContentHash, DeadLetterReplayed, Device, Dispatch, FailedAttempt, Failure, FailureKind, GraphCosts, Job,
-    JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Metric, ModelRef, OperatorCost, OperatorKind, Origin,
+    ContentHash, DeadLetterReplayed, DeadLettered, Device, Dispatch, FailedAttempt, Failure, FailureKind, GraphCosts,
+    Job, JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Metric, ModelRef, OperatorCost, OperatorKind, Origin,
     Outcome, Platform, Precision, PredictedMetric, Prediction, Priority, ReleaseId, RunId, RunRef, RunSubmitted,
     StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId,
 };
@@ -213,6 +213,21 @@ pub(crate) fn dead_again(run: &RunRef, n: u32, attempt: u32, replays: u32) -> Re
     Record::Attempt(Box::new(attempt))
 }
 
+/// The broker's word that benchmark `n`, which nobody could read, became a dead letter in this of its lives.
+pub(crate) fn died(run: &RunRef, n: u32, replays: u32) -> Record {
+    Record::DeadLettered(DeadLettered {
+        job_id: job_id(n),
+        run_id: run.run_id,
+        replays,
+        attempt: 1,
+        platform: Platform::Cpu,
+        case: None,
+        reason: "undecodable".to_owned(),
+        message: "job message has schema version 9".to_owned(),
+        died_at: seconds(n + 300 * (replays + 1)),
+    })
+}
+
 pub(crate) fn replayed(run: &RunRef, n: u32, replays: u32) -> Record {
     let replayed_at = seconds(n + 400 * replays);
     Record::Replayed(DeadLetterReplayed { job_id: job_id(n), run_id: run.run_id, replays, replayed_at })
@@ -253,6 +268,7 @@ pub(crate) fn delivery_stream() -> Vec<Record> {
         Record::Claim(Box::new(claimed)),
         retried(&run, 13, 1),
         dead(&run, 13, 2),
+        died(&run, 13, 0),
         replayed(&run, 13, 1),
         cancel(CancelTarget::Job(job_id(13)), 7),
         cancel(CancelTarget::Run(run.run_id), 8),

@@ -4,7 +4,7 @@ use messages::{CancelTarget, FailureKind, JobClaimed, Need, Outcome, Platform, R
 
 use super::{
     builders::{
-        JOBS_TOTAL, benchmark, cancel, claim, dead, dead_again, job_id, record, replayed, retried, returned, run,
+        JOBS_TOTAL, benchmark, cancel, claim, dead, dead_again, died, job_id, record, replayed, retried, returned, run,
         run_id, seconds, submitted, test_result,
     },
     commit::count,
@@ -55,6 +55,35 @@ fn a_run_is_complete_when_the_rest_of_it_is_dead() {
     assert_eq!(run.completed_at, Some(seconds(1 + 40 + 3).to_string()), "when the last attempt of the dead one ended");
     assert_eq!(count(&store, "SELECT count(*) FROM test_runs WHERE NOT success"), 1);
     assert_eq!(store.attempt_counts(run_id(1)).expect("read").dead_lettered, 1);
+}
+
+#[test]
+fn a_job_that_the_broker_made_a_dead_letter_ends_like_any_other() {
+    let run = run(1);
+    let store = stored(&others());
+    commit(&store, &[died(&run, 1, 0), died(&run, 1, 0)]);
+    commit(&store, &[died(&run, 1, 0)]);
+    assert_eq!((counts(&store, 1), summary(&store, 1).is_complete()), ((5, 1, 0), true));
+    let dead = store.dead_letters(run_id(1), 10).expect("read");
+    assert_eq!((dead.len(), dead[0].case.as_deref(), dead[0].name()), (1, None, job_id(1).to_string().as_str()));
+    assert_eq!((dead[0].worker_id.as_str(), dead[0].failure_type.as_deref()), ("broker", Some("undecodable")));
+    assert_eq!(store.attempts(job_id(1)).expect("read").len(), 1);
+    assert_eq!(store.ended_by_platform(run_id(1)).expect("read")["cpu"], 6);
+    commit(&store, &[replayed(&run, 1, 1)]);
+    assert_eq!(counts(&store, 1), (5, 0, 0));
+    commit(&store, &[died(&run, 1, 1)]);
+    assert_eq!(counts(&store, 1), (5, 1, 0));
+    commit(&store, &[record(benchmark(&run, 1))]);
+    assert_eq!(counts(&store, 1), (6, 0, 0));
+}
+
+#[test]
+fn a_death_that_is_told_before_its_run_counts_once_the_run_begins() {
+    let run = run(1);
+    let store = stored(&[died(&run, 1, 0)]);
+    assert!(store.run(run_id(1)).expect("read").is_none(), "nothing is known of it but its id");
+    commit(&store, &[Record::Run(submitted(&run))]);
+    assert_eq!(counts(&store, 1), (0, 1, 0));
 }
 
 #[test]
@@ -142,7 +171,7 @@ fn attempts_are_told_with_their_failures() {
     assert_eq!(attempts[0].failure_type.as_deref(), Some("crashed"));
     assert_eq!(attempts[0].failure_message.as_deref(), Some("unsupported operator"));
     assert_eq!(attempts[0].output_tail.as_deref(), Some("last words"));
-    assert_eq!((attempts[1].case.as_str(), attempts[1].failure_type.as_deref()), ("case-1", None));
+    assert_eq!((attempts[1].name(), attempts[1].failure_type.as_deref()), ("case-1", None));
     assert_eq!(attempts[1].run_id, run_id(1).to_string());
     assert_eq!(store.run_attempts(run_id(1)).expect("read"), attempts);
     assert!(store.run_attempts(run_id(2)).expect("read").is_empty());

@@ -3,8 +3,8 @@
 use messages::{CancelTarget, RunRef};
 
 use super::builders::{
-    benchmark, cancel, claim, dead, dead_again, failed_benchmark, job_id, record, replayed, retried, returned, run,
-    run_id, submitted, test_result,
+    benchmark, cancel, claim, dead, dead_again, died, failed_benchmark, job_id, record, replayed, retried, returned,
+    run, run_id, submitted, test_result,
 };
 use crate::{OutboxMode, Record, RunSummary, Store, TableDigest};
 
@@ -62,6 +62,9 @@ fn job_history(random: &mut Random, run: &RunRef, n: u32) -> Vec<Record> {
                 records.push(replayed(run, n, 2));
             }
         }
+    }
+    if random.one_in(4) {
+        records.push(died(run, n, u32::from(random.one_in(2))));
     }
     match random.below(5) {
         0 => records.push(record(failed_benchmark(run, n))),

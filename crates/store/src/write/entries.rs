@@ -7,11 +7,11 @@ use std::{
 
 use duckdb::{Connection, Result};
 use messages::{
-    AcceptedMeasurement, AfterFailure, BenchmarkOutcome, FailedAttempt, IdError, JobId, JobResult, JobSpec, Outcome,
-    RunId, RunSubmitted,
+    AcceptedMeasurement, AfterFailure, BenchmarkOutcome, DeadLettered, FailedAttempt, IdError, JobId, JobResult,
+    JobSpec, Outcome, RunId, RunSubmitted,
 };
 
-use super::{compatibility, id_list, known::Known, offset, runs::Runs, take_keys, tests::rows_of};
+use super::{compatibility, id_list, jobs::BROKER, known::Known, offset, runs::Runs, take_keys, tests::rows_of};
 use crate::{Record, Rejection, accept};
 
 /// The part of a batch that the database lacks.
@@ -22,6 +22,8 @@ pub(super) struct Fresh<'a> {
     pub(super) elsewhere: Vec<&'a JobResult>,
     /// Failed attempts, each once.
     pub(super) attempts: Vec<&'a FailedAttempt>,
+    /// Jobs that the broker made dead letters, each once.
+    pub(super) deaths: Vec<&'a DeadLettered>,
     /// Runs that begin; some may be announced already.
     pub(super) announcements: Vec<&'a RunSubmitted>,
     /// Results left out.
@@ -33,12 +35,13 @@ impl<'a> Fresh<'a> {
     pub(super) fn select(connection: &Connection, records: &'a [Record]) -> Result<Self> {
         let mut announcements = Vec::new();
         let mut all: Vec<&JobResult> = Vec::with_capacity(records.len());
-        let mut failed: Vec<&FailedAttempt> = Vec::new();
+        let (mut failed, mut died): (Vec<&FailedAttempt>, Vec<&DeadLettered>) = (Vec::new(), Vec::new());
         for record in records {
             match record {
                 Record::Run(submitted) => announcements.push(submitted),
                 Record::Result(result) => all.push(result),
                 Record::Attempt(attempt) => failed.push(attempt),
+                Record::DeadLettered(dead) => died.push(dead),
                 Record::Claim(_) | Record::ClaimReturned(_) | Record::Cancel(_) | Record::Replayed(_) => {}
             }
         }
@@ -54,10 +57,12 @@ impl<'a> Fresh<'a> {
                 Slot::Occupied(_) => {}
             }
         }
-        let mut seen = stored_attempts(connection, &failed)?;
+        let tried = failed.iter().map(|attempt| attempt.result.job.job_id);
+        let mut seen = stored_attempts(connection, tried.chain(died.iter().map(|dead| dead.job_id)))?;
         let attempts = failed.into_iter().filter(|attempt| seen.insert(AttemptKey::of(attempt))).collect();
+        let deaths = died.into_iter().filter(|dead| seen.insert(AttemptKey::of_death(dead))).collect();
         let duplicates = all.len() - results.len();
-        Ok(Self { results, elsewhere, attempts, announcements, duplicates })
+        Ok(Self { results, elsewhere, attempts, deaths, announcements, duplicates })
     }
 }
 
@@ -98,14 +103,25 @@ impl AttemptKey {
             next: attempt.next.as_str().to_owned(),
         }
     }
+
+    fn of_death(dead: &DeadLettered) -> Self {
+        Self {
+            job_id: dead.job_id,
+            replays: dead.replays,
+            attempt: dead.attempt,
+            worker_id: BROKER.to_owned(),
+            started_at_us: dead.died_at.as_micros(),
+            next: AfterFailure::DeadLetter.as_str().to_owned(),
+        }
+    }
 }
 
 /// The failed attempts of these jobs that are stored.
-fn stored_attempts(connection: &Connection, attempts: &[&FailedAttempt]) -> Result<HashSet<AttemptKey>> {
-    if attempts.is_empty() {
+fn stored_attempts(connection: &Connection, jobs: impl Iterator<Item = JobId>) -> Result<HashSet<AttemptKey>> {
+    let ids = id_list(jobs);
+    if ids.is_empty() {
         return Ok(HashSet::new());
     }
-    let ids = id_list(attempts.iter().map(|attempt| attempt.result.job.job_id));
     let mut statement = connection.prepare_cached(
         "SELECT job_id::VARCHAR, replays, attempt, worker_id, epoch_us(started_at), next FROM attempts \
          WHERE next IS NOT NULL AND job_id IN (SELECT unnest(string_split(?, ','))::UUID)",

@@ -57,7 +57,7 @@ pub(super) fn insert(connection: &Connection, records: &[Record]) -> Result<()> 
             Record::ClaimReturned(returned) => returns.push(returned),
             Record::Replayed(replayed) => replays.push(replayed),
             Record::Cancel(cancel) => cancels.push(cancel),
-            Record::Run(_) | Record::Result(_) | Record::Attempt(_) => {}
+            Record::Run(_) | Record::Result(_) | Record::Attempt(_) | Record::DeadLettered(_) => {}
         }
     }
     insert_new(connection, &CLAIMS, &claims, append_claim)?;

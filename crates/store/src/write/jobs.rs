@@ -1,10 +1,16 @@
 //! Rows of `jobs` and `attempts`, every column in the order of the table.
 
 use duckdb::{Connection, Result, params};
-use messages::{Configuration, FailedAttempt, Failure, JobSpec, Outcome, TestCaseStatus, TestOutcome};
+use messages::{
+    AfterFailure, Configuration, DeadLettered, FailedAttempt, Failure, JobSpec, Outcome, Status, TestCaseStatus,
+    TestOutcome,
+};
 
 use super::{entries::Entry, moment};
 use crate::json;
+
+/// Stands for the worker where it was the broker that ended an attempt.
+pub(super) const BROKER: &str = "broker";
 
 /// Appends one job and one attempt per entry.
 pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
@@ -112,6 +118,35 @@ pub(super) fn append_failed_attempts(connection: &Connection, attempts: &[&Faile
             failure.map(|failure| failure.kind.as_str()),
             failure.map(|failure| failure.message.as_str()),
             failure.map(|failure| failure.output_tail.as_str()),
+        ])?;
+    }
+    rows.flush()
+}
+
+/// Appends attempts that the broker ended by making their jobs dead letters; when they began is not known.
+pub(super) fn append_deaths(connection: &Connection, deaths: &[&DeadLettered]) -> Result<()> {
+    if deaths.is_empty() {
+        return Ok(());
+    }
+    let mut rows = connection.appender("attempts")?;
+    let nothing: Option<&str> = None;
+    for dead in deaths {
+        rows.append_row(params![
+            dead.job_id.to_string(),
+            dead.attempt,
+            BROKER,
+            Status::Error.as_str(),
+            moment(dead.died_at),
+            moment(dead.died_at),
+            moment(dead.died_at),
+            dead.replays,
+            AfterFailure::DeadLetter.as_str(),
+            dead.run_id.to_string(),
+            dead.case,
+            dead.platform.as_str(),
+            dead.reason,
+            dead.message,
+            nothing,
         ])?;
     }
     rows.flush()

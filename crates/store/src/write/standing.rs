@@ -12,11 +12,12 @@ use crate::Record;
 /// Runs and jobs that may have to be linked; empty between batches.
 pub(super) const SCRATCH_TABLE: &str = "CREATE TEMP TABLE new_run_jobs (run_uuid UUID, job_id UUID)";
 
-/// Runs in which these jobs died, among the runs that the batch changes.
+/// Runs in which these jobs died, among the runs that the batch changes. The broker may tell of a death in a run of which
+/// nothing else is known yet: that counts once the run begins.
 const ADD_RUNS_OF: &str = "
 INSERT INTO temp.run_deltas (run_uuid)
-SELECT DISTINCT run_uuid FROM attempts
-WHERE next = 'dead-letter' AND job_id IN (SELECT unnest(string_split(?, ','))::UUID)";
+SELECT DISTINCT a.run_uuid FROM attempts a JOIN runs r ON r.run_uuid = a.run_uuid
+WHERE a.next = 'dead-letter' AND a.job_id IN (SELECT unnest(string_split(?, ','))::UUID)";
 
 /// A job that died in one run and has a result in another counts by that result in both.
 const ADD_DEAD_ELSEWHERE: &str = "
@@ -55,33 +56,37 @@ UPDATE runs SET
 WHERE run_uuid IN (SELECT run_uuid FROM temp.run_deltas)";
 
 /// Brings the counts of the runs up to date that the batch, already stored but for them, may have changed; whether
-/// there may be others among them than those that the batch names.
+/// there may be others among them than those that the batch names. `new_runs` says that the batch begins some.
 pub(super) fn settle(
     connection: &Connection,
     known: &mut Known,
     fresh: &Fresh<'_>,
     records: &[Record],
+    new_runs: bool,
 ) -> Result<bool> {
     known.any_dead |= fresh.attempts.iter().any(|attempt| attempt.next == AfterFailure::DeadLetter);
-    let stirred = known.any_dead && stirs_dead(connection, fresh, records)?;
+    known.any_dead |= !fresh.deaths.is_empty();
+    let others = known.any_dead && stirs_dead(connection, fresh, records)?;
+    let stirred = others || (known.any_dead && new_runs);
     if stirred {
         connection.prepare_cached(COUNT_DEAD)?.execute([])?;
     }
     if stirred || !fresh.elsewhere.is_empty() {
         link(connection, fresh)?;
     }
-    Ok(stirred)
+    Ok(others)
 }
 
 /// Finds the runs in which a job of the batch is or was dead; whether there are any.
 fn stirs_dead(connection: &Connection, fresh: &Fresh<'_>, records: &[Record]) -> Result<bool> {
     let ended = fresh.results.iter().map(|result| result.job.job_id);
     let failed = fresh.attempts.iter().map(|attempt| attempt.result.job.job_id);
+    let died = fresh.deaths.iter().map(|dead| dead.job_id);
     let sent_back = records.iter().filter_map(|record| match record {
         Record::Replayed(replayed) => Some(replayed.job_id),
         _ => None,
     });
-    let jobs = id_list(ended.chain(failed).chain(sent_back));
+    let jobs = id_list(ended.chain(failed).chain(died).chain(sent_back));
     Ok(!jobs.is_empty() && connection.prepare_cached(ADD_RUNS_OF)?.execute([jobs])? > 0)
 }
 

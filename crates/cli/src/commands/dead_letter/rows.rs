@@ -9,7 +9,7 @@ use crate::{
     output,
 };
 
-/// One letter; what only a job that decodes has is null for the others.
+/// One letter; what only a job that decodes has is null for the others, whose ids their properties may tell.
 #[derive(Debug, Serialize)]
 pub(super) struct LetterRow {
     job_id: Option<String>,
@@ -42,8 +42,8 @@ impl LetterRow {
         let last = job.and_then(|job| job.dispatch.history.last());
         let undecodable = letter.job.as_ref().err().map(ToString::to_string);
         Self {
-            job_id: job.map(|job| job.job_id.to_string()),
-            run_id: job.map(|job| job.run.run_id.to_string()),
+            job_id: letter.job_id.map(|id| id.to_string()),
+            run_id: letter.run_id.map(|id| id.to_string()),
             suite: job.map(|job| job.run.suite.clone()),
             case: job.map(|job| job.case.clone()),
             platform: job.map(|job| job.platform.to_string()),

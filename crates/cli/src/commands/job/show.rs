@@ -31,7 +31,7 @@ struct EndedJob {
 struct OpenJob {
     job_id: String,
     run_id: String,
-    case: String,
+    case: Option<String>,
     /// `pending` or `dead`.
     status: &'static str,
     attempts: Vec<AttemptRow>,
@@ -89,6 +89,7 @@ fn show_open(job: &OpenJob, format: Format) -> anyhow::Result<()> {
         return output::print(&serde_json::to_string_pretty(job)?);
     }
     let OpenJob { job_id, run_id, case, status, attempts } = job;
+    let case = output::text(case.as_ref());
     let history = paragraphs(attempts.iter().map(AttemptText::from));
     output::print(&format!("{status}: {case}\njob {job_id} of run {run_id}\n\n{history}"))?;
     if *status == DEAD {

@@ -78,7 +78,7 @@ fn dead(attempts: &[AttemptRow]) -> Table {
     for last in attempts {
         table.add_row([
             last.job_id.clone(),
-            last.case.clone(),
+            output::text(last.case.as_ref()),
             last.attempt.to_string(),
             output::text(last.failure_type.as_ref()),
             output::text(last.failure_message.as_ref()),

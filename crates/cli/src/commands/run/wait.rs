@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dashboard::RunState;
+use indicatif::ProgressBar;
 use messages::RunId;
 use store::RunSummary;
 
 use crate::{commands::waiting, context::Context};
 
-/// How long one long poll may take, in seconds; a cancelled run in which nothing moved for that long is looked at.
+/// How long one long poll may take, in seconds.
 const POLL_S: u64 = 30;
+/// The same for a run that is cancelled, in seconds; one in which nothing moved for that long is looked at.
+const POLL_CANCELLED_S: u64 = 2;
 
 /// How waiting for a run ended.
 #[derive(Debug)]
@@ -35,6 +38,14 @@ impl Waited {
         }
     }
 
+    /// Jobs that nobody is left to end.
+    pub(crate) fn unreached(&self) -> u32 {
+        match self {
+            Self::Ended(_) => 0,
+            Self::Abandoned { jobs, .. } => *jobs,
+        }
+    }
+
     /// Says on stderr why waiting ended, if it was not the run's end.
     pub(crate) fn explain(&self) {
         if let Self::Abandoned { jobs, reasons, .. } = self {
@@ -50,7 +61,8 @@ impl Waited {
 ///
 /// If the aggregator does not answer, or `limit` is over.
 pub(crate) async fn wait(context: &Context, run: RunId, limit: Option<Duration>) -> anyhow::Result<Waited> {
-    let polling = poll(context, run);
+    let bar = waiting::bar(0);
+    let polling = wait_showing(context, run, &bar);
     match limit {
         None => polling.await,
         Some(limit) => tokio::time::timeout(limit, polling)
@@ -59,13 +71,15 @@ pub(crate) async fn wait(context: &Context, run: RunId, limit: Option<Duration>)
     }
 }
 
-async fn poll(context: &Context, run: RunId) -> anyhow::Result<Waited> {
+/// The same without a limit, on a progress bar that is there already.
+pub(crate) async fn wait_showing(context: &Context, run: RunId, bar: &ProgressBar) -> anyhow::Result<Waited> {
     let api = context.api()?;
     // Differs from any count, so that the first answer comes as soon as the run is known.
-    let mut seen = u32::MAX;
-    let bar = waiting::bar(0);
+    let (mut seen, mut cancelled) = (u32::MAX, false);
     loop {
-        let summary: RunSummary = api.get(&format!("/api/runs/{run}/wait?timeout_s={POLL_S}&seen={seen}")).await?;
+        let timeout_s = if cancelled { POLL_CANCELLED_S } else { POLL_S };
+        let news = format!("/api/runs/{run}/wait?timeout_s={timeout_s}&seen={seen}&seen_cancelled={cancelled}");
+        let summary: RunSummary = api.get(&news).await?;
         let ended = summary.ended();
         bar.set_length(u64::from(summary.jobs_total));
         bar.set_position(u64::from(ended));
@@ -73,14 +87,14 @@ async fn poll(context: &Context, run: RunId) -> anyhow::Result<Waited> {
             bar.finish_and_clear();
             return Ok(Waited::Ended(summary));
         }
-        if summary.cancelled_at.is_some() && ended == seen {
+        if cancelled && ended == seen {
             let state: RunState = api.get(&format!("/api/runs/{run}/state")).await?;
             if let Some((jobs, reasons)) = out_of_reach(&state) {
                 bar.finish_and_clear();
                 return Ok(Waited::Abandoned { run: state.run, jobs, reasons });
             }
         }
-        seen = ended;
+        (seen, cancelled) = (ended, summary.cancelled_at.is_some());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use messages::{ClaimReturned, FailedAttempt, Heartbeat, JobClaimed, JobId, RunId, RunningJob, WorkerId};
+use messages::{ClaimReturned, Heartbeat, JobClaimed, JobId, RunId, RunningJob, WorkerId};
 use store::Record;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -54,7 +54,18 @@ impl LeaseKeeper {
                 return true;
             }
             Record::Result(result) => self.close(result.job.job_id, result.job.run.run_id, |_| true),
-            Record::Attempt(attempt) => self.close_attempt(attempt),
+            Record::Attempt(attempt) => {
+                let result = &attempt.result;
+                self.close_attempt(
+                    result.job.job_id,
+                    result.job.run.run_id,
+                    result.job.dispatch.replays,
+                    result.attempt,
+                );
+            }
+            Record::DeadLettered(dead) => {
+                self.close_attempt(dead.job_id, dead.run_id, dead.replays, dead.attempt);
+            }
             Record::ClaimReturned(returned) => self.close_returned(returned),
             Record::Run(_) | Record::Cancel(_) | Record::Replayed(_) => {}
         }
@@ -106,10 +117,9 @@ impl LeaseKeeper {
         }
     }
 
-    fn close_attempt(&mut self, FailedAttempt { result, .. }: &FailedAttempt) {
-        let replays = result.job.dispatch.replays;
-        self.close(result.job.job_id, result.job.run.run_id, |lease| {
-            lease.claim.job.dispatch.replays == replays && lease.claim.attempt <= result.attempt
+    fn close_attempt(&mut self, job_id: JobId, run_id: RunId, replays: u32, attempt: u32) {
+        self.close(job_id, run_id, |lease| {
+            lease.claim.job.dispatch.replays == replays && lease.claim.attempt <= attempt
         });
     }
 

@@ -1,6 +1,6 @@
 //! A lease lives as long as its worker speaks, and not much longer.
 
-use messages::{AfterFailure, FailureKind, JobResult};
+use messages::{AfterFailure, DeadLettered, FailedAttempt, FailureKind, JobResult, Platform};
 use proptest::prelude::*;
 use testkit::builders;
 
@@ -35,6 +35,20 @@ fn failed(replays: u32, attempt: u32) -> Record {
     Record::Attempt(Box::new(FailedAttempt { result, next: AfterFailure::Retry }))
 }
 
+fn dead_lettered(replays: u32, attempt: u32) -> Record {
+    Record::DeadLettered(DeadLettered {
+        job_id: builders::job_id(1),
+        run_id: builders::run_id(1),
+        replays,
+        attempt,
+        platform: Platform::Cpu,
+        case: None,
+        reason: "delivery-limit".to_owned(),
+        message: String::new(),
+        died_at: builders::time(20),
+    })
+}
+
 fn returned(worker: &str, returned_at_s: i64) -> Record {
     Record::ClaimReturned(ClaimReturned {
         job_id: builders::job_id(1),
@@ -59,6 +73,7 @@ fn what_ends_a_claim_closes_its_lease_and_nothing_else_does() {
     assert!(!is_open_after(&failed(1, 2)) && !is_open_after(&failed(1, 3)));
     assert!(is_open_after(&failed(1, 1)), "an earlier attempt");
     assert!(is_open_after(&failed(0, 2)), "an attempt of an earlier life");
+    assert!(!is_open_after(&dead_lettered(1, 2)) && is_open_after(&dead_lettered(0, 2)));
     let ours = builders::worker_id();
     assert!(!is_open_after(&returned(ours.as_str(), 10)));
     assert!(is_open_after(&returned(ours.as_str(), 9)), "an earlier claim was returned");

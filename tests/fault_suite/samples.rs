@@ -4,7 +4,7 @@ use std::{fs, fs::File, io::Write, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use crate::report;
+use crate::{report, rig::Rig};
 
 /// How much more of something the last third may use than the first, as a share.
 const GROWTH_SHARE_MAX: f64 = 0.5;
@@ -15,7 +15,7 @@ const GROWTH_COUNT_MIN: f64 = 10.0;
 
 /// Whose use is sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+enum Role {
     Broker,
     Aggregator,
     /// The worker that no fault kills.
@@ -34,7 +34,7 @@ struct Sample {
 
 /// All samples, also as lines of a CSV file.
 #[derive(Debug)]
-pub(super) struct Samples {
+pub(crate) struct Samples {
     csv: File,
     taken: Vec<Sample>,
 }
@@ -45,20 +45,24 @@ impl Samples {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let mut csv = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
         writeln!(csv, "elapsed_s,role,pid,pss_mb,open_files,broker_channels")?;
         Ok(Self { csv, taken: Vec::new() })
     }
 
-    /// Looks at each process.
+    /// Looks at the broker, the aggregator and the first worker.
     ///
     /// # Errors
     ///
     /// If one is gone, or the file cannot be written.
-    pub(super) fn take(&mut self, elapsed: Duration, channels: f64, roles: &[(Role, u32)]) -> Result<()> {
-        for (role, pid) in roles {
-            let sample = Sample { role: *role, pss_mb: pss_mb(*pid)?, open_files: open_files(*pid)?, channels };
+    pub(crate) fn take(&mut self, rig: &Rig, elapsed: Duration) -> Result<()> {
+        let node = rig.world.node()?;
+        let channels = node.evaluate("length(rabbit_channel:list()).")?.parse().context("a number of channels")?;
+        let broker = node.pid().context("the broker is down")?;
+        let worker = *rig.fleet.pids().first().context("there is no worker")?;
+        for (role, pid) in [(Role::Broker, broker), (Role::Aggregator, rig.aggregator.pid()?), (Role::Worker, worker)] {
+            let sample = Sample { role, pss_mb: pss_mb(pid)?, open_files: open_files(pid)?, channels };
             self.taken.push(sample);
             let Sample { pss_mb, open_files, .. } = sample;
             writeln!(self.csv, "{},{role:?},{pid},{pss_mb:.1},{open_files},{channels}", elapsed.as_secs())?;
@@ -66,17 +70,18 @@ impl Samples {
         Ok(())
     }
 
-    /// Prints the medians of the first and of the last third; whether something grew too much.
-    pub(super) fn print_growth(&self) -> bool {
+    /// Prints the medians of the first and of the last third; names what grew too much. The aggregator's memory may
+    /// grow by `cache_mb` more than others': DuckDB keeps in memory what it wrote, up to its limit.
+    pub(crate) fn print_growth(&self, cache_mb: f64) -> Vec<&'static str> {
         let mut table = report::plain();
         table.set_header(["what", "first third", "last third", "growth"]);
-        let mut grown = false;
+        let mut grown = Vec::new();
         let of = |role: Role, read: fn(&Sample) -> f64| -> Vec<f64> {
             self.taken.iter().filter(|sample| sample.role == role).map(read).collect()
         };
         let series: [(&str, Vec<f64>, f64); 7] = [
             ("broker PSS, MB", of(Role::Broker, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
-            ("aggregator PSS, MB", of(Role::Aggregator, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
+            ("aggregator PSS, MB", of(Role::Aggregator, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN + cache_mb),
             ("worker PSS, MB", of(Role::Worker, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
             ("broker open files", of(Role::Broker, |sample| sample.open_files), GROWTH_COUNT_MIN),
             ("aggregator open files", of(Role::Aggregator, |sample| sample.open_files), GROWTH_COUNT_MIN),
@@ -88,7 +93,7 @@ impl Samples {
             let first = median(&values[..third]);
             let last = median(&values[values.len() - third..]);
             let too_much = last - first > least && last > first * (1.0 + GROWTH_SHARE_MAX);
-            grown |= too_much;
+            grown.extend(too_much.then_some(what));
             let growth = format!("{:+.1}{}", last - first, if too_much { " TOO MUCH" } else { "" });
             table.add_row([what.to_owned(), format!("{first:.1}"), format!("{last:.1}"), growth]);
         }

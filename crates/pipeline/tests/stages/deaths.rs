@@ -1,0 +1,112 @@
+//! What the broker makes a dead letter by itself ends its job in its run.
+
+use broker::{Outgoing, Settlement};
+use messages::{Encoded, Job, Message, RunSubmitted, encode};
+use pipeline::dead_letters::{self, Filter};
+use store::{RunSummary, Store};
+use testkit::builders;
+use tokio::sync::watch;
+use topology::names;
+
+use crate::support::{PATIENCE, World, bounded, garbage, job, result};
+
+const LANE: &str = "jobs.cpu.normal";
+/// Deliveries of a message before its lane gives it up; `x-delivery-limit` of `queues.yaml` counts the returns.
+const DELIVERIES_MAX: usize = 21;
+
+fn of_lane(message_id: impl Into<String>, message: Encoded) -> Outgoing {
+    Outgoing::new(names::JOBS, "cpu.normal", message_id, message).attempt(1)
+}
+
+/// The run once it is as wanted.
+async fn run(store: &Store, commits: &mut watch::Receiver<u64>, wanted: fn(&RunSummary) -> bool) -> RunSummary {
+    loop {
+        if let Some(run) = store.run(builders::run_id(1)).unwrap().filter(wanted) {
+            return run;
+        }
+        commits.changed().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_comes_back_too_often_or_cannot_be_read_is_dead_in_its_run_until_it_is_replayed() {
+    bounded(async {
+        let world = World::new().await;
+        let store = Store::in_memory().unwrap();
+        let (aggregating, mut commits) = world.aggregate(&store);
+        world.record("run", &RunSubmitted { jobs_total: 2, ..builders::run_submitted() }).await;
+        let mut lane = world.lane(LANE).await;
+
+        let returned = job(1);
+        world.publish(of_lane(returned.job_id.to_string(), encode(&returned).unwrap())).await;
+        for _ in 0..DELIVERIES_MAX {
+            lane.next().await.unwrap().settle(Settlement::Return).await.unwrap();
+        }
+        let unread = Encoded { schema_version: Job::SCHEMA_VERSION + 1, ..encode(&job(2)).unwrap() };
+        world.publish(of_lane(builders::job_id(2).to_string(), unread).of_run(builders::run_id(1), 0)).await;
+        // Of no job and no run: nothing can be told of it, and it stands in nobody's way.
+        world.publish(of_lane("garbage", garbage())).await;
+        for _ in 0..2 {
+            lane.next().await.unwrap().settle(Settlement::DeadLetter).await.unwrap();
+        }
+
+        assert!(run(&store, &mut commits, |run| run.dead == 2).await.is_complete());
+        let mut told: Vec<_> = store
+            .dead_letters(builders::run_id(1), 10)
+            .unwrap()
+            .into_iter()
+            .map(|dead| (dead.case, dead.failure_type))
+            .collect();
+        told.sort();
+        let why = |reason: &str| Some(reason.to_owned());
+        assert_eq!(told, [(None, why("undecodable")), (Some(returned.case.clone()), why("delivery-limit"))]);
+
+        let of_run = Filter { run: Some(builders::run_id(1)), ..Filter::default() };
+        let replaying = dead_letters::replay(&world.url, &of_run, false, PATIENCE, &world.stop, |_, _| {});
+        let replayed = replaying.await.unwrap();
+        assert_eq!((replayed.matching, replayed.replayed, replayed.undecodable), (2, 1, 1));
+        run(&store, &mut commits, |run| run.dead == 1).await;
+        let again = lane.next().await.unwrap();
+        assert_eq!((again.run_id(), again.replays()), (Some(builders::run_id(1)), 1));
+        again.settle(Settlement::DeadLetter).await.unwrap();
+        run(&store, &mut commits, |run| run.dead == 2).await;
+        world.record("late", &result(1)).await;
+        let ended = run(&store, &mut commits, |run| run.done == 1).await;
+        assert_eq!((ended.dead, ended.is_complete()), (1, true), "a result beats the dead letter, and counts once");
+
+        world.stop.cancel();
+        aggregating.await.unwrap().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_worker_told_itself_is_not_told_again() {
+    bounded(async {
+        let world = World::new().await;
+        let store = Store::in_memory().unwrap();
+        let (aggregating, mut commits) = world.aggregate(&store);
+        world.record("run", &RunSubmitted { jobs_total: 2, ..builders::run_submitted() }).await;
+        let letter = |number, reason: Option<&str>| {
+            let letter = job(number);
+            let outgoing = Outgoing::new(
+                names::DEAD_LETTERS,
+                letter.routing_key(),
+                letter.job_id.to_string(),
+                encode(&letter).unwrap(),
+            );
+            Outgoing { reason: reason.map(str::to_owned), ..outgoing }
+        };
+        world.publish(letter(1, Some("crashed"))).await;
+        // The broker's own, in the same lane behind it, shows that the first was seen.
+        world.publish(of_lane(builders::job_id(2).to_string(), encode(&job(2)).unwrap())).await;
+        let mut lane = world.lane(LANE).await;
+        lane.next().await.unwrap().settle(Settlement::DeadLetter).await.unwrap();
+        run(&store, &mut commits, |run| run.dead == 1).await;
+        let told = store.dead_letters(builders::run_id(1), 10).unwrap();
+        assert_eq!((told.len(), &told[0].job_id), (1, &builders::job_id(2).to_string()));
+        world.stop.cancel();
+        aggregating.await.unwrap().unwrap();
+    })
+    .await;
+}
