@@ -90,6 +90,7 @@ fn measurement(size: u32, batch_size: u32, threads: u32) -> AcceptedMeasurement 
         costs: GraphCosts {
             parameters: sample.costs.parameters * u64::from(size),
             operators: sample.costs.operators.into_iter().map(scale).collect(),
+            memory: None,
         },
         ..sample
     }

@@ -42,6 +42,7 @@ fn help_lists_the_commands() {
       dead-letter  Dead letters: jobs that used up their attempts
       model        The model zoo
       device       This machine's devices
+      feature      The numbers that predictors learn from
       predictor    Predictors and their releases
       plan         What to benchmark next
       settings     Settings and where each value comes from
@@ -217,16 +218,59 @@ fn flags_that_cannot_be_are_refused_with_what_could() {
 fn models_of_an_empty_cache_are_listed() {
     let world = world();
     assert_snapshot!(trimmed(&world.augur(&["model", "list"]).expect(0)), @"
-     model                  family      modality   parameters   cached   sha256
-    ────────────────────────────────────────────────────────────────────────────
-     bert-base-uncased      bert        text       109482240    no       –
-     distilbert-base        bert        text       66362880     no       –
-     gpt2                   gpt         text       124439808    no       –
-     vit-base-patch16-224   vit         vision     86567656     no       –
-     resnet50               resnet      vision     25557032     no       –
-     mobilenet-v2           mobilenet   vision     3504872      no       –
-     whisper-tiny           whisper     audio      8208384      no       –
+     model                             family      modality     parameters   cached   sha256
+    ─────────────────────────────────────────────────────────────────────────────────────────
+     bert-base-uncased                 bert        text         109482240    no       –
+     bert-tiny                         bert        text         4385920      no       –
+     distilbert-base                   bert        text         66362880     no       –
+     t5-small                          t5          text         60506624     no       –
+     bart-base                         bart        text         139420416    no       –
+     gpt2                              gpt         text         124439808    no       –
+     distilgpt2                        gpt         text         81912576     no       –
+     opt-125m                          opt         text         125239296    no       –
+     llama-68m                         llama       text         68030208     no       –
+     smollm2-135m                      llama       text         134515008    no       –
+     vit-base-patch16-224              vit         vision       86567656     no       –
+     vit-tiny-patch16-224              vit         vision       5717416      no       –
+     deit-tiny-distilled-patch16-224   deit        vision       5910800      no       –
+     deit-small-patch16-224            deit        vision       22050664     no       –
+     clip-vit-base-patch32             clip        multimodal   151277313    no       –
+     detr-resnet-50                    detr        vision       41577888     no       –
+     resnet18                          resnet      vision       11689512     no       –
+     resnet50                          resnet      vision       25557032     no       –
+     mobilenet-v2                      mobilenet   vision       3504872      no       –
+     whisper-tiny                      whisper     audio        8208384      no       –
+     whisper-base                      whisper     audio        72593920     no       –
+     wav2vec2-base                     wav2vec2    audio        94370816     no       –
+     clap-htsat-unfused                clap        multimodal   153492890    no       –
+     smolvlm-256m                      llava       multimodal   256484928    no       –
+     blip-image-captioning-base        blip        multimodal   247414076    no       –
     ");
+}
+
+#[test]
+fn a_model_is_inspected_in_the_precision_that_it_has() {
+    let world = world();
+    let path = world.path("vit.onnx");
+    let file = path.to_str().expect("UTF-8");
+    world.augur(&["model", "build", "vit", "--miniature", "--precision", "int8", "-o", file]).expect(0);
+    let found = world.augur(&["model", "inspect", file, "--batch-size", "2", "--format", "json"]).json();
+    assert_eq!((text(&found, "precision"), found["parameters"].as_u64()), ("int8", Some(626_536)));
+    let sum = |field: &str| found["kinds"].as_array().expect("kinds").iter().map(|kind| kind[field].as_u64()).sum();
+    assert_eq!(found["macs"].as_u64(), sum("macs"));
+    // Two images, whose tokens are smaller.
+    assert_eq!(found["largest_activation"]["bytes"].as_u64(), Some(2 * 3 * 64 * 64 * 4));
+    assert!(found["activation_peak_bytes"].as_u64() > found["largest_activation"]["bytes"].as_u64());
+
+    let line: Value = serde_json::from_str(&world.augur(&["model", "inspect", file, "--operators"]).expect(0))
+        .expect("one line of JSON");
+    assert_eq!((text(&line, "model"), line["image_size"].as_u64()), ("vit", Some(64)));
+    let operators = line["operators"].as_array().expect("operators");
+    let macs: u64 = operators.iter().map(|of| of[1].as_u64().expect("MACs") * of[5].as_u64().expect("a count")).sum();
+    assert_eq!(Some(2 * macs), found["macs"].as_u64(), "for a batch of one");
+
+    let answer = world.augur(&["model", "build", "vitt", "--miniature", "-o", file]);
+    assert!(answer.code == Some(2) && answer.stderr.contains("near it are `vit`"), "{answer:?}");
 }
 
 #[test]

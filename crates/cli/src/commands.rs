@@ -5,6 +5,7 @@ mod attempts;
 mod dead_letter;
 mod device;
 mod dispatching;
+mod feature;
 mod job;
 mod learner;
 mod model;
@@ -104,6 +105,9 @@ pub(crate) enum Command {
     /// This machine's devices.
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    /// The numbers that predictors learn from.
+    #[command(subcommand)]
+    Feature(feature::FeatureCommand),
     /// Predictors and their releases.
     #[command(subcommand)]
     Predictor(predictor::PredictorCommand),
@@ -165,6 +169,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::DeadLetter(command) => dead_letter::run(command, context).await,
         Command::Model(command) => model::run(command, context),
         Command::Device(command) => device::run(&command, context),
+        Command::Feature(command) => feature::run(command),
         Command::Predictor(command) => predictor::run(command, context).await,
         Command::Plan(command) => plan::run(command, context).await,
         Command::Settings(SettingsCommand::Show { format }) => show_settings(format, context),

@@ -10,6 +10,7 @@ mod output;
 mod report;
 mod settings;
 mod shutdown;
+mod tables;
 
 use std::process::ExitCode;
 

@@ -65,4 +65,40 @@ pub enum FeatureError {
         /// What is wrong.
         reason: String,
     },
+    /// A table that someone brought is neither CSV nor Parquet as its name says.
+    #[error("failed to read table `{}`", path.display())]
+    Table {
+        /// Which file.
+        path: PathBuf,
+        /// What Polars says.
+        source: PolarsError,
+    },
+    /// A table has a column that nobody knows.
+    #[error("table `{}` has an unknown column `{column}`; known are {known}", path.display())]
+    UnknownColumn {
+        /// Which file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// The columns that exist, comma-separated.
+        known: String,
+    },
+    /// A table lacks a column that is needed.
+    #[error("table `{}` has no column `{column}`, which is needed", path.display())]
+    MissingColumn {
+        /// Which file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
+    /// A row of a table cannot be used.
+    #[error("{}:{line}: {reason}", path.display())]
+    BadRow {
+        /// Which file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
 }

@@ -8,18 +8,31 @@
 //!
 //! What is missing and needed is an error that names it; what is missing and optional is a missing value.
 
+mod described;
+mod device_table;
 mod error;
 mod frame;
+mod measured;
+mod operator_table;
+mod own_measurements;
 mod raw;
 mod roofline;
 mod schema;
 mod subject;
 mod table;
 mod table_columns;
+mod table_features;
+mod tables;
 
+pub use device_table::{DEVICE_COLUMNS, DeviceTable, PublishedDevice, read_devices};
 pub use error::FeatureError;
 pub use frame::FeatureFrame;
+pub use measured::{MEASUREMENT_COLUMNS, MeasuredRow, MeasuredTable, TABLE_METRICS};
+pub use operator_table::{ModelOperators, OperatorTable, read_operators};
+pub use own_measurements::OwnTables;
 pub use roofline::{Roofline, roofline};
 pub use schema::{Feature, SCHEMA_VERSION, feature_names, features, schema_id};
 pub use subject::Subject;
 pub use table::TrainingTable;
+pub use table_features::{Role, TableFeature, TableFeatures, is_time_share, table_features, table_schema_id};
+pub use tables::BadRow;

@@ -64,6 +64,7 @@ pub(crate) mod tests {
                     operator(OperatorKind::Conv, 1_000_000_000, 10_000_000, 1_000_000, 3, 2),
                     operator(OperatorKind::Elem, 0, 20_000_000, 0, 0, 3),
                 ],
+                memory: None,
             },
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use messages::{AcceptedMeasurement, JobId};
-use polars::prelude::{DataFrame, ParquetReader, ParquetWriter, SerReader};
+use polars::prelude::{DataFrame, KeyValueMetadata, ParquetReader, ParquetWriter, SerReader};
 
 use crate::{
     FeatureError,
@@ -85,10 +85,19 @@ impl TrainingTable {
 
 /// Writes a frame as Parquet into a temporary file in the same directory, syncs it and renames it to `path`.
 pub(crate) fn write_parquet(frame: &mut DataFrame, path: &Path) -> Result<(), FeatureError> {
+    write_parquet_with(frame, path, Vec::new())
+}
+
+/// As [`write_parquet`], with keys and values in the file's metadata.
+pub(crate) fn write_parquet_with(
+    frame: &mut DataFrame,
+    path: &Path,
+    metadata: Vec<(String, String)>,
+) -> Result<(), FeatureError> {
     let mut temporary_name = path.file_name().unwrap_or_default().to_owned();
     temporary_name.push(format!(".tmp-{}", std::process::id()));
     let temporary = path.with_file_name(temporary_name);
-    let written = write_synced(frame, &temporary).and_then(|()| {
+    let written = write_synced(frame, &temporary, metadata).and_then(|()| {
         fs::rename(&temporary, path).map_err(|source| file("rename a temporary file to", path, source))?;
         sync_directory_of(path)
     });
@@ -99,9 +108,13 @@ pub(crate) fn write_parquet(frame: &mut DataFrame, path: &Path) -> Result<(), Fe
     written
 }
 
-fn write_synced(frame: &mut DataFrame, path: &Path) -> Result<(), FeatureError> {
+fn write_synced(frame: &mut DataFrame, path: &Path, metadata: Vec<(String, String)>) -> Result<(), FeatureError> {
     let target = File::create(path).map_err(|source| file("create", path, source))?;
-    ParquetWriter::new(&target).finish(frame).map_err(|source| parquet("write", path, source))?;
+    let metadata = (!metadata.is_empty()).then(|| KeyValueMetadata::from_static(metadata));
+    ParquetWriter::new(&target)
+        .with_key_value_metadata(metadata)
+        .finish(frame)
+        .map_err(|source| parquet("write", path, source))?;
     target.sync_all().map_err(|source| file("sync", path, source))
 }
 

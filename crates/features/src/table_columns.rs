@@ -190,6 +190,7 @@ pub(crate) fn from_frame(path: &Path, frame: &DataFrame) -> Result<Vec<AcceptedM
                 costs: GraphCosts {
                     parameters: cells.word::<u64>(row, "parameters")?,
                     operators: cells.json(row, "operators", &mut operators, parse_operators)?,
+                    memory: None,
                 },
                 backend_version: cells.text(row, "backend_version")?.to_owned(),
                 iterations: cells.required(row, "iterations", cells.count(row, "iterations"))?,

@@ -5,8 +5,9 @@
 //! rounded operations only, hence the same on every machine.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, Write},
+    mem,
 };
 
 use prost::Message;
@@ -21,9 +22,14 @@ use crate::{
 };
 
 mod layers;
+mod precision;
+mod transformer;
 mod weights;
 
-pub(crate) use layers::{Activation, Convolution, Heads, Mask};
+pub(crate) use layers::{Activation, Convolution};
+#[cfg(test)]
+pub(crate) use transformer::Heads;
+pub(crate) use transformer::{Attention, Biases, Context, Inner, Layer, Mask, Norm};
 pub(crate) use weights::{Content, Weight};
 
 /// The operator set that zoo models use: the first with `LayerNormalization`.
@@ -36,12 +42,29 @@ const IR_VERSION: i64 = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Value(String);
 
+impl Value {
+    /// Stands for an optional input that is not there.
+    pub(crate) fn absent() -> Self {
+        Self(String::new())
+    }
+}
+
 /// A network under construction.
 pub(crate) struct GraphBuilder {
     graph: GraphProto,
     weights: Vec<Weight>,
     scalars: HashMap<u32, Value>,
     prefix: String,
+    exact: Exact,
+}
+
+/// The part of a network that single precision must compute in whatever precision the rest has.
+#[derive(Debug, Clone, Default)]
+struct Exact {
+    /// Names of its nodes.
+    nodes: HashSet<String>,
+    /// Values that leave it.
+    results: HashSet<String>,
 }
 
 impl GraphBuilder {
@@ -51,6 +74,7 @@ impl GraphBuilder {
             weights: Vec::new(),
             scalars: HashMap::new(),
             prefix: String::new(),
+            exact: Exact::default(),
         }
     }
 
@@ -60,6 +84,19 @@ impl GraphBuilder {
         self.prefix = format!("{outer}{scope}.");
         let result = body(self);
         self.prefix = outer;
+        result
+    }
+
+    /// Adds the nodes of `body`, whose result every precision must compute in single precision: angles, for example,
+    /// which lose their fraction in half precision.
+    pub(crate) fn exactly(&mut self, body: impl FnOnce(&mut Self) -> Value) -> Value {
+        // Constants inside keep their own nodes.
+        let outer = mem::take(&mut self.scalars);
+        let first = self.graph.node.len();
+        let result = body(self);
+        self.scalars = outer;
+        self.exact.nodes.extend(self.graph.node[first..].iter().map(|node| node.name.clone()));
+        self.exact.results.insert(result.0.clone());
         result
     }
 
@@ -104,20 +141,20 @@ impl GraphBuilder {
         if let Some(known) = self.scalars.get(&value.to_bits()) {
             return known.clone();
         }
-        let tensor = TensorProto {
-            data_type: ElementType::Float32.code(),
-            raw_data: value.to_le_bytes().to_vec(),
-            ..TensorProto::default()
-        };
-        let attribute = AttributeProto {
-            name: "value".to_owned(),
-            t: Some(tensor),
-            r#type: attribute_type::TENSOR,
-            ..AttributeProto::default()
-        };
-        let value_of_node = self.node("Constant", &[], vec![attribute]);
+        let value_of_node = self.constant(&[value], &[]);
         self.scalars.insert(value.to_bits(), value_of_node.clone());
         value_of_node
+    }
+
+    /// Float constants as a `Constant` node, as exporters write what is computed and not learned.
+    pub(crate) fn constant(&mut self, values: &[f32], dims: &[i64]) -> Value {
+        let tensor = TensorProto {
+            dims: dims.to_vec(),
+            data_type: ElementType::Float32.code(),
+            raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            ..TensorProto::default()
+        };
+        self.node("Constant", &[], vec![tensor_attribute(tensor)])
     }
 
     /// Adds a node with one output.
@@ -154,7 +191,17 @@ impl GraphBuilder {
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
             ..ModelProto::default()
         };
-        Architecture { model, weights: self.weights }
+        Architecture { model, weights: self.weights, exact: self.exact }
+    }
+}
+
+/// A tensor as attribute `value`.
+fn tensor_attribute(tensor: TensorProto) -> AttributeProto {
+    AttributeProto {
+        name: "value".to_owned(),
+        t: Some(tensor),
+        r#type: attribute_type::TENSOR,
+        ..AttributeProto::default()
     }
 }
 
@@ -170,6 +217,12 @@ pub(crate) fn ints(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { name: name.to_owned(), ints: values.to_vec(), r#type, ..AttributeProto::default() }
 }
 
+/// A text attribute.
+pub(crate) fn text(name: &str, value: &str) -> AttributeProto {
+    let r#type = attribute_type::STRING;
+    AttributeProto { name: name.to_owned(), s: value.as_bytes().to_vec(), r#type, ..AttributeProto::default() }
+}
+
 /// A float attribute.
 pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
     let r#type = attribute_type::FLOAT;
@@ -181,11 +234,11 @@ pub(crate) struct Architecture {
     /// The model without its initializers.
     model: ModelProto,
     weights: Vec<Weight>,
+    exact: Exact,
 }
 
 impl Architecture {
     /// The model with its initializers' dimensions; of their content, only integers are there.
-    #[cfg(test)]
     pub(crate) fn structure(&self) -> ModelProto {
         let mut model = self.model.clone();
         if let Some(graph) = &mut model.graph {

@@ -9,13 +9,14 @@ use messages::{GraphCosts, OperatorCost, OperatorKind};
 
 use crate::{
     error::GraphError,
-    model::OnnxModel,
+    model::{OnnxModel, packed_elements},
+    profile,
     proto::NodeProto,
     shapes::{ACTIVATIONS, Fact, Facts, attribute_int, is_standard},
 };
 
 /// Operators that change how data is seen and not where it lies.
-const VIEWS: &[&str] = &["Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
+pub(crate) const VIEWS: &[&str] = &["Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"];
 
 /// Operators that move data and compute nothing.
 const COPIES: &[&str] = &[
@@ -24,6 +25,7 @@ const COPIES: &[&str] = &[
     "Concat",
     "DepthToSpace",
     "DequantizeLinear",
+    "DynamicQuantizeLinear",
     "Expand",
     "Gather",
     "GatherElements",
@@ -46,50 +48,77 @@ const COPIES: &[&str] = &[
 /// Copies that touch only as much of their first input as they give out.
 const PICKS: &[&str] = &["Gather", "GatherElements", "GatherND", "Slice"];
 
+/// Products of two tensors, whichever formats they have.
+const PRODUCTS: &[&str] = &[
+    "DynamicQuantizeMatMul",
+    "FusedMatMul",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "QLinearMatMul",
+];
+
 /// Costs of every operator of `model`, equal ones merged, in a fixed order.
 pub(crate) fn of_graph(model: &OnnxModel, facts: &Facts) -> Result<GraphCosts, GraphError> {
     let mut counts: BTreeMap<OperatorCost, u32> = BTreeMap::new();
     for cost in model.graph().node.iter().filter_map(|node| of_node(node, facts)) {
-        let count = counts.entry(cost).or_default();
+        let count = counts.entry(cost.cost).or_default();
         *count = count.saturating_add(1);
     }
     if counts.len() > GraphCosts::OPERATORS_MAX {
         return Err(GraphError::TooManyOperators { found: counts.len(), max: GraphCosts::OPERATORS_MAX });
     }
     let operators = counts.into_iter().map(|(cost, count)| OperatorCost { count, ..cost }).collect();
-    Ok(GraphCosts { parameters: model.parameters(), operators })
+    let memory = Some(profile::memory(model, facts));
+    Ok(GraphCosts { parameters: model.parameters(), operators, memory })
 }
 
-/// One node's costs with a count of 1; `None` if it is free.
-fn of_node(node: &NodeProto, facts: &Facts) -> Option<OperatorCost> {
+/// One node's costs with a count of 1, and the bytes behind its elements.
+pub(crate) struct NodeCost {
+    pub(crate) cost: OperatorCost,
+    pub(crate) activation_bytes: u64,
+    pub(crate) weight_bytes: u64,
+}
+
+/// The size of so many elements of a value.
+type Size = fn(&Fact, u64) -> u64;
+
+/// `None` if the node is free.
+pub(crate) fn of_node(node: &NodeProto, facts: &Facts) -> Option<NodeCost> {
     let outputs: Vec<&Fact> = node.output.iter().filter_map(|name| facts.get(name)).collect();
     if VIEWS.contains(&node.op_type.as_str()) || outputs.iter().all(|fact| fact.constant) {
         return None;
     }
     let inputs: Vec<&Fact> = node.input.iter().filter_map(|name| facts.get(name)).collect();
-    let written = total(outputs.iter().copied());
+    let written = outputs.iter().map(|fact| fact.elements()).fold(0, u64::saturating_add);
     let picks = is_standard(node) && PICKS.contains(&node.op_type.as_str());
-    let read = |constant: bool| {
-        let of_input = |(index, fact): (usize, &&Fact)| match fact.constant == constant {
-            true if picks && index == 0 => fact.elements().min(written),
-            true => fact.elements(),
-            false => 0,
-        };
-        inputs.iter().enumerate().map(of_input).fold(0, u64::saturating_add)
+    // Elements of each input that are read.
+    let read: Vec<(&Fact, u64)> = inputs
+        .iter()
+        .enumerate()
+        .map(|(index, fact)| (*fact, if picks && index == 0 { fact.elements().min(written) } else { fact.elements() }))
+        .collect();
+    let sum = |constant: bool, size: Size| {
+        let wanted = read.iter().filter(|(fact, _)| fact.constant == constant);
+        wanted.map(|(fact, elements)| size(fact, *elements)).fold(0, u64::saturating_add)
     };
+    let (count, bytes): (Size, Size) = (|_, elements| elements, |fact, elements| fact.element.bytes_of(elements));
+    let bytes_written = outputs.iter().map(|fact| fact.bytes()).fold(0, u64::saturating_add);
     let (kind, macs, kernel_size) = arithmetic(node, &inputs, &outputs);
-    Some(OperatorCost {
+    let cost = OperatorCost {
         kind,
         macs,
-        activation_elements: read(false).saturating_add(written),
-        weight_elements: read(true),
+        activation_elements: sum(false, count).saturating_add(written),
+        weight_elements: packed_elements(node).unwrap_or_else(|| sum(true, count)),
         kernel_size,
         count: 1,
+    };
+    Some(NodeCost {
+        cost,
+        activation_bytes: sum(false, bytes).saturating_add(bytes_written),
+        weight_bytes: sum(true, bytes),
     })
-}
-
-fn total<'a>(facts: impl Iterator<Item = &'a Fact>) -> u64 {
-    facts.map(Fact::elements).fold(0, u64::saturating_add)
 }
 
 /// Kind, multiply-accumulates and kernel edge.
@@ -97,7 +126,7 @@ fn arithmetic(node: &NodeProto, inputs: &[&Fact], outputs: &[&Fact]) -> (Operato
     let operator = node.op_type.as_str();
     let out = outputs.first().map_or(0, |fact| fact.elements());
     match (operator, inputs) {
-        ("Conv", [_, weight, ..]) => {
+        ("Conv" | "ConvInteger" | "FusedConv", [_, weight, ..]) | ("QLinearConv", [_, _, _, weight, ..]) => {
             let per_output = weight.dims.iter().skip(1).fold(1, |product: u64, length| product.saturating_mul(*length));
             (conv_kind(node, weight, 1), out.saturating_mul(per_output), kernel_size(weight))
         }
@@ -105,9 +134,17 @@ fn arithmetic(node: &NodeProto, inputs: &[&Fact], outputs: &[&Fact]) -> (Operato
             let per_input = weight.dims.iter().skip(1).fold(1, |product: u64, length| product.saturating_mul(*length));
             (conv_kind(node, weight, 0), x.elements().saturating_mul(per_input), kernel_size(weight))
         }
-        ("MatMul" | "MatMulInteger" | "Gemm", [a, b, ..]) => {
-            let transposed = operator == "Gemm" && attribute_int(node, "transA").unwrap_or(0) != 0;
-            let inner = if transposed { a.dims.first() } else { a.dims.last() };
+        ("MatMulNBits", [a, ..]) => (OperatorKind::Linear, out.saturating_mul(last(a)), 0),
+        ("Attention", [x, weight, ..]) if !is_standard(node) => {
+            // The projections, and the attention over what they give.
+            let projected = x.elements().saturating_mul(last(weight));
+            let mixed = out.saturating_mul(x.dims.get(1).copied().unwrap_or(1)).saturating_mul(2);
+            (OperatorKind::Sdpa, projected.saturating_add(mixed), 0)
+        }
+        (operator, [a, b, ..]) if PRODUCTS.contains(&operator) => {
+            let b = if operator == "QLinearMatMul" { inputs.get(3).unwrap_or(b) } else { b };
+            let transposed = attribute_int(node, "transA").unwrap_or(0) != 0;
+            let inner = if transposed { a.dims.iter().rev().nth(1) } else { a.dims.last() };
             let kind = if a.constant || b.constant { OperatorKind::Linear } else { OperatorKind::Bmm };
             (kind, out.saturating_mul(inner.copied().unwrap_or(1)), 0)
         }
@@ -116,6 +153,11 @@ fn arithmetic(node: &NodeProto, inputs: &[&Fact], outputs: &[&Fact]) -> (Operato
         }
         _ => (simple_kind(operator), 0, 0),
     }
+}
+
+/// The last dimension.
+fn last(fact: &Fact) -> u64 {
+    fact.dims.last().copied().unwrap_or(1)
 }
 
 /// Scores and their use: each query meets each key over the width, twice.
@@ -148,7 +190,7 @@ fn simple_kind(operator: &str) -> OperatorKind {
         OperatorKind::Norm
     } else if operator.ends_with("Softmax") {
         OperatorKind::Softmax
-    } else if ACTIVATIONS.contains(&operator) {
+    } else if ACTIVATIONS.contains(&operator) || operator.ends_with("Gelu") {
         OperatorKind::Act
     } else if COPIES.contains(&operator) {
         OperatorKind::Copy

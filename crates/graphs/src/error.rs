@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use messages::ContentHash;
+use messages::{ContentHash, Precision};
 use thiserror::Error;
 
 /// Why a model could not be read, built, costed or found.
@@ -129,6 +129,16 @@ pub enum GraphError {
         expected: ContentHash,
         /// The content found.
         found: ContentHash,
+    },
+    /// A registered model in another precision than the one asked for.
+    #[error("model `{name}` computes in {found}, not {asked}; register its {asked} form under a name of its own")]
+    OtherPrecision {
+        /// The model's name.
+        name: String,
+        /// What its file computes in.
+        found: Precision,
+        /// What was asked for.
+        asked: Precision,
     },
     /// A file of the cache that says which model a name means, and cannot be understood.
     #[error("`{}` does not name a model's content: {reason}", path.display())]

@@ -2,14 +2,15 @@
 
 use std::{collections::HashMap, path::Path};
 
-use messages::{Configuration, GraphCosts};
+use messages::{Configuration, GraphCosts, Precision};
 
 use crate::{
     costs,
     error::GraphError,
+    profile::{self, GraphProfile},
     proto::{GraphProto, ModelProto, NodeProto, TensorProto},
     reader,
-    shapes::{self, Fact, Facts},
+    shapes::{self, Fact, Facts, attribute_int},
 };
 
 mod inputs;
@@ -90,6 +91,16 @@ impl OnnxModel {
         &self.inputs
     }
 
+    /// The edge of the images of a model that takes one size only.
+    pub fn fixed_image_size(&self) -> Option<u32> {
+        self.inputs.iter().find_map(|input| match input.dims[..] {
+            [_, _, Dim::Fixed(height), Dim::Fixed(width)] if input.element.is_float() && height == width => {
+                u32::try_from(height).ok()
+            }
+            _ => None,
+        })
+    }
+
     /// Version of ONNX's own operators that the model uses.
     pub fn opset(&self) -> i64 {
         self.opset
@@ -100,9 +111,46 @@ impl OnnxModel {
         self.parameters
     }
 
+    /// What the model computes in: the narrowest format that any of its products has.
+    ///
+    /// Converters leave what is small or delicate in a wider one, so the narrowest is what a file is called after.
+    pub fn precision(&self) -> Precision {
+        let has = |operators: &[&str]| self.graph.node.iter().any(|node| operators.contains(&node.op_type.as_str()));
+        let is_four_bits = |node: &NodeProto| is_block_quantised(node) && attribute_int(node, "bits").unwrap_or(4) == 4;
+        // ONNX's own 4-bit integers have no name here.
+        let is_four_bit_tensor = |weight: &Fact| matches!(weight.element, ElementType::Other(21 | 22));
+        if self.graph.node.iter().any(is_four_bits) || self.weights.values().any(is_four_bit_tensor) {
+            Precision::Int4
+        } else if has(INTEGER_PRODUCTS) || has(&["DequantizeLinear", "MatMulNBits"]) {
+            Precision::Int8
+        } else if self.weights.values().any(|weight| weight.element == ElementType::Float16 && weight.elements() > 1) {
+            Precision::Fp16
+        } else {
+            Precision::Fp32
+        }
+    }
+
+    /// Checks that the model, called `name`, computes in `asked`.
+    ///
+    /// # Errors
+    ///
+    /// [`GraphError::OtherPrecision`] if not.
+    pub fn expect_precision(&self, name: &str, asked: Precision) -> Result<(), GraphError> {
+        let found = self.precision();
+        if found == asked {
+            return Ok(());
+        }
+        Err(GraphError::OtherPrecision { name: name.to_owned(), found, asked })
+    }
+
     /// The first weight that lies in another file, if any.
     pub(crate) fn external_weight(&self) -> Option<&str> {
         self.external.as_deref()
+    }
+
+    /// What is known of each weight.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = &Fact> {
+        self.weights.values()
     }
 
     pub(crate) fn graph(&self) -> &GraphProto {
@@ -118,6 +166,17 @@ impl OnnxModel {
     pub fn costs(&self, shape: &Shape) -> Result<GraphCosts, GraphError> {
         let (_, facts) = self.infer(shape)?;
         costs::of_graph(self, &facts)
+    }
+
+    /// The same with bytes, by kind of operator.
+    ///
+    /// # Errors
+    ///
+    /// As [`costs`](Self::costs).
+    pub fn profile(&self, shape: &Shape) -> Result<GraphProfile, GraphError> {
+        let (_, facts) = self.infer(shape)?;
+        let costs = costs::of_graph(self, &facts)?;
+        Ok(profile::of_graph(self, &facts, costs))
     }
 
     /// The inputs of one batch of `shape`, in the model's order.
@@ -190,15 +249,55 @@ impl OnnxModel {
     }
 }
 
+/// Products of 8-bit integers.
+const INTEGER_PRODUCTS: &[&str] = &["ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"];
+
+/// Whether a node's weight is packed into blocks of a few bits.
+pub(crate) fn is_block_quantised(node: &NodeProto) -> bool {
+    node.op_type == "MatMulNBits" && node.domain == "com.microsoft"
+}
+
+/// Weights that `node` packs into blocks, counted before they were packed.
+pub(crate) fn packed_elements(node: &NodeProto) -> Option<u64> {
+    let length = |name| attribute_int(node, name).and_then(|length| u64::try_from(length).ok());
+    is_block_quantised(node).then(|| length("K")?.checked_mul(length("N")?)).flatten()
+}
+
+/// Elements of each weight, but for those that nobody trained: statistics, steps and zero points.
 fn count_parameters(graph: &GraphProto, weights: &HashMap<String, Fact>) -> Result<u64, String> {
-    let is_norm = |node: &&NodeProto| node.op_type == "BatchNormalization";
-    let statistics: Vec<&String> =
-        graph.node.iter().filter(is_norm).flat_map(|node| node.input.iter().skip(3).take(2)).collect();
-    let trained = weights.iter().filter(|(name, fact)| fact.element.is_float() && !statistics.contains(name));
-    trained
-        .map(|(_, fact)| fact.elements())
-        .try_fold(0_u64, u64::checked_add)
-        .ok_or_else(|| "its weights have more elements than can be counted".to_owned())
+    let trained = |fact: &Fact| if fact.element.is_float() { fact.elements() } else { 0 };
+    let mut counted: HashMap<&str, u64> = weights.iter().map(|(name, fact)| (name.as_str(), trained(fact))).collect();
+    for node in &graph.node {
+        let mut count = |inputs: std::ops::Range<usize>, elements: &dyn Fn(&Fact) -> u64| {
+            for name in node.input.iter().take(inputs.end).skip(inputs.start) {
+                if let (Some(count), Some(fact)) = (counted.get_mut(name.as_str()), weights.get(name)) {
+                    *count = elements(fact);
+                }
+            }
+        };
+        match node.op_type.as_str() {
+            "BatchNormalization" => count(3..5, &|_| 0),
+            "MatMulInteger" | "ConvInteger" => count(1..2, &Fact::elements),
+            "QLinearConv" | "QLinearMatMul" => {
+                count(1..8, &|_| 0);
+                count(3..4, &Fact::elements);
+                count(8..9, &Fact::elements);
+            }
+            "QuantizeLinear" => count(1..3, &|_| 0),
+            "DequantizeLinear" => {
+                count(0..1, &Fact::elements);
+                count(1..3, &|_| 0);
+            }
+            _ => {
+                if let Some(elements) = packed_elements(node) {
+                    count(1..2, &|_| elements);
+                    count(2..5, &|_| 0);
+                }
+            }
+        }
+    }
+    let total = counted.values().try_fold(0_u64, |total, count| total.checked_add(*count));
+    total.ok_or_else(|| "its weights have more elements than can be counted".to_owned())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Shape inference: follows a graph from its inputs' dimensions to those of every value.
 //!
 //! Exported models compute with shapes (`Shape`, `Gather`, `Concat`, `Reshape`, …), so small integer tensors are
-//! followed by value as well: see [`Fact::ints`]. Floats never are.
+//! followed by value as well: see [`Fact::ints`]. Of floats only a few constants are: see [`Fact::floats`].
 
 use std::collections::HashMap;
 
@@ -12,13 +12,17 @@ use crate::{
 };
 
 mod compute;
+mod contributed;
 mod elementwise;
 mod layout;
 
-pub(crate) use elementwise::ACTIVATIONS;
+pub(crate) use elementwise::{ACTIVATIONS, BROADCAST};
 
 /// Most elements of an integer tensor that is followed by value.
 const FOLDED_ELEMENTS_MAX: u64 = 4_096;
+
+/// Most elements of a float tensor that is followed by value: one scale per dimension.
+const SCALES_MAX: u64 = 8;
 
 /// Most elements that a value may have; above any memory, and small enough that products of two fit in 128 bits.
 const ELEMENTS_MAX: u64 = 1 << 48;
@@ -36,6 +40,8 @@ pub(crate) struct Fact {
     pub(crate) dims: Vec<u64>,
     /// The values themselves, if they are a few integers or truth values that do not depend on the input's content.
     pub(crate) ints: Option<Vec<i64>>,
+    /// The values themselves, if they are a few floats of a weight: scales of sizes.
+    pub(crate) floats: Option<Vec<f32>>,
     /// Whether it is the same whatever the inputs hold: a weight, or computed from weights alone.
     pub(crate) constant: bool,
 }
@@ -43,12 +49,13 @@ pub(crate) struct Fact {
 impl Fact {
     /// A value that depends on the inputs.
     pub(crate) fn activation(element: ElementType, dims: Vec<u64>) -> Self {
-        Self { element, dims, ints: None, constant: false }
+        Self { element, dims, ints: None, floats: None, constant: false }
     }
 
     /// A constant one-dimensional integer tensor.
     fn shape_like(ints: Vec<i64>) -> Self {
-        Self { element: ElementType::Int64, dims: vec![ints.len() as u64], ints: Some(ints), constant: true }
+        let dims = vec![ints.len() as u64];
+        Self { element: ElementType::Int64, dims, ints: Some(ints), floats: None, constant: true }
     }
 
     /// Reads a constant's type, dimensions and, if it is a few integers, content.
@@ -59,12 +66,20 @@ impl Fact {
         let count = elements(&dims).ok_or("it has more elements than any memory")?;
         let ints = (count <= FOLDED_ELEMENTS_MAX).then(|| integers(tensor, element)).flatten();
         let ints = ints.filter(|ints| ints.len() as u64 == count);
-        Ok(Self { element, dims, ints, constant: true })
+        let is_few = element == ElementType::Float32 && count <= SCALES_MAX && !tensor.raw_data.is_empty();
+        let floats = || tensor.raw_data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let floats = is_few.then(floats).filter(|floats: &Vec<f32>| floats.len() as u64 == count);
+        Ok(Self { element, dims, ints, floats, constant: true })
     }
 
     /// How many elements it has.
     pub(crate) fn elements(&self) -> u64 {
         elements(&self.dims).unwrap_or(u64::MAX)
+    }
+
+    /// How many bytes it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.element.bytes_of(self.elements())
     }
 
     /// The same value with other dimensions.
@@ -194,6 +209,9 @@ impl<'a> Call<'a> {
 
     /// The outputs, or `None` for an unknown operator.
     fn infer(&self) -> Result<Option<Vec<Fact>>, String> {
+        if self.node.domain == "com.microsoft" {
+            return contributed::infer(self).transpose();
+        }
         if !is_standard(self.node) {
             return Ok(None);
         }
@@ -257,7 +275,7 @@ impl<'a> Call<'a> {
     }
 
     fn output(&self, element: ElementType, dims: Vec<u64>) -> Fact {
-        Fact { element, dims, ints: None, constant: self.constant() }
+        Fact { element, dims, ints: None, floats: None, constant: self.constant() }
     }
 }
 

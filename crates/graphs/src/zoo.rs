@@ -8,21 +8,33 @@ use std::{
     path::Path,
 };
 
-use messages::ContentHash;
+use messages::{ContentHash, Precision};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::{builder::Architecture, cache::nearest, error::GraphError};
+use crate::{builder::Architecture, cache::nearest, error::GraphError, model::OnnxModel};
 
+mod bart;
 mod bert;
+mod blip;
+mod clap;
+mod clip;
+mod detr;
+mod entries;
 mod gpt2;
+mod llama;
+mod llava;
 mod mobilenet;
 mod resnet;
+mod t5;
 mod vit;
+mod wav2vec2;
 mod whisper;
 
+use entries::ZOO;
+
 /// Version of the builders; a change of any file's bytes raises it, so that caches build anew.
-pub(crate) const BUILDER_VERSION: u32 = 1;
+pub(crate) const BUILDER_VERSION: u32 = 2;
 
 /// Bytes gathered before they are hashed and written.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
@@ -34,7 +46,7 @@ pub struct ZooEntry {
     pub name: &'static str,
     /// Its family, e.g. `bert`.
     pub family: &'static str,
-    /// `text`, `vision` or `audio`.
+    /// `text`, `vision`, `audio` or `multimodal`.
     pub modality: &'static str,
     /// Parameters as published.
     pub published_parameters: u64,
@@ -61,6 +73,13 @@ pub enum ShapeInput {
         /// Whether other edges are possible.
         resizable: bool,
     },
+    /// Samples of sound.
+    Samples {
+        /// Usual number.
+        default: u32,
+        /// Least number that makes a frame.
+        min: u32,
+    },
     /// Mel frames; always this many.
     AudioFrames {
         /// The number of frames.
@@ -68,69 +87,16 @@ pub enum ShapeInput {
     },
 }
 
-static ZOO: &[ZooEntry] = &[
-    ZooEntry {
-        name: "bert-base-uncased",
-        family: "bert",
-        modality: "text",
-        // `BertModel` with pooler, without the heads for pre-training; the paper's Table 1 rounds it to 110 M.
-        published_parameters: 109_482_240,
-        source: "Devlin et al. 2018 (arXiv:1810.04805): 110 M; transformers BertModel.num_parameters(): 109,482,240",
-        shape: ShapeInput::Sequence { default: 128, max: 512 },
-    },
-    ZooEntry {
-        name: "distilbert-base",
-        family: "bert",
-        modality: "text",
-        published_parameters: 66_362_880,
-        source: "Sanh et al. 2019 (arXiv:1910.01108): 66 M; transformers DistilBertModel.num_parameters(): 66,362,880",
-        shape: ShapeInput::Sequence { default: 128, max: 512 },
-    },
-    ZooEntry {
-        name: "gpt2",
-        family: "gpt",
-        modality: "text",
-        // The paper's own table says 117 M; its repository corrects that to 124 M.
-        published_parameters: 124_439_808,
-        source: "github.com/openai/gpt-2: 124M; transformers GPT2LMHeadModel.num_parameters(): 124,439,808",
-        shape: ShapeInput::Sequence { default: 128, max: 1024 },
-    },
-    ZooEntry {
-        name: "vit-base-patch16-224",
-        family: "vit",
-        modality: "vision",
-        published_parameters: 86_567_656,
-        source: "Dosovitskiy et al. 2020 (arXiv:2010.11929): 86 M; torchvision vit_b_16 num_params: 86,567,656",
-        shape: ShapeInput::Image { default: 224, resizable: false },
-    },
-    ZooEntry {
-        name: "resnet50",
-        family: "resnet",
-        modality: "vision",
-        published_parameters: 25_557_032,
-        source: "torchvision resnet50 num_params: 25,557,032",
-        shape: ShapeInput::Image { default: 224, resizable: true },
-    },
-    ZooEntry {
-        name: "mobilenet-v2",
-        family: "mobilenet",
-        modality: "vision",
-        published_parameters: 3_504_872,
-        source: "torchvision mobilenet_v2 num_params: 3,504,872",
-        shape: ShapeInput::Image { default: 224, resizable: true },
-    },
-    ZooEntry {
-        name: "whisper-tiny",
-        family: "whisper",
-        modality: "audio",
-        // Only the whole of whisper-tiny is published: 37,760,640. Its decoder takes 29,552,256 by the published
-        // dimensions (51,865 tokens, 448 positions, 4 layers of width 384), which leaves this for the encoder.
-        published_parameters: 37_760_640 - 29_552_256,
-        source: "Radford et al. 2022 (arXiv:2212.04356): 39 M; transformers WhisperForConditionalGeneration: \
-                 37,760,640, of which the decoder 29,552,256",
-        shape: ShapeInput::AudioFrames { default: 3_000 },
-    },
-];
+impl ShapeInput {
+    /// The sequence length and the image size to use where none are given.
+    pub fn usual(&self) -> (Option<u32>, Option<u32>) {
+        match self {
+            Self::Sequence { default, .. } | Self::Samples { default, .. } => (Some(*default), None),
+            Self::Image { default, .. } => (None, Some(*default)),
+            Self::AudioFrames { .. } => (None, None),
+        }
+    }
+}
 
 /// Every model of the zoo.
 pub fn zoo() -> &'static [ZooEntry] {
@@ -144,16 +110,96 @@ pub fn zoo_entry(name: &str) -> Option<&'static ZooEntry> {
 
 /// The network of that name, without weights.
 pub(crate) fn architecture(name: &str) -> Option<Architecture> {
-    match name {
-        "bert-base-uncased" => Some(bert::bert_base(name)),
-        "distilbert-base" => Some(bert::distilbert_base(name)),
-        "gpt2" => Some(gpt2::gpt2_small(name)),
-        "vit-base-patch16-224" => Some(vit::vit_base(name)),
-        "resnet50" => Some(resnet::resnet50(name)),
-        "mobilenet-v2" => Some(mobilenet::mobilenet_v2(name)),
-        "whisper-tiny" => Some(whisper::tiny_encoder(name)),
-        _ => None,
-    }
+    Some(match name {
+        "bert-base-uncased" => bert::bert(name, &bert::BASE),
+        "bert-tiny" => bert::bert(name, &bert::TINY),
+        "distilbert-base" => bert::bert(name, &bert::DISTILBERT),
+        "t5-small" => t5::t5(name, &t5::SMALL),
+        "bart-base" => bart::bart(name, &bart::BASE),
+        "gpt2" => gpt2::decoder(name, &gpt2::GPT2),
+        "distilgpt2" => gpt2::decoder(name, &gpt2::DISTILGPT2),
+        "opt-125m" => gpt2::decoder(name, &gpt2::OPT_125M),
+        "llama-68m" => llama::llama(name, &llama::LLAMA_68M),
+        "smollm2-135m" => llama::llama(name, &llama::SMOLLM2_135M),
+        "vit-base-patch16-224" => vit::vit(name, &vit::BASE),
+        "vit-tiny-patch16-224" => vit::vit(name, &vit::TINY),
+        "deit-tiny-distilled-patch16-224" => vit::vit(name, &vit::DEIT_TINY),
+        "deit-small-patch16-224" => vit::vit(name, &vit::DEIT_SMALL),
+        "clip-vit-base-patch32" => clip::clip(name, &clip::VIT_BASE_PATCH32),
+        "detr-resnet-50" => detr::detr(name, &detr::RESNET50),
+        "resnet18" => resnet::resnet(name, &resnet::RESNET18),
+        "resnet50" => resnet::resnet(name, &resnet::RESNET50),
+        "mobilenet-v2" => mobilenet::mobilenet_v2(name, mobilenet::V2),
+        "whisper-tiny" => whisper::encoder(name, &whisper::TINY),
+        "whisper-base" => whisper::whisper(name, &whisper::BASE),
+        "wav2vec2-base" => wav2vec2::wav2vec2(name, &wav2vec2::BASE),
+        "clap-htsat-unfused" => clap::clap(name, &clap::HTSAT_UNFUSED),
+        "smolvlm-256m" => llava::llava(name, &llava::SMOLVLM_256M),
+        "blip-image-captioning-base" => blip::blip(name, &blip::CAPTIONING_BASE),
+        _ => return None,
+    })
+}
+
+/// Kinds of network that [`build_miniature`] knows.
+pub const MINIATURES: &[&str] = &[
+    "bert",
+    "distilbert",
+    "t5",
+    "bart",
+    "gpt2",
+    "opt",
+    "llama",
+    "vit",
+    "deit",
+    "clip",
+    "detr",
+    "resnet",
+    "mobilenet",
+    "whisper",
+    "wav2vec2",
+    "clap",
+    "llava",
+    "blip",
+];
+
+/// A network of that kind with few and narrow layers, without weights.
+pub(crate) fn miniature(kind: &str) -> Option<Architecture> {
+    let name = format!("{kind}-miniature");
+    Some(match kind {
+        "bert" => bert::bert(&name, &bert::MINIATURE),
+        "distilbert" => bert::bert(&name, &bert::DISTILBERT_MINIATURE),
+        "t5" => t5::t5(&name, &t5::MINIATURE),
+        "bart" => bart::bart(&name, &bart::MINIATURE),
+        "gpt2" => gpt2::decoder(&name, &gpt2::GPT2_MINIATURE),
+        "opt" => gpt2::decoder(&name, &gpt2::OPT_MINIATURE),
+        "llama" => llama::llama(&name, &llama::MINIATURE),
+        "vit" => vit::vit(&name, &vit::MINIATURE),
+        "deit" => vit::vit(&name, &vit::DEIT_MINIATURE),
+        "clip" => clip::clip(&name, &clip::MINIATURE),
+        "detr" => detr::detr(&name, &detr::MINIATURE),
+        "resnet" => resnet::resnet(&name, &resnet::MINIATURE),
+        "mobilenet" => mobilenet::mobilenet_v2(&name, mobilenet::MINIATURE),
+        "whisper" => whisper::whisper(&name, &whisper::MINIATURE),
+        "wav2vec2" => wav2vec2::wav2vec2(&name, &wav2vec2::MINIATURE),
+        "clap" => clap::clap(&name, &clap::MINIATURE),
+        "llava" => llava::llava(&name, &llava::MINIATURE),
+        "blip" => blip::blip(&name, &blip::MINIATURE),
+        _ => return None,
+    })
+}
+
+/// The zoo model `name` without its weights, in fp32; nothing is written.
+///
+/// # Errors
+///
+/// [`GraphError::UnknownModel`] for a name that is not in the zoo.
+///
+/// # Panics
+///
+/// Never: every architecture is a whole model, which a test holds them to.
+pub fn zoo_structure(name: &str) -> Result<OnnxModel, GraphError> {
+    let architecture = known(name, architecture(name), zoo().iter().map(|entry| entry.name))?;
+    Ok(OnnxModel::new(architecture.structure()).expect("a builder makes whole models"))
 }
 
 /// Writes the zoo model `name` to `output` and returns its content hash; the bytes are the same on every machine.
@@ -163,23 +209,52 @@ pub(crate) fn architecture(name: &str) -> Option<Architecture> {
 /// # Errors
 ///
 /// [`GraphError::UnknownModel`] for a name that is not in the zoo, [`GraphError::Io`] if the file cannot be written.
-pub fn build(name: &str, output: &Path) -> Result<ContentHash, GraphError> {
+pub fn build(name: &str, precision: Precision, output: &Path) -> Result<ContentHash, GraphError> {
+    write_to(known(name, architecture(name), ZOO.iter().map(|entry| entry.name))?, precision, output)
+}
+
+/// Writes a network of a kind in [`MINIATURES`] with few and narrow layers: real, and small enough to try things out.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn build_miniature(kind: &str, precision: Precision, output: &Path) -> Result<ContentHash, GraphError> {
+    write_to(known(kind, miniature(kind), MINIATURES.iter().copied())?, precision, output)
+}
+
+fn known<'a>(
+    name: &str,
+    found: Option<Architecture>,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Architecture, GraphError> {
+    found.ok_or_else(|| GraphError::UnknownModel { name: name.to_owned(), nearest: nearest(name, names) })
+}
+
+fn write_to(architecture: Architecture, precision: Precision, output: &Path) -> Result<ContentHash, GraphError> {
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (file, sha256) = build_in(name, folder)?;
+    let (file, sha256) = write_in(architecture, precision, folder)?;
     file.persist(output).map_err(|error| GraphError::io("write", output)(error.error))?;
     Ok(sha256)
 }
 
 /// Writes the zoo model `name` to a temporary file in `folder`.
-pub(crate) fn build_in(name: &str, folder: &Path) -> Result<(NamedTempFile, ContentHash), GraphError> {
-    let architecture = architecture(name).ok_or_else(|| GraphError::UnknownModel {
-        name: name.to_owned(),
-        nearest: nearest(name, ZOO.iter().map(|entry| entry.name)),
-    })?;
+pub(crate) fn build_in(
+    name: &str,
+    precision: Precision,
+    folder: &Path,
+) -> Result<(NamedTempFile, ContentHash), GraphError> {
+    write_in(known(name, architecture(name), ZOO.iter().map(|entry| entry.name))?, precision, folder)
+}
+
+fn write_in(
+    architecture: Architecture,
+    precision: Precision,
+    folder: &Path,
+) -> Result<(NamedTempFile, ContentHash), GraphError> {
     let mut file = NamedTempFile::new_in(folder).map_err(GraphError::io("create a file in", folder))?;
     let mut out =
         BufWriter::with_capacity(WRITE_BUFFER_BYTES, Hashing { file: file.as_file_mut(), hasher: Sha256::new() });
-    let written = architecture.write(&mut out).and_then(|()| out.flush());
+    let written = architecture.at(precision).write(&mut out).and_then(|()| out.flush());
     written.map_err(GraphError::io("write a model in", folder))?;
     let sha256 = ContentHash(out.get_mut().hasher.finalize_reset().into());
     drop(out);

@@ -115,6 +115,19 @@ pub struct GraphCosts {
     pub parameters: u64,
     /// The distinct operators, for the whole batch.
     pub operators: Vec<OperatorCost>,
+    /// What the graph holds in memory, where the graph itself was read.
+    pub memory: Option<GraphMemory>,
+}
+
+/// What a graph holds in memory while it runs, in bytes; buffers of the operators' own are not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GraphMemory {
+    /// All stored weights, in the formats in which they are stored.
+    pub weight_bytes: u64,
+    /// The most that inputs, outputs and values in between take at once, in the graph's order.
+    pub activation_peak_bytes: u64,
+    /// The largest of those values.
+    pub activation_max_bytes: u64,
 }
 
 impl GraphCosts {

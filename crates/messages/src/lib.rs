@@ -25,7 +25,7 @@ pub use attempt::{AfterFailure, ClaimReturned, DeadLetterReplayed, DeadLettered,
 pub use codec::{BODY_BYTES_MAX, DecodeError, EncodeError, Encoded, Message, decode, encode};
 pub use configuration::{Configuration, ConfigurationError, ContentHash, ModelRef, limits};
 pub use control::{Cancel, CancelTarget};
-pub use costs::{GraphCosts, OperatorCost, OperatorKind};
+pub use costs::{GraphCosts, GraphMemory, OperatorCost, OperatorKind};
 pub use device::{Device, PeakSource};
 pub use dispatch::{Dispatch, Need, Offer, PastAttempt, Requirements};
 pub use heartbeat::{Heartbeat, Progress, RunningJob};

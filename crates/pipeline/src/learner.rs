@@ -111,7 +111,7 @@ pub fn plan_next(
         let graph = match graphs.entry(model.clone()) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(graphs::OnnxModel::read(&models.locate(model)?.path)?)
+                new.insert(graphs::OnnxModel::read(&models.locate(model, Precision::Fp32)?.path)?)
             }
         };
         graph.costs(&graphs::Shape {
@@ -138,11 +138,18 @@ fn search_space(
         wanted.dedup();
     }
     let model = |name: &String| {
-        let model = models.obtain(name).map_err(|source| PipelineError::Graph { model: name.clone(), source })?.model;
+        let model = models.obtain(name, Precision::Fp32);
+        let model = model.map_err(|source| PipelineError::Graph { model: name.clone(), source })?.model;
         let (mut sequence_lengths, mut image_sizes) = (Vec::new(), Vec::new());
         match zoo_entry(name).map(|entry| &entry.shape) {
             Some(ShapeInput::Sequence { default, max }) => {
                 sequence_lengths = search.sequence_lengths.iter().copied().filter(|length| length <= max).collect();
+                if sequence_lengths.is_empty() {
+                    sequence_lengths.push(*default);
+                }
+            }
+            Some(ShapeInput::Samples { default, min }) => {
+                sequence_lengths = search.sequence_lengths.iter().copied().filter(|length| length >= min).collect();
                 if sequence_lengths.is_empty() {
                     sequence_lengths.push(*default);
                 }

@@ -8,7 +8,7 @@ mod file;
 
 use std::time::Duration;
 
-use graphs::{ModelCache, ShapeInput, zoo_entry};
+use graphs::{ModelCache, zoo_entry};
 use messages::{
     Backend, BenchmarkSpec, Configuration, ModelRef, Platform, Precision, Priority, Requirements, TestSpec,
 };
@@ -143,9 +143,9 @@ impl Suite {
     pub fn check_models(&self, models: &ModelCache) -> Result<(), SuiteError> {
         for case in &self.cases {
             let CaseSpec::Benchmark(benchmark) = &case.spec else { continue };
-            let name = &benchmark.configuration.model.name;
+            let Configuration { model: ModelRef { name, .. }, precision, .. } = &benchmark.configuration;
             if zoo_entry(name).is_none() {
-                models.obtain(name).map_err(|source| self.model_error(name, source))?;
+                models.obtain(name, *precision).map_err(|source| self.model_error(name, source))?;
             }
         }
         Ok(())
@@ -161,19 +161,20 @@ impl Suite {
     ///
     /// [`SuiteError::Model`] if a model is unknown or cannot be built.
     pub fn resolve_models(&mut self, models: &ModelCache) -> Result<(), SuiteError> {
-        let mut known: std::collections::BTreeMap<String, ModelRef> = std::collections::BTreeMap::new();
+        let mut known: std::collections::BTreeMap<(String, Precision), ModelRef> = std::collections::BTreeMap::new();
         for case in &mut self.cases {
             let CaseSpec::Benchmark(benchmark) = &mut case.spec else { continue };
-            let model = &mut benchmark.configuration.model;
-            if !known.contains_key(&model.name) {
-                let found = models.obtain(&model.name).map_err(|source| SuiteError::Model {
+            let Configuration { model, precision, .. } = &mut benchmark.configuration;
+            let key = (model.name.clone(), *precision);
+            if !known.contains_key(&key) {
+                let found = models.obtain(&model.name, *precision).map_err(|source| SuiteError::Model {
                     path: self.path.clone(),
                     model: model.name.clone(),
                     source,
                 })?;
-                known.insert(model.name.clone(), found.model);
+                known.insert(key.clone(), found.model);
             }
-            *model = known[&model.name].clone();
+            *model = known[&key].clone();
         }
         Ok(())
     }
@@ -181,15 +182,10 @@ impl Suite {
 
 /// Fills in the usual sequence length or image size of a zoo model where none is given.
 pub fn resolve_shape(configuration: &mut Configuration) {
-    match zoo_entry(&configuration.model.name).map(|entry| &entry.shape) {
-        Some(ShapeInput::Sequence { default, .. }) => {
-            configuration.sequence_length.get_or_insert(*default);
-        }
-        Some(ShapeInput::Image { default, .. }) => {
-            configuration.image_size.get_or_insert(*default);
-        }
-        Some(ShapeInput::AudioFrames { .. }) | None => {}
-    }
+    let Some(entry) = zoo_entry(&configuration.model.name) else { return };
+    let (sequence_length, image_size) = entry.shape.usual();
+    configuration.sequence_length = configuration.sequence_length.or(sequence_length);
+    configuration.image_size = configuration.image_size.or(image_size);
 }
 
 /// What a predictor needs to know of a configuration on a device.
@@ -202,7 +198,7 @@ pub fn prediction_subject(
     configuration: Configuration,
     device: messages::Device,
 ) -> Result<features::Subject, graphs::GraphError> {
-    let cached = models.locate(&configuration.model)?;
+    let cached = models.locate(&configuration.model, configuration.precision)?;
     let costs = graphs::OnnxModel::read(&cached.path)?.costs(&graphs::Shape::of(&configuration))?;
     Ok(features::Subject { configuration, device, costs })
 }

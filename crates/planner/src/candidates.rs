@@ -185,7 +185,11 @@ mod tests {
         let mut asked = Vec::new();
         let candidates = candidate_grid(&space(), |model, shape| {
             asked.push((model.name.clone(), *shape));
-            Ok::<_, std::io::Error>(GraphCosts { parameters: u64::from(shape.batch_size), operators: Vec::new() })
+            Ok::<_, std::io::Error>(GraphCosts {
+                parameters: u64::from(shape.batch_size),
+                operators: Vec::new(),
+                memory: None,
+            })
         })
         .expect("small");
         assert_eq!(candidates.len(), (2 + 1 + 1) * 3 * 2);

@@ -19,12 +19,9 @@ use xgboost_rs::{
 
 use crate::PredictorError;
 
-/// How trees grow. Tens to hundreds of rows are usual, so trees are shallow and every one sees a part of the rows
-/// and columns only.
-const PARAMETERS: &[(&str, &str)] = &[
-    ("booster", "gbtree"),
-    ("objective", "reg:squarederror"),
-    ("tree_method", "hist"),
+/// How trees grow on one machine's own measurements. Tens to hundreds of rows are usual, so trees are shallow and
+/// every one sees a part of the rows and columns only.
+pub(crate) const SMALL_TREES: Growth = &[
     ("max_bin", "64"),
     ("max_depth", "4"),
     ("eta", "0.07"),
@@ -32,6 +29,16 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("lambda", "1"),
     ("subsample", "0.8"),
     ("colsample_bytree", "0.6"),
+];
+
+/// Parameters of XGBoost that say how trees grow.
+pub(crate) type Growth = &'static [(&'static str, &'static str)];
+
+/// What every booster has in common.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("booster", "gbtree"),
+    ("objective", "reg:squarederror"),
+    ("tree_method", "hist"),
     // Targets are centred before, see `Targets`.
     ("base_score", "0"),
     // One booster trains on one thread; several train beside each other.
@@ -137,12 +144,37 @@ pub(crate) struct MeanAndSpread {
 pub(crate) fn train_booster(rows: &TrainingRows<'_>, rounds: u32, seed: u64) -> Result<Booster, XGBError> {
     let mut random = fastrand::Rng::with_seed(seed);
     let weights: Vec<f32> = rows.targets.centred.iter().map(|_| -(1.0 - random.f32()).ln()).collect();
+    grow(rows, Some(&weights), SMALL_TREES, rounds, random.u32(..SEEDS))
+}
+
+/// XGBoost takes seeds that fit into a signed integer.
+const SEEDS: u32 = i32::MAX.unsigned_abs();
+
+/// Trains one booster on rows that all weigh the same.
+pub(crate) fn train_unweighted(
+    rows: &TrainingRows<'_>,
+    growth: Growth,
+    rounds: u32,
+    seed: u64,
+) -> Result<Booster, XGBError> {
+    grow(rows, None, growth, rounds, fastrand::Rng::with_seed(seed).u32(..SEEDS))
+}
+
+fn grow(
+    rows: &TrainingRows<'_>,
+    weights: Option<&[f32]>,
+    growth: Growth,
+    rounds: u32,
+    seed: u32,
+) -> Result<Booster, XGBError> {
     let mut matrix = dmatrix(rows.features)?;
     matrix.set_labels(&rows.targets.centred)?;
-    matrix.set_weights(&weights)?;
+    if let Some(weights) = weights {
+        matrix.set_weights(weights)?;
+    }
     let mut parameters: HashMap<String, String> =
-        PARAMETERS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    parameters.insert("seed".to_owned(), random.u32(..i32::MAX.unsigned_abs()).to_string());
+        PARAMETERS.iter().chain(growth).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    parameters.insert("seed".to_owned(), seed.to_string());
     let mut booster = Booster::new_with_json_config(&[&matrix], parameters)?;
     for round in 0..i32::try_from(rounds).unwrap_or(i32::MAX) {
         booster.update(&matrix, round)?;

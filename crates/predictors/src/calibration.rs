@@ -70,7 +70,7 @@ pub(crate) fn cross_calibrated_half_widths(errors: &[OutOfFold]) -> Vec<f64> {
 }
 
 /// Index of the ⌈(n + 1) × 0.9⌉-th smallest of `n` scores, the last where there are too few for that.
-fn conformal_rank(scores: usize) -> usize {
+pub(crate) fn conformal_rank(scores: usize) -> usize {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most the number of scores + 1")]
     let rank = ((scores + 1) as f64 * PROMISED_SHARE).ceil() as usize;
     rank.min(scores) - 1

@@ -41,6 +41,7 @@ pub(crate) fn subject(model: u8, batch_size: u32, threads: u32) -> Subject {
                 operator(OperatorKind::Dw, 5_000_000 * size, 1_000_000, 10_000, 2 * u32::from(model)),
                 operator(OperatorKind::Act, 0, 800_000, 0, 5),
             ],
+            memory: None,
         },
     }
 }

@@ -62,7 +62,11 @@ fn costs(operators: &(f64, Vec<OperatorCost>), parameters_m: f64, image_size: f6
         activation_elements: scaled(operator.activation_elements),
         ..*operator
     };
-    GraphCosts { parameters: (parameters_m * 1e6) as u64, operators: operators.1.iter().map(scale).collect() }
+    GraphCosts {
+        parameters: (parameters_m * 1e6) as u64,
+        operators: operators.1.iter().map(scale).collect(),
+        memory: None,
+    }
 }
 
 /// Rows of one device under one version of its backend, one per model, every n-th model of the alphabet.

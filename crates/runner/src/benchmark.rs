@@ -19,8 +19,8 @@ use crate::{
 };
 use hardware::LeaseMode;
 use messages::{
-    Backend, BenchmarkOutcome, BenchmarkSpec, Device, Failure, FailureKind, Job, LatencySummary, Platform, Precision,
-    Progress, StopReason,
+    Backend, BenchmarkOutcome, BenchmarkSpec, Device, Failure, FailureKind, Job, LatencySummary, Platform, Progress,
+    StopReason,
 };
 use nix::sys::signal::Signal;
 
@@ -114,9 +114,6 @@ fn check_available(device: Option<&Device>, spec: &BenchmarkSpec) -> Result<(), 
         Platform::Cpu => {}
         Platform::Cuda => return unavailable("this build has ONNX Runtime's CPU provider only, not CUDA".to_owned()),
         other => return unavailable(format!("platform {other} is not supported by this build of the runner")),
-    }
-    if configuration.precision != Precision::Fp32 {
-        return unavailable(format!("this build of the zoo has fp32 only, not {}", configuration.precision));
     }
     if device.is_none() {
         return unavailable(format!("this worker was given no {} device", configuration.platform));

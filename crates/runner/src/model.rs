@@ -7,7 +7,7 @@ use std::{
 };
 
 use graphs::{ConcreteInput, ElementType, GraphError, ModelCache, OnnxModel, Shape};
-use messages::{Configuration, ContentHash, Failure, FailureKind, GraphCosts};
+use messages::{Configuration, ContentHash, Failure, FailureKind, GraphCosts, Precision};
 
 use crate::{
     failure::{FailureExt, chain, failure},
@@ -32,7 +32,7 @@ pub(crate) struct PreparedModel {
 #[derive(Debug)]
 pub(crate) struct Models {
     cache: ModelCache,
-    remembered: Mutex<HashMap<(ContentHash, Shape), Read>>,
+    remembered: Mutex<HashMap<(ContentHash, Precision, Shape), Read>>,
 }
 
 /// What is read from a model at one shape.
@@ -45,15 +45,18 @@ impl Models {
 
     /// Finds the configuration's model, building a missing one of the zoo; blocks, for seconds if it builds.
     pub(crate) fn prepare(&self, configuration: &Configuration) -> Result<PreparedModel, Failure> {
-        let located = self.cache.locate(&configuration.model).map_err(|error| explain(&error))?;
+        let located =
+            self.cache.locate(&configuration.model, configuration.precision).map_err(|error| explain(&error))?;
         let shape = Shape::of(configuration);
-        let key = (configuration.model.sha256, shape);
+        let key = (configuration.model.sha256, configuration.precision, shape);
         // A poisoned lock guards only a memory of pure results.
         let remembered = || self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((costs, inputs)) = remembered().get(&key).cloned() {
             return Ok(PreparedModel { path: located.path, costs, inputs });
         }
         let model = OnnxModel::read(&located.path).map_err(|error| explain(&error))?;
+        let expected = model.expect_precision(&configuration.model.name, configuration.precision);
+        expected.map_err(|error| explain(&error))?;
         let costs = model.costs(&shape).map_err(|error| explain(&error))?;
         let concrete = model.concrete_inputs(&shape).map_err(|error| explain(&error))?;
         let inputs = concrete.into_iter().map(input).collect::<Result<Vec<_>, _>>()?;
@@ -96,6 +99,7 @@ fn explain(error: &GraphError) -> Failure {
         | GraphError::BadName { .. }
         | GraphError::ZooName { .. } => FailureKind::InvalidJob,
         GraphError::ExternalWeights { .. }
+        | GraphError::OtherPrecision { .. }
         | GraphError::UnknownOperator { .. }
         | GraphError::UnknownDimension { .. }
         | GraphError::TooManyOperators { .. } => FailureKind::Unavailable,

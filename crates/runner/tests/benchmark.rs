@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The smallest model of the zoo.
 fn model(settings: &RunnerSettings) -> ModelRef {
-    settings.models.obtain("mobilenet-v2").expect("the zoo builds it").model
+    settings.models.obtain("mobilenet-v2", Precision::Fp32).expect("the zoo builds it").model
 }
 
 fn spec(model: ModelRef, batch_size: u32) -> BenchmarkSpec {
@@ -106,7 +106,7 @@ async fn a_benchmark_that_takes_too_long_is_ended() {
 async fn missing_and_damaged_models_are_told_apart() {
     let workplace = Workplace::new();
     let settings = workplace.settings();
-    let zoo = settings.models.obtain("mobilenet-v2").expect("built");
+    let zoo = settings.models.obtain("mobilenet-v2", Precision::Fp32).expect("built");
     let unknown = ModelRef { name: "no-such-model".to_owned(), ..zoo.model.clone() };
     let other = ModelRef { sha256: messages::ContentHash([7; 32]), ..unknown };
     let failure = failed(run(settings.clone(), &benchmark(spec(other, 1))).await);
@@ -148,7 +148,6 @@ async fn what_this_build_cannot_run_is_unavailable_with_the_reason() {
         let failure = failed(run(settings.clone(), &job).await);
         assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Unavailable, message));
     };
-    check(|c| c.precision = Precision::Int8, "this build of the zoo has fp32 only, not int8").await;
     check(|c| c.platform = Platform::Rocm, "platform rocm is not supported by this build of the runner").await;
     check(|c| c.platform = Platform::Cuda, "this build has ONNX Runtime's CPU provider only, not CUDA").await;
     check(|c| c.backend = Backend::OrtWeb, "backend ort-web is run by the browser pool, not by this worker").await;

@@ -116,7 +116,7 @@ pub fn graph_costs() -> GraphCosts {
         kernel_size: 0,
         count: 1,
     };
-    GraphCosts { parameters: 25_557_032, operators: vec![conv, linear] }
+    GraphCosts { parameters: 25_557_032, operators: vec![conv, linear], memory: None }
 }
 
 /// The run that the sample jobs belong to: number 1, suite `sample`, two jobs.

@@ -98,7 +98,7 @@ fn publish(rig: &mut Rig, poison: Poison, number: usize) -> Result<()> {
         Poison::Hang => Work::Hang,
         Poison::OutOfMemory => {
             let cache = ModelCache::open(&rig.world.cache()?.join("models"))?;
-            Work::OutOfMemory(cache.obtain(MODEL)?.model)
+            Work::OutOfMemory(cache.obtain(MODEL, messages::Precision::Fp32)?.model)
         }
         Poison::Undecodable => return raw_poison(rig, number, raw(Job::TYPE, 1, vec![GARBAGE])),
         Poison::TooLarge => {

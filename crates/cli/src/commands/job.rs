@@ -201,7 +201,7 @@ fn benchmark(arguments: &SubmitArguments, context: &Context) -> anyhow::Result<(
     let models = context.models()?;
     let name = arguments.model.as_deref().unwrap_or_default();
     let mut configuration = Configuration {
-        model: ModelRef { ..models.obtain(name)?.model },
+        model: ModelRef { ..models.obtain(name, arguments.precision)?.model },
         platform: arguments.platform,
         backend: Backend::Onnxruntime,
         precision: arguments.precision,

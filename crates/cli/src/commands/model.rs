@@ -1,11 +1,10 @@
 //! `augur model list|inspect|build|register`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Subcommand;
-use graphs::{OnnxModel, Shape, ShapeInput, zoo, zoo_entry};
-use messages::OperatorKind;
+use graphs::{CachedModel, MINIATURES, zoo, zoo_entry};
+use messages::Precision;
 use serde::Serialize;
 
 use crate::{
@@ -13,6 +12,8 @@ use crate::{
     exit::Exit,
     output::{self, Format},
 };
+
+mod inspect;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -22,25 +23,23 @@ pub(crate) enum ModelCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Shows what a model costs to run: parameters, MACs, activations, operators.
-    #[command(after_help = "Example: augur model inspect model.onnx --batch-size 8")]
-    Inspect {
-        /// An ONNX file, or the name of a model.
-        model: String,
-        #[arg(long, default_value_t = 1)]
-        batch_size: u32,
-        #[arg(long)]
-        sequence_length: Option<u32>,
-        #[arg(long)]
-        image_size: Option<u32>,
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
+    /// Shows what a model costs to run: parameters, MACs, bytes moved, memory held, operators.
+    #[command(after_help = "Examples: augur model inspect model.onnx --batch-size 8\n          \
+                            augur model inspect resnet50 --operators > operators.jsonl")]
+    Inspect(inspect::InspectArguments),
     /// Writes a zoo model as ONNX, with its published architecture and seeded random weights.
-    #[command(after_help = "Example: augur model build resnet50 -o resnet50.onnx")]
+    #[command(after_help = "Examples: augur model build resnet50 -o resnet50.onnx\n          \
+                            augur model build gpt2 --precision int4 -o gpt2-int4.onnx\n          \
+                            augur model build detr --miniature -o detr.onnx")]
     Build {
         /// Its name; `augur model list` shows them.
         name: String,
+        /// `fp32`, `fp16`, `int8` (dynamic quantisation) or `int4` (weights in blocks of 32).
+        #[arg(long, default_value = "fp32")]
+        precision: Precision,
+        /// Few and narrow layers, to try things out; NAME is then a kind of network, e.g. `bert` or `detr`.
+        #[arg(long)]
+        miniature: bool,
         #[arg(short, long)]
         output: PathBuf,
     },
@@ -60,28 +59,11 @@ struct ModelRow {
     family: Option<&'static str>,
     modality: Option<&'static str>,
     parameters: Option<u64>,
+    /// The file in fp32, or the registered one.
     sha256: Option<String>,
     bytes: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Inspection {
-    model: String,
-    opset: i64,
-    parameters: u64,
-    macs: u64,
-    activation_elements: u64,
-    operators: u64,
-    kinds: Vec<KindRow>,
-}
-
-#[derive(Serialize)]
-struct KindRow {
-    kind: &'static str,
-    operators: u64,
-    macs: u64,
-    activation_elements: u64,
-    weight_elements: u64,
+    /// Every precision that the cache has.
+    cached: Vec<String>,
 }
 
 pub(crate) fn run(command: ModelCommand, context: &Context) -> anyhow::Result<Exit> {
@@ -90,13 +72,10 @@ pub(crate) fn run(command: ModelCommand, context: &Context) -> anyhow::Result<Ex
             let rows = list(context)?;
             output::answer(format, &rows, |rows| models_table(rows))?;
         }
-        ModelCommand::Inspect { model, batch_size, sequence_length, image_size, format } => {
-            let shape = Shape { batch_size, sequence_length, image_size };
-            let inspection = inspect(&model, shape, context)?;
-            output::answer(format, &inspection, inspection_table)?;
-        }
-        ModelCommand::Build { name, output } => {
-            let sha256 = graphs::build(&name, &output)?;
+        ModelCommand::Inspect(arguments) => inspect::run(&arguments, context)?,
+        ModelCommand::Build { name, precision, miniature, output } => {
+            let build = if miniature { graphs::build_miniature } else { graphs::build };
+            let sha256 = build(&name, precision, &output).map_err(|error| with_miniatures(error, miniature))?;
             output::print(&format!("{sha256}  {}", output.display()))?;
         }
         ModelCommand::Register { name, file } => {
@@ -107,28 +86,32 @@ pub(crate) fn run(command: ModelCommand, context: &Context) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
+/// Says which miniatures there are if the one asked for is unknown.
+fn with_miniatures(error: graphs::GraphError, miniature: bool) -> anyhow::Error {
+    let is_unknown = matches!(error, graphs::GraphError::UnknownModel { .. });
+    let error = anyhow::Error::from(error);
+    if miniature && is_unknown { error.context(format!("miniatures are: {}", MINIATURES.join(", "))) } else { error }
+}
+
 fn list(context: &Context) -> anyhow::Result<Vec<ModelRow>> {
     let cached = context.models()?.list()?;
-    let of_name = |name: &str| cached.iter().find(|cached| cached.model.name == name);
-    let mut rows: Vec<ModelRow> = zoo()
-        .iter()
-        .map(|entry| ModelRow {
-            name: entry.name.to_owned(),
-            family: Some(entry.family),
-            modality: Some(entry.modality),
-            parameters: Some(entry.published_parameters),
-            sha256: of_name(entry.name).map(|cached| cached.model.sha256.to_string()),
-            bytes: of_name(entry.name).map(|cached| cached.bytes),
-        })
-        .collect();
-    rows.extend(cached.iter().filter(|cached| zoo_entry(&cached.model.name).is_none()).map(|cached| ModelRow {
-        name: cached.model.name.clone(),
-        family: None,
-        modality: None,
-        parameters: None,
-        sha256: Some(cached.model.sha256.to_string()),
-        bytes: Some(cached.bytes),
-    }));
+    let of_name = |name: &str| cached.iter().filter(|cached| cached.model.name == name).collect::<Vec<_>>();
+    let row = |name: &str, files: &[&CachedModel]| {
+        let entry = zoo_entry(name);
+        let plain = files.iter().find(|file| !matches!(file.precision, Some(other) if other != Precision::Fp32));
+        ModelRow {
+            name: name.to_owned(),
+            family: entry.map(|entry| entry.family),
+            modality: entry.map(|entry| entry.modality),
+            parameters: entry.map(|entry| entry.published_parameters),
+            sha256: plain.map(|file| file.model.sha256.to_string()),
+            bytes: plain.map(|file| file.bytes),
+            cached: files.iter().map(|file| output::text(file.precision)).collect(),
+        }
+    };
+    let mut rows: Vec<ModelRow> = zoo().iter().map(|entry| row(entry.name, &of_name(entry.name))).collect();
+    let registered = cached.iter().filter(|cached| cached.precision.is_none());
+    rows.extend(registered.map(|cached| row(&cached.model.name, &[cached])));
     Ok(rows)
 }
 
@@ -140,63 +123,17 @@ fn models_table(rows: &[ModelRow]) -> comfy_table::Table {
             output::text(row.family),
             output::text(row.modality),
             output::text(row.parameters),
-            row.bytes.map_or_else(|| "no".to_owned(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6)),
+            cached_text(row),
             row.sha256.as_deref().map_or_else(|| "–".to_owned(), |hash| hash[..12].to_owned()),
         ]);
     }
     table
 }
 
-fn inspect(model: &str, mut shape: Shape, context: &Context) -> anyhow::Result<Inspection> {
-    let path = if Path::new(model).is_file() { PathBuf::from(model) } else { context.models()?.obtain(model)?.path };
-    match zoo_entry(model).map(|entry| &entry.shape) {
-        Some(ShapeInput::Sequence { default, .. }) => shape.sequence_length = shape.sequence_length.or(Some(*default)),
-        Some(ShapeInput::Image { default, .. }) => shape.image_size = shape.image_size.or(Some(*default)),
-        Some(ShapeInput::AudioFrames { .. }) | None => {}
-    }
-    let graph = OnnxModel::read(&path)?;
-    let costs = graph.costs(&shape).with_context(|| format!("failed to work out the costs of {model}"))?;
-    let kinds = OperatorKind::ALL.iter().filter_map(|kind| {
-        let mut row =
-            KindRow { kind: kind.as_str(), operators: 0, macs: 0, activation_elements: 0, weight_elements: 0 };
-        for operator in costs.operators.iter().filter(|operator| operator.kind == *kind) {
-            let count = u64::from(operator.count);
-            row.operators += count;
-            row.macs += operator.macs * count;
-            row.activation_elements += operator.activation_elements * count;
-            row.weight_elements += operator.weight_elements * count;
-        }
-        (row.operators > 0).then_some(row)
-    });
-    Ok(Inspection {
-        model: model.to_owned(),
-        opset: graph.opset(),
-        parameters: graph.parameters(),
-        macs: costs.macs(),
-        activation_elements: costs.activation_elements(),
-        operators: costs.operator_count(),
-        kinds: kinds.collect(),
-    })
-}
-
-fn inspection_table(inspection: &Inspection) -> comfy_table::Table {
-    let mut table = output::table(["operators", "count", "MMACs", "activations (M elements)", "weights (M elements)"]);
-    let millions = |number: u64| output::number(Some(number as f64 / 1e6));
-    for row in &inspection.kinds {
-        table.add_row([
-            row.kind.to_owned(),
-            row.operators.to_string(),
-            millions(row.macs),
-            millions(row.activation_elements),
-            millions(row.weight_elements),
-        ]);
-    }
-    table.add_row([
-        format!("all (opset {})", inspection.opset),
-        inspection.operators.to_string(),
-        millions(inspection.macs),
-        millions(inspection.activation_elements),
-        format!("{} parameters", inspection.parameters),
-    ]);
-    table
+/// The size of the plain file, and which other precisions are there.
+fn cached_text(row: &ModelRow) -> String {
+    let size = row.bytes.map(|bytes| format!("{:.1} MB", bytes as f64 / 1e6));
+    let others = row.cached.iter().filter(|precision| *precision != "fp32" && *precision != "–").cloned();
+    let parts: Vec<String> = size.into_iter().chain(others).collect();
+    if parts.is_empty() { "no".to_owned() } else { parts.join(", ") }
 }

@@ -17,23 +17,10 @@ pub(crate) enum Activation {
     GeluErf,
     /// GPT-2's approximation, through `Tanh`.
     GeluTanh,
-}
-
-/// The heads of an attention layer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
-    pub(crate) count: i64,
-    pub(crate) width: i64,
-}
-
-/// What an attention layer may look at.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Mask<'a> {
-    Everything,
-    /// Added to the scores.
-    Additive(&'a Value),
-    /// Booleans, false where the score must not count.
-    Allowed(&'a Value),
+    /// CLIP's approximation, `x · sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `x · sigmoid(x)`, also called swish.
+    Silu,
 }
 
 /// A two-dimensional convolution with a square kernel and padding that keeps the size at stride 1.
@@ -52,9 +39,26 @@ fn scaled(fan_in: i64, gain: f32) -> Content {
 }
 
 impl GraphBuilder {
+    /// A learned scalar parameter.
+    pub(crate) fn parameter(&mut self, name: &str, value: f32) -> Value {
+        self.weight(name, &[], Content::Random { mean: value, deviation: 0.0 })
+    }
+
     /// A table of embeddings.
     pub(crate) fn table(&mut self, name: &str, dims: &[i64]) -> Value {
         self.weight(name, dims, Content::Random { mean: 0.0, deviation: SMALL })
+    }
+
+    /// A gain of about 1 per channel.
+    pub(crate) fn near_one(&mut self, name: &str, width: i64) -> Value {
+        self.weight(name, &[width], Content::Random { mean: 1.0, deviation: SMALL })
+    }
+
+    /// The length of dimension `axis`, as an integer without dimensions.
+    pub(crate) fn length_of(&mut self, x: &Value, axis: i64) -> Value {
+        let shape = self.node("Shape", &[x], Vec::new());
+        let index = self.int(axis);
+        self.node("Gather", &[&shape, &index], Vec::new())
     }
 
     /// The second dimension of `tokens`, as a tensor of one integer.
@@ -65,20 +69,100 @@ impl GraphBuilder {
     }
 
     /// As many rows from the start of `table` as `tokens` has tokens.
+    #[cfg(test)]
     pub(crate) fn first_rows(&mut self, table: &Value, tokens: &Value) -> Value {
-        let (start, axis) = (self.ints(&[0]), self.ints(&[0]));
-        let end = self.length(tokens);
+        self.rows_from(table, 0, tokens)
+    }
+
+    /// As many rows of `table` from row `first` on as `tokens` has tokens.
+    pub(crate) fn rows_from(&mut self, table: &Value, first: i64, tokens: &Value) -> Value {
+        let (start, axis) = (self.ints(&[first]), self.ints(&[0]));
+        let mut end = self.length(tokens);
+        if first > 0 {
+            end = self.node("Add", &[&end, &start], Vec::new());
+        }
         self.node("Slice", &[table, &start, &end, &axis], Vec::new())
     }
 
-    fn bias(&mut self, width: i64) -> Value {
+    /// Embeddings of `tokens` plus those of their positions, counted from row `first` of the latter's table.
+    pub(crate) fn token_embeddings(
+        &mut self,
+        tokens: &Value,
+        vocabulary: i64,
+        positions: i64,
+        first: i64,
+        width: i64,
+    ) -> Value {
+        let words = self.table("word_embeddings", &[vocabulary, width]);
+        let embedded = self.node("Gather", &[&words, tokens], Vec::new());
+        self.add_positions(&embedded, tokens, positions, first, width)
+    }
+
+    /// `x` plus the embeddings of its positions, counted from row `first` of a table of `positions`.
+    pub(crate) fn add_positions(&mut self, x: &Value, tokens: &Value, positions: i64, first: i64, width: i64) -> Value {
+        let table = self.table("position_embeddings", &[positions, width]);
+        let positions = self.rows_from(&table, first, tokens);
+        self.node("Add", &[x, &positions], Vec::new())
+    }
+
+    /// `[batch, length, from]` times a table's transposition, as language models reuse their embeddings.
+    pub(crate) fn tied_head(&mut self, x: &Value, words: &Value) -> Value {
+        let head = self.node("Transpose", &[words], vec![ints("perm", &[1, 0])]);
+        self.node("MatMul", &[x, &head], Vec::new())
+    }
+
+    /// `x` divided by its length over the last dimension.
+    pub(crate) fn unit(&mut self, x: &Value) -> Value {
+        let length = self.node("ReduceL2", &[x], vec![ints("axes", &[-1])]);
+        self.node("Div", &[x, &length], Vec::new())
+    }
+
+    /// `[1, …rest]` repeated to one per item of the batch that `batched` has.
+    pub(crate) fn per_item(&mut self, x: &Value, batched: &Value, rest: &[i64]) -> Value {
+        let shape = self.node("Shape", &[batched], Vec::new());
+        let zero = self.ints(&[0]);
+        let batch = self.node("Gather", &[&shape, &zero], Vec::new());
+        let rest = self.ints(rest);
+        let wanted = self.node("Concat", &[&batch, &rest], vec![int("axis", 0)]);
+        self.node("Expand", &[x, &wanted], Vec::new())
+    }
+
+    /// `[batch, side · side, width]` with each square of `edge` × `edge` items joined to one.
+    pub(crate) fn join_squares(&mut self, x: &Value, side: i64, edge: i64, width: i64) -> Value {
+        let squares = side / edge;
+        let apart = self.ints(&[0, squares, edge, squares, edge, width]);
+        let apart = self.node("Reshape", &[x, &apart], Vec::new());
+        let turned = self.node("Transpose", &[&apart], vec![ints("perm", &[0, 1, 3, 2, 4, 5])]);
+        let joined = self.ints(&[0, squares * squares, edge * edge * width]);
+        self.node("Reshape", &[&turned, &joined], Vec::new())
+    }
+
+    /// Item `index` along dimension 1, which goes away.
+    pub(crate) fn item(&mut self, x: &Value, index: i64) -> Value {
+        let index = self.int(index);
+        self.node("Gather", &[x, &index], vec![int("axis", 1)])
+    }
+
+    pub(crate) fn bias(&mut self, width: i64) -> Value {
         self.table("bias", &[width])
     }
 
     /// `x · W (+ b)` over the last dimension.
     pub(crate) fn linear(&mut self, name: &str, x: &Value, from: i64, to: i64, with_bias: bool) -> Value {
+        self.linear_with_gain(name, x, [from, to], 1.0, with_bias)
+    }
+
+    /// The same with weights that change the size of activations by `gain`.
+    pub(crate) fn linear_with_gain(
+        &mut self,
+        name: &str,
+        x: &Value,
+        [from, to]: [i64; 2],
+        gain: f32,
+        with_bias: bool,
+    ) -> Value {
         self.scoped(name, |g| {
-            let weight = g.weight("weight", &[from, to], scaled(from, 1.0));
+            let weight = g.weight("weight", &[from, to], scaled(from, gain));
             let product = g.node("MatMul", &[x, &weight], Vec::new());
             if !with_bias {
                 return product;
@@ -99,7 +183,7 @@ impl GraphBuilder {
 
     pub(crate) fn layer_norm(&mut self, name: &str, x: &Value, width: i64, epsilon: f32) -> Value {
         self.scoped(name, |g| {
-            let gain = g.weight("weight", &[width], Content::Random { mean: 1.0, deviation: SMALL });
+            let gain = g.near_one("weight", width);
             let bias = g.bias(width);
             g.node("LayerNormalization", &[x, &gain, &bias], vec![int("axis", -1), float("epsilon", epsilon)])
         })
@@ -121,6 +205,16 @@ impl GraphBuilder {
                 let product = self.node("Mul", &[x, &shifted], Vec::new());
                 self.node("Mul", &[&product, &half], Vec::new())
             }
+            Activation::QuickGelu => {
+                let scale = self.scalar(1.702);
+                let scaled = self.node("Mul", &[x, &scale], Vec::new());
+                let share = self.node("Sigmoid", &[&scaled], Vec::new());
+                self.node("Mul", &[x, &share], Vec::new())
+            }
+            Activation::Silu => {
+                let share = self.node("Sigmoid", &[x], Vec::new());
+                self.node("Mul", &[x, &share], Vec::new())
+            }
             Activation::GeluTanh => {
                 let (three, cubic) = (self.scalar(3.0), self.scalar(0.044_715));
                 let (root, one, half) = (self.scalar(0.797_884_6), self.scalar(1.0), self.scalar(0.5));
@@ -136,37 +230,21 @@ impl GraphBuilder {
         }
     }
 
-    /// Attention over `[batch, sequence, count · width]` queries, keys and values.
-    pub(crate) fn attention(&mut self, [q, k, v]: [&Value; 3], heads: Heads, mask: Mask<'_>) -> Value {
-        let q = self.split_heads(q, heads, &[0, 2, 1, 3]);
-        let k = self.split_heads(k, heads, &[0, 2, 3, 1]);
-        let v = self.split_heads(v, heads, &[0, 2, 1, 3]);
-        let scores = self.node("MatMul", &[&q, &k], Vec::new());
-        let scale = self.scalar(1.0 / (heads.width as f32).sqrt());
-        let scores = self.node("Mul", &[&scores, &scale], Vec::new());
-        let scores = match mask {
-            Mask::Everything => scores,
-            Mask::Additive(mask) => self.node("Add", &[&scores, mask], Vec::new()),
-            Mask::Allowed(mask) => {
-                let never = self.scalar(-10_000.0);
-                self.node("Where", &[mask, &scores, &never], Vec::new())
-            }
-        };
-        let shares = self.node("Softmax", &[&scores], vec![int("axis", -1)]);
-        let mixed = self.node("MatMul", &[&shares, &v], Vec::new());
-        let joined = self.node("Transpose", &[&mixed], vec![ints("perm", &[0, 2, 1, 3])]);
-        let shape = self.ints(&[0, 0, heads.count * heads.width]);
-        self.node("Reshape", &[&joined, &shape], Vec::new())
-    }
-
-    fn split_heads(&mut self, x: &Value, heads: Heads, perm: &[i64]) -> Value {
-        let shape = self.ints(&[0, 0, heads.count, heads.width]);
-        let split = self.node("Reshape", &[x, &shape], Vec::new());
-        self.node("Transpose", &[&split], vec![ints("perm", perm)])
-    }
-
     /// A convolution with bias; `dims` of the weight are output channels, input channels, kernel.
     pub(crate) fn conv_bias(&mut self, name: &str, x: &Value, dims: &[i64], stride: i64, pad: i64) -> Value {
+        self.conv_grouped(name, x, dims, stride, pad, 1)
+    }
+
+    /// The same in groups; `dims` name the input channels of one group.
+    pub(crate) fn conv_grouped(
+        &mut self,
+        name: &str,
+        x: &Value,
+        dims: &[i64],
+        stride: i64,
+        pad: i64,
+        groups: i64,
+    ) -> Value {
         self.scoped(name, |g| {
             let kernel = &dims[2..];
             let weight = g.weight("weight", dims, scaled(dims[1..].iter().product(), 1.0));
@@ -175,8 +253,19 @@ impl GraphBuilder {
                 ints("kernel_shape", kernel),
                 ints("strides", &vec![stride; kernel.len()]),
                 ints("pads", &vec![pad; 2 * kernel.len()]),
+                int("group", groups),
             ];
             g.node("Conv", &[x, &weight, &bias], attributes)
+        })
+    }
+
+    /// A convolution without bias and padding.
+    pub(crate) fn conv_bare(&mut self, name: &str, x: &Value, dims: &[i64], stride: i64) -> Value {
+        self.scoped(name, |g| {
+            let kernel = &dims[2..];
+            let weight = g.weight("weight", dims, scaled(dims[1..].iter().product(), 1.0));
+            let strides = vec![stride; kernel.len()];
+            g.node("Conv", &[x, &weight], vec![ints("kernel_shape", kernel), ints("strides", &strides)])
         })
     }
 
@@ -202,7 +291,7 @@ impl GraphBuilder {
         self.activation(&normalised, activation)
     }
 
-    fn batch_norm(&mut self, x: &Value, channels: i64) -> Value {
+    pub(crate) fn batch_norm(&mut self, x: &Value, channels: i64) -> Value {
         let near_one = Content::Random { mean: 1.0, deviation: SMALL };
         let near_zero = Content::Random { mean: 0.0, deviation: SMALL };
         let inputs = [

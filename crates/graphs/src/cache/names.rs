@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use messages::{ContentHash, limits};
+use messages::{ContentHash, Precision, limits};
 
 use crate::error::GraphError;
 
@@ -24,15 +24,25 @@ pub(super) fn check_name(name: &str) -> Result<(), GraphError> {
     Err(GraphError::BadName { name: name.to_owned(), reason })
 }
 
-/// The record's file name; `%` is in no name, so this is unique.
-pub(super) fn record_file(name: &str) -> String {
-    name.replace('/', "%2F")
+/// The record's file name: `%` and `@` are in no name, so this is unique.
+///
+/// A registered model and a zoo model in fp32 have the plain name, other precisions are written behind an `@`.
+pub(super) fn record_file(name: &str, precision: Option<Precision>) -> String {
+    let plain = name.replace('/', "%2F");
+    match precision {
+        None | Some(Precision::Fp32) => plain,
+        Some(other) => format!("{plain}@{other}"),
+    }
 }
 
-/// The model name that a record's file is for.
-pub(super) fn name_of_file(file: &str) -> Option<String> {
-    let name = file.replace("%2F", "/");
-    check_name(&name).is_ok().then_some(name)
+/// The model name and the precision, unless it is the plain one, that a record's file is for.
+pub(super) fn name_of_file(file: &str) -> Option<(String, Option<Precision>)> {
+    let (plain, precision) = match file.split_once('@') {
+        Some((plain, precision)) => (plain, Some(precision.parse().ok()?)),
+        None => (file, None),
+    };
+    let name = plain.replace("%2F", "/");
+    check_name(&name).is_ok().then_some((name, precision))
 }
 
 /// What a name means.
@@ -75,7 +85,7 @@ impl FromStr for Record {
 }
 
 /// The known names most like `name`, nearest first; none if nothing is near.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut ranked: Vec<(usize, &str)> = known
         .map(|other| {
             let distance = if other.contains(name) || name.contains(other) { 0 } else { edit_distance(name, other) };

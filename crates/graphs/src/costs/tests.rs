@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     builder::{Activation, Content, Convolution, GraphBuilder, Value, int, ints},
     model::{Dim, ElementType, Shape},
-    zoo::{ShapeInput, architecture, zoo},
+    zoo::{architecture, zoo},
 };
 
 const SHAPE: Shape = Shape { batch_size: 2, sequence_length: None, image_size: Some(8) };
@@ -88,11 +88,7 @@ proptest! {
     fn macs_and_kinds_scale_with_the_batch(index in 0..zoo().len(), batch_size in 2..300_u32) {
         let entry = &zoo()[index];
         let model = OnnxModel::new(architecture(entry.name).expect("a zoo model").structure()).expect("a model");
-        let (sequence_length, image_size) = match entry.shape {
-            ShapeInput::Sequence { default, .. } => (Some(default), None),
-            ShapeInput::Image { default, .. } => (None, Some(default)),
-            ShapeInput::AudioFrames { .. } => (None, None),
-        };
+        let (sequence_length, image_size) = entry.shape.usual();
         let costs = |batch_size| model.costs(&Shape { batch_size, sequence_length, image_size }).expect("costs");
         let (one, many) = (costs(1), costs(batch_size));
         prop_assert_eq!(many.macs(), one.macs() * u64::from(batch_size));

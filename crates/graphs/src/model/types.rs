@@ -37,38 +37,58 @@ pub enum ElementType {
     Other(i32),
 }
 
-/// Every named type with its number.
-const CODES: &[(ElementType, i32)] = &[
-    (ElementType::Float32, 1),
-    (ElementType::Uint8, 2),
-    (ElementType::Int8, 3),
-    (ElementType::Uint16, 4),
-    (ElementType::Int16, 5),
-    (ElementType::Int32, 6),
-    (ElementType::Int64, 7),
-    (ElementType::String, 8),
-    (ElementType::Bool, 9),
-    (ElementType::Float16, 10),
-    (ElementType::Float64, 11),
-    (ElementType::Uint32, 12),
-    (ElementType::Uint64, 13),
-    (ElementType::Bfloat16, 16),
+/// Every named type with its number, its name and the bits of one element; text counts as its pointer.
+const CODES: &[(ElementType, i32, &str, u64)] = &[
+    (ElementType::Float32, 1, "float32", 32),
+    (ElementType::Uint8, 2, "uint8", 8),
+    (ElementType::Int8, 3, "int8", 8),
+    (ElementType::Uint16, 4, "uint16", 16),
+    (ElementType::Int16, 5, "int16", 16),
+    (ElementType::Int32, 6, "int32", 32),
+    (ElementType::Int64, 7, "int64", 64),
+    (ElementType::String, 8, "string", 64),
+    (ElementType::Bool, 9, "bool", 8),
+    (ElementType::Float16, 10, "float16", 16),
+    (ElementType::Float64, 11, "float64", 64),
+    (ElementType::Uint32, 12, "uint32", 32),
+    (ElementType::Uint64, 13, "uint64", 64),
+    (ElementType::Other(14), 14, "complex64", 64),
+    (ElementType::Other(15), 15, "complex128", 128),
+    (ElementType::Bfloat16, 16, "bfloat16", 16),
+    (ElementType::Other(17), 17, "float8e4m3fn", 8),
+    (ElementType::Other(18), 18, "float8e4m3fnuz", 8),
+    (ElementType::Other(19), 19, "float8e5m2", 8),
+    (ElementType::Other(20), 20, "float8e5m2fnuz", 8),
+    (ElementType::Other(21), 21, "uint4", 4),
+    (ElementType::Other(22), 22, "int4", 4),
+    (ElementType::Other(23), 23, "float4e2m1", 4),
 ];
 
 impl ElementType {
     pub(crate) fn from_code(code: i32) -> Self {
-        CODES.iter().find(|(_, known)| *known == code).map_or(Self::Other(code), |(element, _)| *element)
+        CODES.iter().find(|(_, known, ..)| *known == code).map_or(Self::Other(code), |(element, ..)| *element)
     }
 
     pub(crate) fn code(self) -> i32 {
         match self {
             Self::Other(code) => code,
-            named => CODES.iter().find(|(element, _)| *element == named).map_or(0, |(_, code)| *code),
+            named => CODES.iter().find(|(element, ..)| *element == named).map_or(0, |(_, code, ..)| *code),
         }
     }
 
+    /// Its name as ONNX has it, in small letters.
+    pub fn as_str(self) -> &'static str {
+        CODES.iter().find(|(element, ..)| *element == self).map_or("unknown", |(_, _, name, _)| *name)
+    }
+
+    /// Bytes that so many elements take, packed; one of an unknown type counts as a byte.
+    pub(crate) fn bytes_of(self, elements: u64) -> u64 {
+        let bits = CODES.iter().find(|(element, ..)| *element == self).map_or(8, |(.., bits)| *bits);
+        u64::try_from((u128::from(elements) * u128::from(bits)).div_ceil(8)).unwrap_or(u64::MAX)
+    }
+
     /// Whether weights of this type count as parameters.
-    pub(crate) fn is_float(self) -> bool {
+    pub fn is_float(self) -> bool {
         matches!(self, Self::Float32 | Self::Float16 | Self::Float64 | Self::Bfloat16)
     }
 }

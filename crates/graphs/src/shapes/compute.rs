@@ -21,7 +21,11 @@ const REDUCTIONS: &[&str] = &[
 
 pub(super) fn infer(call: &Call<'_>) -> Option<Inferred> {
     let outputs = match call.operator() {
-        "Conv" => conv(call),
+        "Conv" => conv(call, 1).and_then(|dims| call.like(dims)),
+        "ConvInteger" => conv(call, 1).map(|dims| vec![call.output(ElementType::Int32, dims)]),
+        "QLinearConv" => conv(call, 3).and_then(|dims| quantised(call, dims)),
+        "QLinearMatMul" => quantised_product(call),
+        "DynamicQuantizeLinear" => dynamic_quantise(call),
         "ConvTranspose" => conv_transpose(call),
         "MaxPool" | "AveragePool" | "LpPool" => pool(call),
         "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => global_pool(call),
@@ -102,8 +106,9 @@ fn slide(call: &Call<'_>, lengths: &[u64], windows: &[Window]) -> Result<Vec<u64
     lengths.iter().zip(windows).map(slide_one).collect()
 }
 
-fn conv(call: &Call<'_>) -> Inferred {
-    let (x, weight) = (call.input(0)?, call.input(1)?);
+/// Dimensions of a convolution whose weight is input `weight_at`.
+fn conv(call: &Call<'_>, weight_at: usize) -> Result<Vec<u64>, String> {
+    let (x, weight) = (call.input(0)?, call.input(weight_at)?);
     let ([batch, channels, lengths @ ..], [to, from, kernel @ ..]) = (&x.dims[..], &weight.dims[..]) else {
         return Err(format!("{:?} over {:?}", weight.dims, x.dims));
     };
@@ -114,7 +119,28 @@ fn conv(call: &Call<'_>) -> Inferred {
     let kernel: Vec<i64> = kernel.iter().map(|length| signed(*length)).collect();
     let windows = windows(call, &kernel, lengths.len())?;
     let lengths = slide(call, lengths, &windows)?;
-    call.like([&[*batch, *to], &lengths[..]].concat())
+    Ok([&[*batch, *to], &lengths[..]].concat())
+}
+
+/// An output of the type of the zero point that it is quantised with.
+fn quantised(call: &Call<'_>, dims: Vec<u64>) -> Inferred {
+    let zero_at = 7;
+    Ok(vec![call.output(call.input(zero_at)?.element, dims)])
+}
+
+fn quantised_product(call: &Call<'_>) -> Inferred {
+    let dims = product_dims(&call.input(0)?.dims, &call.input(3)?.dims)?;
+    quantised(call, dims)
+}
+
+/// Bytes, their step and their zero point.
+fn dynamic_quantise(call: &Call<'_>) -> Inferred {
+    let dims = call.input(0)?.dims.clone();
+    Ok(vec![
+        call.output(ElementType::Uint8, dims),
+        call.output(ElementType::Float32, Vec::new()),
+        call.output(ElementType::Uint8, Vec::new()),
+    ])
 }
 
 fn conv_transpose(call: &Call<'_>) -> Inferred {
@@ -163,14 +189,20 @@ fn global_pool(call: &Call<'_>) -> Inferred {
 }
 
 fn mat_mul(call: &Call<'_>) -> Inferred {
-    let (a, b) = (&call.input(0)?.dims, &call.input(1)?.dims);
+    let dims = product_dims(&call.input(0)?.dims, &call.input(1)?.dims)?;
+    let element = if call.operator() == "MatMulInteger" { ElementType::Int32 } else { call.input(0)?.element };
+    Ok(vec![call.output(element, dims)])
+}
+
+/// Dimensions of the product of two tensors, by the rules of `NumPy`.
+pub(super) fn product_dims(a: &[u64], b: &[u64]) -> Result<Vec<u64>, String> {
     let fail = || format!("{a:?} times {b:?}");
-    let (a_outer, a_rows, a_inner) = match &a[..] {
+    let (a_outer, a_rows, a_inner) = match a {
         [] => return Err(fail()),
         [inner] => (&[][..], None, *inner),
         [outer @ .., rows, inner] => (outer, Some(*rows), *inner),
     };
-    let (b_outer, b_inner, b_columns) = match &b[..] {
+    let (b_outer, b_inner, b_columns) = match b {
         [] => return Err(fail()),
         [inner] => (&[][..], *inner, None),
         [outer @ .., inner, columns] => (outer, *inner, Some(*columns)),
@@ -180,8 +212,7 @@ fn mat_mul(call: &Call<'_>) -> Inferred {
     }
     let mut dims = broadcast(a_outer, b_outer)?;
     dims.extend(a_rows.into_iter().chain(b_columns));
-    let element = if call.operator() == "MatMulInteger" { ElementType::Int32 } else { call.input(0)?.element };
-    Ok(vec![call.output(element, dims)])
+    Ok(dims)
 }
 
 fn gemm(call: &Call<'_>) -> Inferred {
@@ -245,12 +276,27 @@ fn top_k(call: &Call<'_>) -> Inferred {
     Ok(vec![call.output(x.element, dims.clone()), call.output(ElementType::Int64, dims)])
 }
 
-/// Only with the sizes given: scales are floats, which are not followed.
+/// With the sizes given, or scales that are constants.
 fn resize(call: &Call<'_>) -> Inferred {
-    if call.optional(3).is_none() {
-        return Err("it is given by scales, which are not followed; only sizes are".to_owned());
+    let x = call.input(0)?;
+    // `Upsample` and the first `Resize` have no region of interest before the scales.
+    let scales_at = if call.inputs.len() <= 2 { 1 } else { 2 };
+    if let Some(sizes) = call.optional(3) {
+        let sizes = sizes.ints.as_deref().ok_or("its sizes depend on the content of the inputs")?;
+        return call.like(sizes.iter().map(|length| dim(i128::from(*length))).collect::<Result<_, _>>()?);
     }
-    call.like(call.ints(3)?.iter().map(|length| dim(i128::from(*length))).collect::<Result<_, _>>()?)
+    let scales = call.optional(scales_at).and_then(|scales| scales.floats.as_deref());
+    match scales {
+        Some(scales) if scales.len() == x.dims.len() => call.like(x.dims.iter().zip(scales).map(scaled).collect()),
+        Some(scales) => Err(format!("{} scales for {} dimensions", scales.len(), x.dims.len())),
+        None => Err("it is given by scales that are no constants".to_owned()),
+    }
+}
+
+/// A length times a scale, rounded down.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a negative scale gives 0, as it should")]
+fn scaled((length, scale): (&u64, &f32)) -> u64 {
+    (*length as f64 * f64::from(*scale)).floor() as u64
 }
 
 fn one_hot(call: &Call<'_>) -> Inferred {

@@ -68,7 +68,8 @@ const UNARY: &[&str] = &[
     "DequantizeLinear",
 ];
 
-const BROADCAST: &[&str] = &[
+/// Arithmetic of several inputs.
+pub(crate) const BROADCAST: &[&str] = &[
     "Add",
     "Sub",
     "Mul",
@@ -169,7 +170,7 @@ fn cast(call: &Call<'_>) -> Inferred {
         ElementType::Bool => x.ints.as_ref().map(|ints| ints.iter().map(|value| i64::from(*value != 0)).collect()),
         _ => x.ints.clone(),
     };
-    Ok(vec![Fact { element, dims: x.dims.clone(), ints, constant: x.constant }])
+    Ok(vec![Fact { element, dims: x.dims.clone(), ints, floats: None, constant: x.constant }])
 }
 
 fn broadcast_all(call: &Call<'_>, element: Option<ElementType>) -> Inferred {

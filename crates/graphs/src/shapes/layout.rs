@@ -39,7 +39,7 @@ pub(super) fn infer(call: &Call<'_>) -> Option<Inferred> {
 
 fn constant(call: &Call<'_>) -> Inferred {
     let attribute = call.node.attribute.first().ok_or("it has no value")?;
-    let float = |dims| Fact { element: ElementType::Float32, dims, ints: None, constant: true };
+    let float = |dims| Fact { element: ElementType::Float32, dims, ints: None, floats: None, constant: true };
     let fact = match attribute.name.as_str() {
         "value" => Fact::of_tensor(attribute.t.as_ref().ok_or("it has no value")?)?,
         "value_int" => Fact { dims: Vec::new(), ..Fact::shape_like(vec![attribute.i.unwrap_or(0)]) },
@@ -55,14 +55,14 @@ fn constant_of_shape(call: &Call<'_>) -> Inferred {
     let dims = call.ints(0)?.iter().map(|length| dim(i128::from(*length))).collect::<Result<Vec<_>, _>>()?;
     let value = match call.node.attribute.iter().find_map(|attribute| attribute.t.as_ref()) {
         Some(tensor) => Fact::of_tensor(tensor)?,
-        None => Fact { element: ElementType::Float32, dims: Vec::new(), ints: None, constant: true },
+        None => Fact { element: ElementType::Float32, dims: Vec::new(), ints: None, floats: None, constant: true },
     };
     let count = elements(&dims).filter(|count| *count <= FOLDED_ELEMENTS_MAX);
     let ints = count.and_then(|count| {
         let value = *value.ints.as_ref()?.first()?;
         Some(vec![value; usize::try_from(count).ok()?])
     });
-    Ok(vec![Fact { element: value.element, dims, ints, constant: true }])
+    Ok(vec![Fact { element: value.element, dims, ints, floats: None, constant: true }])
 }
 
 fn shape(call: &Call<'_>) -> Inferred {
@@ -92,7 +92,7 @@ fn range(call: &Call<'_>) -> Inferred {
     let ints = (count <= FOLDED_ELEMENTS_MAX)
         .then(|| (0..i128::from(count)).map(|index| i64::try_from(start + index * step).ok()).collect())
         .flatten();
-    Ok(vec![Fact { element: call.input(0)?.element, dims: vec![count], ints, constant: true }])
+    Ok(vec![Fact { element: call.input(0)?.element, dims: vec![count], ints, floats: None, constant: true }])
 }
 
 fn reshape(call: &Call<'_>) -> Inferred {

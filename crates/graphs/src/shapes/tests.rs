@@ -22,16 +22,17 @@ fn attributes(ints: &[(&str, &[i64])]) -> Vec<AttributeProto> {
         .collect()
 }
 
-/// Infers one node; attributes serve as one integer or as a list.
+/// Infers one node, its domain before the last dot; attributes serve as one integer or as a list.
 fn run(operator: &str, inputs: &[Fact], ints: &[(&str, &[i64])], outputs: usize) -> Result<Vec<Fact>, GraphError> {
     let name = |prefix: &str, index: usize| format!("{prefix}{index}");
+    let (domain, operator) = operator.rsplit_once('.').unwrap_or(("", operator));
     let node = NodeProto {
         input: (0..inputs.len()).map(|index| name("in", index)).collect(),
         output: (0..outputs).map(|index| name("out", index)).collect(),
         name: "node".to_owned(),
         op_type: operator.to_owned(),
         attribute: attributes(ints),
-        ..NodeProto::default()
+        domain: domain.to_owned(),
     };
     let facts = inputs.iter().enumerate().map(|(index, fact)| (name("in", index), fact.clone())).collect();
     let shape = Shape { batch_size: 1, sequence_length: None, image_size: None };
@@ -224,4 +225,54 @@ fn unknown_operator_needs_its_outputs_declared() {
     assert_eq!(infer(&graph).expect("declared")["y"], Fact::activation(ElementType::Float16, vec![3, 9]));
     let error = infer(&GraphProto { value_info: Vec::new(), ..graph }).expect_err("undeclared").to_string();
     assert!(error.contains("`com.example.Frobnicate` of node `y`"), "{error}");
+}
+
+#[test]
+fn integer_products_have_the_dimensions_of_float_ones() {
+    let x = float(&[2, 7, 64]);
+    let found = run("DynamicQuantizeLinear", std::slice::from_ref(&x), &[], 3).expect("known");
+    let described: Vec<_> = found.iter().map(|fact| (fact.element, fact.dims.clone())).collect();
+    let scalar = Vec::new;
+    assert_eq!(
+        described,
+        [(ElementType::Uint8, vec![2, 7, 64]), (ElementType::Float32, scalar()), (ElementType::Uint8, scalar())]
+    );
+    let product = run("MatMulInteger", &[x.clone(), float(&[64, 10])], &[], 1).expect("known");
+    assert_eq!((product[0].element, product[0].dims.as_slice()), (ElementType::Int32, &[2, 7, 10][..]));
+    check("ConvInteger", &[float(&[1, 3, 8, 8]), float(&[4, 3, 3, 3])], &[], &[1, 4, 6, 6]);
+    let step = float(&[]);
+    let (image, weight) = (float(&[1, 3, 8, 8]), float(&[4, 3, 1, 1]));
+    let inputs = [&image, &step, &step, &weight, &step, &step, &step, &step].map(Fact::clone);
+    check("QLinearConv", &inputs, &[], &[1, 4, 8, 8]);
+    let packed = float(&[10, 2, 16]);
+    let blocks: [(&str, &[i64]); 2] = [("K", &[64]), ("N", &[10])];
+    check("com.microsoft.MatMulNBits", &[x.clone(), packed.clone()], &blocks, &[2, 7, 10]);
+    check_error(
+        "com.microsoft.MatMulNBits",
+        &[float(&[2, 7, 63]), packed],
+        &blocks,
+        "failed to infer the output of node `node` (com.microsoft.MatMulNBits): 64 × 10 weights over [2, 7, 63]",
+    );
+}
+
+#[test]
+fn fused_operators_of_the_runtime_are_known() {
+    let x = float(&[2, 7, 64]);
+    check("com.microsoft.FastGelu", std::slice::from_ref(&x), &[], &[2, 7, 64]);
+    check("com.microsoft.FusedMatMul", &[x.clone(), float(&[2, 9, 64])], &[("transB", &[1])], &[2, 7, 9]);
+    check("com.microsoft.Attention", &[x.clone(), float(&[64, 192])], &[("num_heads", &[4])], &[2, 7, 64]);
+    let sums = run("com.microsoft.SkipLayerNormalization", &[x.clone(), x], &[], 4).expect("known");
+    assert_eq!(sums[3].dims, [2, 7, 64]);
+    let error = run("com.microsoft.Unheard", &[float(&[1])], &[], 1).expect_err("unknown");
+    assert!(matches!(error, GraphError::UnknownOperator { .. }), "{error}");
+}
+
+#[test]
+fn sizes_follow_constant_scales() {
+    let scales = |values: &[f32]| Fact { floats: Some(values.to_vec()), ..known(&vec![0; values.len()]) };
+    let (image, none) = (float(&[1, 8, 7, 7]), known(&[]));
+    check("Resize", &[image.clone(), none.clone(), scales(&[1.0, 1.0, 2.0, 1.5])], &[], &[1, 8, 14, 10]);
+    check("Upsample", &[image.clone(), scales(&[1.0, 1.0, 2.0, 2.0])], &[], &[1, 8, 14, 14]);
+    let reason = "failed to infer the output of node `node` (Resize): it is given by scales that are no constants";
+    check_error("Resize", &[image, none, float(&[4])], &[], reason);
 }

@@ -1,58 +1,93 @@
-//! GPT-2 small with its language-model head and without a cache of keys and values.
+//! GPT-2 and OPT (arXiv:2205.01068) with their language-model heads and without a cache of keys and values.
 
 use crate::{
-    builder::{Activation, Architecture, Content, GraphBuilder, Heads, Mask, Value, int, ints},
+    builder::{Activation, Architecture, Context, GraphBuilder, Layer, Mask, Value, int},
     model::{Dim, ElementType},
 };
 
-const VOCABULARY: i64 = 50_257;
-const POSITIONS: i64 = 1_024;
-const WIDTH: i64 = 768;
-const HEADS: Heads = Heads { count: 12, width: 64 };
-const LAYERS: usize = 12;
-const EPSILON: f32 = 1e-5;
+/// Dimensions of a decoder with learned positions.
+pub(super) struct Decoder {
+    vocabulary: i64,
+    /// Longest sequence.
+    positions: i64,
+    /// Rows of the table of positions that are never used.
+    first_position: i64,
+    layers: usize,
+    layer: Layer,
+    /// Whether queries, keys and values are one product that is split.
+    joint: bool,
+}
 
-/// `GPT2LMHeadModel`: token ids to logits; the head uses the embedding's own weights.
-pub(super) fn gpt2_small(name: &str) -> Architecture {
+pub(super) const GPT2: Decoder = Decoder {
+    vocabulary: 50_257,
+    positions: 1_024,
+    first_position: 0,
+    layers: 12,
+    layer: Layer::pre_norm(12, 1e-5).with_activation(Activation::GeluTanh),
+    joint: true,
+};
+
+pub(super) const DISTILGPT2: Decoder = Decoder { layers: 6, ..GPT2 };
+
+pub(super) const GPT2_MINIATURE: Decoder = Decoder {
+    vocabulary: 1_000,
+    positions: 64,
+    layers: 2,
+    layer: Layer::pre_norm(2, 1e-5).with_activation(Activation::GeluTanh),
+    ..GPT2
+};
+
+pub(super) const OPT_125M: Decoder = Decoder {
+    vocabulary: 50_272,
+    positions: 2_048,
+    first_position: 2,
+    layers: 12,
+    layer: Layer::pre_norm(12, 1e-5).with_activation(Activation::Relu),
+    joint: false,
+};
+
+pub(super) const OPT_MINIATURE: Decoder = Decoder {
+    vocabulary: 1_000,
+    positions: 64,
+    layers: 2,
+    layer: Layer::pre_norm(2, 1e-5).with_activation(Activation::Relu),
+    ..OPT_125M
+};
+
+/// `GPT2LMHeadModel` or `OPTForCausalLM`: token ids to logits; the head uses the embeddings' own weights.
+pub(super) fn decoder(name: &str, decoder: &Decoder) -> Architecture {
+    let Decoder { vocabulary, positions, first_position, layers, ref layer, joint } = *decoder;
+    let width = layer.width;
     let mut g = GraphBuilder::new(name);
     let dims = [Dim::symbol("batch"), Dim::symbol("sequence")];
     let tokens = g.input("input_ids", ElementType::Int64, &dims);
-    let words = g.table("wte", &[VOCABULARY, WIDTH]);
+    let words = g.table("wte", &[vocabulary, width]);
     let embedded = g.node("Gather", &[&words, &tokens], Vec::new());
-    let table = g.table("wpe", &[POSITIONS, WIDTH]);
-    let positions = g.first_rows(&table, &tokens);
-    let mut hidden = g.node("Add", &[&embedded, &positions], Vec::new());
-    let allowed = allowed(&mut g, &tokens);
-    for index in 0..LAYERS {
-        hidden = g.scoped(&format!("h.{index}"), |g| layer(g, &hidden, &allowed));
+    let mut hidden = g.add_positions(&embedded, &tokens, positions + first_position, first_position, width);
+    let allowed = g.causal_table(positions, &tokens);
+    if joint {
+        for index in 0..layers {
+            hidden = g.scoped(&format!("h.{index}"), |g| joint_layer(g, &hidden, layer, &allowed));
+        }
+    } else {
+        hidden = g.layers("h", layers, hidden, layer, &Context::of(Mask::Allowed(&allowed)));
     }
-    let hidden = g.layer_norm("ln_f", &hidden, WIDTH, EPSILON);
-    let head = g.node("Transpose", &[&words], vec![ints("perm", &[1, 0])]);
-    let logits = g.node("MatMul", &[&hidden, &head], Vec::new());
-    g.output("logits", &logits, &[dims[0].clone(), dims[1].clone(), Dim::Fixed(50_257)]);
+    let hidden = g.norm("ln_f", &hidden, width, layer.norm);
+    let logits = g.tied_head(&hidden, &words);
+    g.output("logits", &logits, &[dims[0].clone(), dims[1].clone(), Dim::Fixed(vocabulary.unsigned_abs())]);
     g.finish()
 }
 
-/// Which token may look at which: `[1, 1, sequence, sequence]`, cut out of the checkpoint's own buffer.
-fn allowed(g: &mut GraphBuilder, tokens: &Value) -> Value {
-    let all = g.weight("causal_mask", &[1, 1, POSITIONS, POSITIONS], Content::LowerTriangle);
-    let length = g.length(tokens);
-    let (zeros, axes) = (g.ints(&[0, 0]), g.ints(&[2, 3]));
-    let ends = g.node("Concat", &[&length, &length], vec![int("axis", 0)]);
-    g.node("Slice", &[&all, &zeros, &ends, &axes], Vec::new())
-}
-
-fn layer(g: &mut GraphBuilder, hidden: &Value, allowed: &Value) -> Value {
-    let normed = g.layer_norm("ln_1", hidden, WIDTH, EPSILON);
-    let projected = g.linear("attn.c_attn", &normed, WIDTH, 3 * WIDTH, true);
-    let parts = g.ints(&[WIDTH; 3]);
+fn joint_layer(g: &mut GraphBuilder, hidden: &Value, layer: &Layer, allowed: &Value) -> Value {
+    let width = layer.width;
+    let normed = g.norm("ln_1", hidden, width, layer.norm);
+    let projected = g.linear("attn.c_attn", &normed, width, 3 * width, true);
+    let parts = g.ints(&[width; 3]);
     let parts = g.nodes("Split", &[&projected, &parts], vec![int("axis", 2)], 3);
-    let mixed = g.attention([&parts[0], &parts[1], &parts[2]], HEADS, Mask::Allowed(allowed));
-    let mixed = g.linear("attn.c_proj", &mixed, WIDTH, WIDTH, true);
+    let mixed = g.attention([&parts[0], &parts[1], &parts[2]], layer.attention.heads, Mask::Allowed(allowed));
+    let mixed = g.linear("attn.c_proj", &mixed, width, width, true);
     let hidden = g.node("Add", &[&mixed, hidden], Vec::new());
-    let normed = g.layer_norm("ln_2", &hidden, WIDTH, EPSILON);
-    let inner = g.linear("mlp.c_fc", &normed, WIDTH, 4 * WIDTH, true);
-    let inner = g.activation(&inner, Activation::GeluTanh);
-    let outer = g.linear("mlp.c_proj", &inner, 4 * WIDTH, WIDTH, true);
+    let normed = g.norm("ln_2", &hidden, width, layer.norm);
+    let outer = g.inner("mlp", &normed, width, &layer.inner);
     g.node("Add", &[&outer, &hidden], Vec::new())
 }

@@ -5,13 +5,19 @@ use crate::{
     model::{Dim, ElementType},
 };
 
-/// Table 2 of the paper: expansion, output channels, repeats, stride of the first repeat.
-const STAGES: [(i64, i64, usize, i64); 7] =
-    [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
+/// Expansion, output channels, repeats, stride of the first repeat.
+pub(super) type Stage = (i64, i64, usize, i64);
+
+/// Table 2 of the paper.
+pub(super) const V2: &[Stage] =
+    &[(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
+
+pub(super) const MINIATURE: &[Stage] = &[(1, 8, 1, 1), (6, 16, 2, 2)];
+
 const LAST: i64 = 1_280;
 const CLASSES: i64 = 1_000;
 
-pub(super) fn mobilenet_v2(name: &str) -> Architecture {
+pub(super) fn mobilenet_v2(name: &str, stages: &[Stage]) -> Architecture {
     let mut g = GraphBuilder::new(name);
     let batch = Dim::symbol("batch");
     let dims = [batch.clone(), Dim::Fixed(3), Dim::symbol("height"), Dim::symbol("width")];
@@ -19,7 +25,7 @@ pub(super) fn mobilenet_v2(name: &str) -> Architecture {
     let stem = Convolution { from: 3, to: 32, kernel: 3, stride: 2, groups: 1 };
     let mut hidden = g.conv_norm("stem", &image, stem, Activation::Relu6);
     let mut from = 32;
-    for (stage, (expansion, to, repeats, first_stride)) in STAGES.into_iter().enumerate() {
+    for (stage, (expansion, to, repeats, first_stride)) in stages.iter().copied().enumerate() {
         for repeat in 0..repeats {
             let stride = if repeat == 0 { first_stride } else { 1 };
             let scope = format!("features.{stage}.{repeat}");

@@ -1,67 +1,116 @@
-//! Vision Transformer (arXiv:2010.11929), base size, patches of 16 pixels, images of 224.
+//! Vision Transformer (arXiv:2010.11929) and its distilled sibling `DeiT` (arXiv:2012.12877), patches of 16 pixels.
 
 use crate::{
-    builder::{Activation, Architecture, GraphBuilder, Heads, Mask, Value, int, ints},
+    builder::{Architecture, Context, GraphBuilder, Layer, Mask, Value, int, ints},
     model::{Dim, ElementType},
 };
 
-const IMAGE: u64 = 224;
-const PATCH: i64 = 16;
-const PATCHES: i64 = 14 * 14;
-const WIDTH: i64 = 768;
-const INNER_WIDTH: i64 = 3_072;
-const HEADS: Heads = Heads { count: 12, width: 64 };
-const LAYERS: usize = 12;
-const CLASSES: i64 = 1_000;
-const EPSILON: f32 = 1e-6;
+/// Dimensions of an image encoder.
+pub(super) struct Vit {
+    /// Edge of the image, in pixels.
+    pub(super) image: i64,
+    /// Edge of a patch, in pixels.
+    pub(super) patch: i64,
+    pub(super) layers: usize,
+    pub(super) layer: Layer,
+    pub(super) tokens: Tokens,
+    /// Whether the convolution that makes patches has a bias.
+    pub(super) patch_bias: bool,
+}
 
-/// `ViTForImageClassification`, without the pooler that it does not use.
-pub(super) fn vit_base(name: &str) -> Architecture {
+/// Tokens before those of the patches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tokens {
+    None,
+    Class,
+    ClassAndDistillation,
+}
+
+impl Tokens {
+    pub(super) const fn count(self) -> i64 {
+        match self {
+            Self::None => 0,
+            Self::Class => 1,
+            Self::ClassAndDistillation => 2,
+        }
+    }
+}
+
+impl Vit {
+    /// Patches of one image.
+    pub(super) const fn patches(&self) -> i64 {
+        (self.image / self.patch) * (self.image / self.patch)
+    }
+}
+
+pub(super) const BASE: Vit = Vit {
+    image: 224,
+    patch: 16,
+    layers: 12,
+    layer: Layer::pre_norm(12, 1e-6),
+    tokens: Tokens::Class,
+    patch_bias: true,
+};
+
+pub(super) const TINY: Vit = Vit { layer: Layer::pre_norm(3, 1e-6), ..BASE };
+
+pub(super) const DEIT_TINY: Vit = Vit { tokens: Tokens::ClassAndDistillation, ..TINY };
+
+pub(super) const DEIT_SMALL: Vit = Vit { layer: Layer::pre_norm(6, 1e-6), ..BASE };
+
+pub(super) const MINIATURE: Vit = Vit { image: 64, layers: 2, layer: Layer::pre_norm(2, 1e-6), ..BASE };
+
+pub(super) const DEIT_MINIATURE: Vit = Vit { tokens: Tokens::ClassAndDistillation, ..MINIATURE };
+
+const CLASSES: i64 = 1_000;
+
+/// `ViTForImageClassification`, without the pooler that it does not use; with a distillation token, the mean of its
+/// head and the class token's, as `DeiT` answers.
+pub(super) fn vit(name: &str, vit: &Vit) -> Architecture {
+    let width = vit.layer.width;
     let mut g = GraphBuilder::new(name);
     let batch = Dim::symbol("batch");
-    let dims = [batch.clone(), Dim::Fixed(3), Dim::Fixed(IMAGE), Dim::Fixed(IMAGE)];
-    let pixels = g.input("pixel_values", ElementType::Float32, &dims);
-    let mut hidden = g.scoped("embeddings", |g| embeddings(g, &pixels));
-    for index in 0..LAYERS {
-        hidden = g.scoped(&format!("encoder.layer.{index}"), |g| layer(g, &hidden));
+    let pixels = image_input(&mut g, vit.image);
+    let hidden = patch_tokens(&mut g, vit, &pixels);
+    let hidden = g.layers("encoder.layer", vit.layers, hidden, &vit.layer, &Context::of(Mask::Everything));
+    let hidden = g.norm("layernorm", &hidden, width, vit.layer.norm);
+    let class = g.item(&hidden, 0);
+    let mut logits = g.gemm("classifier", &class, width, CLASSES);
+    if vit.tokens == Tokens::ClassAndDistillation {
+        let distilled = g.item(&hidden, 1);
+        let distilled = g.gemm("distillation_classifier", &distilled, width, CLASSES);
+        let (sum, two) = (g.node("Add", &[&logits, &distilled], Vec::new()), g.scalar(2.0));
+        logits = g.node("Div", &[&sum, &two], Vec::new());
     }
-    let hidden = g.layer_norm("layernorm", &hidden, WIDTH, EPSILON);
-    let first = g.int(0);
-    let class = g.node("Gather", &[&hidden, &first], vec![int("axis", 1)]);
-    let logits = g.gemm("classifier", &class, WIDTH, CLASSES);
     g.output("logits", &logits, &[batch, Dim::Fixed(1_000)]);
     g.finish()
 }
 
-fn embeddings(g: &mut GraphBuilder, pixels: &Value) -> Value {
-    let patches = g.conv_bias("patch_embeddings", pixels, &[WIDTH, 3, PATCH, PATCH], PATCH, 0);
-    let flat = g.ints(&[0, WIDTH, -1]);
-    let patches = g.node("Reshape", &[&patches, &flat], Vec::new());
-    let patches = g.node("Transpose", &[&patches], vec![ints("perm", &[0, 2, 1])]);
-    // One class token per image of the batch.
-    let token = g.table("cls_token", &[1, 1, WIDTH]);
-    let shape = g.node("Shape", &[pixels], Vec::new());
-    let zero = g.ints(&[0]);
-    let batch = g.node("Gather", &[&shape, &zero], Vec::new());
-    let rest = g.ints(&[1, WIDTH]);
-    let wanted = g.node("Concat", &[&batch, &rest], vec![int("axis", 0)]);
-    let tokens = g.node("Expand", &[&token, &wanted], Vec::new());
-    let joined = g.node("Concat", &[&tokens, &patches], vec![int("axis", 1)]);
-    let positions = g.table("position_embeddings", &[1, PATCHES + 1, WIDTH]);
-    g.node("Add", &[&joined, &positions], Vec::new())
+/// Square images of a fixed edge.
+pub(super) fn image_input(g: &mut GraphBuilder, edge: i64) -> Value {
+    let edge = Dim::Fixed(edge.unsigned_abs());
+    g.input("pixel_values", ElementType::Float32, &[Dim::symbol("batch"), Dim::Fixed(3), edge.clone(), edge])
 }
 
-fn layer(g: &mut GraphBuilder, hidden: &Value) -> Value {
-    let normed = g.layer_norm("layernorm_before", hidden, WIDTH, EPSILON);
-    let query = g.linear("attention.query", &normed, WIDTH, WIDTH, true);
-    let key = g.linear("attention.key", &normed, WIDTH, WIDTH, true);
-    let value = g.linear("attention.value", &normed, WIDTH, WIDTH, true);
-    let mixed = g.attention([&query, &key, &value], HEADS, Mask::Everything);
-    let mixed = g.linear("attention.output", &mixed, WIDTH, WIDTH, true);
-    let hidden = g.node("Add", &[&mixed, hidden], Vec::new());
-    let normed = g.layer_norm("layernorm_after", &hidden, WIDTH, EPSILON);
-    let inner = g.linear("intermediate", &normed, WIDTH, INNER_WIDTH, true);
-    let inner = g.activation(&inner, Activation::GeluErf);
-    let outer = g.linear("output", &inner, INNER_WIDTH, WIDTH, true);
-    g.node("Add", &[&outer, &hidden], Vec::new())
+/// `[batch, tokens, width]`: one token per patch behind the learned ones, with positions.
+pub(super) fn patch_tokens(g: &mut GraphBuilder, vit: &Vit, pixels: &Value) -> Value {
+    let width = vit.layer.width;
+    g.scoped("embeddings", |g| {
+        let kernel = [width, 3, vit.patch, vit.patch];
+        let patches = if vit.patch_bias {
+            g.conv_bias("patch_embeddings", pixels, &kernel, vit.patch, 0)
+        } else {
+            g.conv_bare("patch_embeddings", pixels, &kernel, vit.patch)
+        };
+        let flat = g.ints(&[0, width, -1]);
+        let patches = g.node("Reshape", &[&patches, &flat], Vec::new());
+        let mut tokens = g.node("Transpose", &[&patches], vec![ints("perm", &[0, 2, 1])]);
+        if vit.tokens != Tokens::None {
+            let learned = g.table("tokens", &[1, vit.tokens.count(), width]);
+            let learned = g.per_item(&learned, pixels, &[vit.tokens.count(), width]);
+            tokens = g.node("Concat", &[&learned, &tokens], vec![int("axis", 1)]);
+        }
+        let positions = g.table("position_embeddings", &[1, vit.patches() + vit.tokens.count(), width]);
+        g.node("Add", &[&tokens, &positions], Vec::new())
+    })
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Invalid, measured_option, word};
-use crate::{Device, GraphCosts, OperatorCost, OperatorKind, PeakSource};
+use crate::{Device, GraphCosts, GraphMemory, OperatorCost, OperatorKind, PeakSource};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct DeviceV1 {
@@ -88,6 +88,9 @@ pub(super) struct GraphCostsV1 {
     parameters: u64,
     /// Kind, MACs, activation elements, weight elements, kernel size, count.
     operators: Vec<(String, u64, u64, u64, u32, u32)>,
+    /// Bytes of the weights, of all values at their peak, and of the largest value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory: Option<(u64, u64, u64)>,
 }
 
 impl From<&GraphCosts> for GraphCostsV1 {
@@ -95,7 +98,11 @@ impl From<&GraphCosts> for GraphCostsV1 {
         let operator = |o: &OperatorCost| {
             (o.kind.to_string(), o.macs, o.activation_elements, o.weight_elements, o.kernel_size, o.count)
         };
-        Self { parameters: costs.parameters, operators: costs.operators.iter().map(operator).collect() }
+        Self {
+            parameters: costs.parameters,
+            operators: costs.operators.iter().map(operator).collect(),
+            memory: costs.memory.map(|m| (m.weight_bytes, m.activation_peak_bytes, m.activation_max_bytes)),
+        }
     }
 }
 
@@ -117,6 +124,11 @@ impl TryFrom<GraphCostsV1> for GraphCosts {
         Ok(Self {
             parameters: on_wire.parameters,
             operators: on_wire.operators.into_iter().map(operator).collect::<Result<_, _>>()?,
+            memory: on_wire.memory.map(|(weight_bytes, activation_peak_bytes, activation_max_bytes)| GraphMemory {
+                weight_bytes,
+                activation_peak_bytes,
+                activation_max_bytes,
+            }),
         })
     }
 }

@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use crate::{
     AcceptedMeasurement, AfterFailure, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, ClaimReturned,
     Configuration, ContentHash, DeadLetterReplayed, DeadLettered, DecodeError, Device, Dispatch, FailedAttempt,
-    Failure, FailureKind, GraphCosts, Heartbeat, Job, JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Message,
-    Metric, MetricEvaluation, ModelRef, Need, Offer, OperatorCost, OperatorKind, Origin, Outcome, PastAttempt,
-    PeakSource, Platform, Precision, PredictedMetric, Prediction, Priority, Progress, ReleaseId, ReleasePublished,
-    Requirements, RunId, RunRef, RunSubmitted, RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec,
-    Timestamp, WorkerId, codec, decode, encode,
+    Failure, FailureKind, GraphCosts, GraphMemory, Heartbeat, Job, JobClaimed, JobId, JobResult, JobSpec,
+    LatencySummary, Message, Metric, MetricEvaluation, ModelRef, Need, Offer, OperatorCost, OperatorKind, Origin,
+    Outcome, PastAttempt, PeakSource, Platform, Precision, PredictedMetric, Prediction, Priority, Progress, ReleaseId,
+    ReleasePublished, Requirements, RunId, RunRef, RunSubmitted, RunningJob, StopReason, TestCase, TestCaseStatus,
+    TestOutcome, TestSpec, Timestamp, WorkerId, codec, decode, encode,
 };
 
 fn job_id() -> JobId {
@@ -59,6 +59,7 @@ fn costs() -> GraphCosts {
             kernel_size: 0,
             count: 48,
         }],
+        memory: None,
     }
 }
 
@@ -109,6 +110,17 @@ fn benchmark_result() -> JobResult {
         backend_version: "1.31.1".to_owned(),
         costs: costs(),
     })))
+}
+
+/// A result whose costs say what the graph holds in memory, which the first results did not.
+fn benchmark_result_with_memory() -> JobResult {
+    let memory =
+        GraphMemory { weight_bytes: 437_928_960, activation_peak_bytes: 9_437_184, activation_max_bytes: 6_291_456 };
+    let mut result = benchmark_result();
+    if let Outcome::Benchmark(outcome) = &mut result.outcome {
+        outcome.costs.memory = Some(memory);
+    }
+    result
 }
 
 fn test_result() -> JobResult {
@@ -279,6 +291,7 @@ fn golden_files_decode_and_bytes_are_frozen() {
         })),
     );
     check_golden("result-benchmark", &benchmark_result());
+    check_golden("result-benchmark-memory", &benchmark_result_with_memory());
     check_golden("result-test", &test_result());
     check_golden("result-failed", &failed_result());
     check_golden("job-dispatched", &dispatched_job());

@@ -135,6 +135,9 @@ impl<'a> Check<'a> {
             Some(ShapeInput::Sequence { max, .. }) if wanted.sequence_length.is_some_and(|length| length > *max) => {
                 Err(self.invalid(at("sequence_lengths"), format!("{name} takes at most {max}")))
             }
+            Some(ShapeInput::Samples { min, .. }) if wanted.sequence_length.is_some_and(|length| length < *min) => {
+                Err(self.invalid(at("sequence_lengths"), format!("{name} takes at least {min}")))
+            }
             Some(ShapeInput::Image { default, resizable: false })
                 if wanted.image_size.is_some_and(|size| size != *default) =>
             {

@@ -39,6 +39,7 @@ fn subject(model: u8, batch_size: u32, threads: u32) -> Subject {
         costs: GraphCosts {
             parameters: 1_000_000,
             operators: vec![operator(OperatorKind::Linear, macs), operator(OperatorKind::Act, 0)],
+            memory: None,
         },
     }
 }

@@ -109,6 +109,7 @@ pub(crate) fn benchmark(run: &RunRef, n: u32) -> JobResult {
                 kernel_size: 3,
                 count: 2,
             }],
+            memory: None,
         },
     };
     let spec = BenchmarkSpec::usual(configuration(n));

@@ -1,0 +1,134 @@
+//! `augur predictor evaluate`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use messages::Metric;
+use predictors::tables::{Choose, Protocol, Report, TableData, TableSettings, evaluate, evaluate_split};
+
+use crate::{
+    output::{self, Format},
+    tables::Beside,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArguments {
+    /// Measurement tables that the protocol splits.
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "train", conflicts_with_all = ["train", "test"])]
+    input: Vec<PathBuf>,
+    /// Measurement tables to train on.
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "test", conflicts_with = "protocol")]
+    train: Vec<PathBuf>,
+    /// Measurement tables to predict.
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "train")]
+    test: Vec<PathBuf>,
+    #[command(flatten)]
+    beside: Beside,
+    /// Which rows are held out.
+    #[arg(long, default_value = "random", value_parser = ["random", "leave-family-out", "leave-device-out", "few-shot"])]
+    protocol: String,
+    /// `few-shot`: measurements of the new device that are given.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    shots: u32,
+    /// `few-shot`: how they are chosen, `random` or `representative`.
+    #[arg(long, default_value = "random")]
+    choose: Choose,
+    #[arg(long, default_value_t = Metric::LatencyMs)]
+    metric: Metric,
+    /// Where to write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Boosters that train at once. Not given: the cores of this machine.
+    #[arg(long)]
+    threads: Option<u32>,
+    /// Seed of splits and boosters.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
+    if arguments.metric == Metric::LoadMs {
+        bail!("load_ms is in no measurement table, so nothing can be held against it");
+    }
+    let settings = settings(arguments);
+    let (devices, operators) = (arguments.beside.devices()?, arguments.beside.operators()?);
+    let prepare = |rows| TableData::new(rows, &devices, &operators, arguments.metric);
+    let report = if arguments.train.is_empty() {
+        let data = prepare(arguments.beside.rows(&arguments.input)?)?;
+        evaluate(&data, protocol(arguments), &settings, |step| eprintln!("{step}"))?
+    } else {
+        let mut rows = arguments.beside.rows(&arguments.train)?;
+        let trained = rows.len();
+        rows.extend(arguments.beside.rows(&arguments.test)?);
+        let data = prepare(rows)?;
+        let (training, test): (Vec<usize>, Vec<usize>) = data.measured().into_iter().partition(|row| *row < trained);
+        if test.is_empty() {
+            bail!("no row to test on has `{}`", arguments.metric);
+        }
+        eprintln!("{} rows to train on, {} to predict", training.len(), test.len());
+        evaluate_split(&data, &training, &test, &settings)?
+    };
+    if let Some(path) = &arguments.output {
+        write(path, &report)?;
+    }
+    output::answer(arguments.format, &report, table)
+}
+
+fn settings(arguments: &EvaluateArguments) -> TableSettings {
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    TableSettings { threads: arguments.threads.unwrap_or_else(cores), seed: arguments.seed, ..TableSettings::default() }
+}
+
+fn protocol(arguments: &EvaluateArguments) -> Protocol {
+    match arguments.protocol.as_str() {
+        "leave-family-out" => Protocol::LeaveFamilyOut,
+        "leave-device-out" => Protocol::LeaveDeviceOut,
+        "few-shot" => Protocol::FewShot { shots: arguments.shots as usize, choose: arguments.choose },
+        _ => Protocol::Random,
+    }
+}
+
+fn write(path: &Path, report: &Report) -> anyhow::Result<()> {
+    let json = serde_json::to_string_pretty(report)?;
+    std::fs::write(path, json + "\n").with_context(|| format!("failed to write {}", path.display()))
+}
+
+fn table(report: &Report) -> comfy_table::Table {
+    let mut table = output::table(["group", "rows", "mean error", "90 % interval held"]);
+    let percent = |value: f64| format!("{value:.2} %");
+    let all = [("all, median error", report.median_ape_pct), ("all, within ±10 %", report.within_10_pct)];
+    table.add_row([
+        "all".to_owned(),
+        report.n.to_string(),
+        percent(report.mape_pct),
+        percent(report.interval_90_coverage_pct),
+    ]);
+    for (name, value) in all {
+        table.add_row([name.to_owned(), report.n.to_string(), percent(value), String::new()]);
+    }
+    let half_width = report.interval_90_half_width_median_pct;
+    table.add_row([
+        "all, half-width of intervals".to_owned(),
+        report.n.to_string(),
+        String::new(),
+        percent(half_width),
+    ]);
+    let baselines = report.baselines;
+    for (name, baseline) in
+        [("roofline alone", baselines.roofline), ("nearest same model", baselines.nearest_same_model)]
+    {
+        table.add_row([name.to_owned(), report.n.to_string(), percent(baseline.mape_pct), String::new()]);
+    }
+    for group in &report.devices {
+        table.add_row([
+            group.group.clone(),
+            group.n.to_string(),
+            percent(group.mape_pct),
+            percent(group.interval_90_coverage_pct),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,348 @@
+//! What a row of a measurement table is about, in numbers: the graph's sums against the device's peaks.
+
+use std::collections::HashMap;
+
+use messages::OperatorKind;
+
+use crate::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice};
+
+/// Kinds of operators; a kind's discriminant is its index.
+pub(crate) const KINDS: usize = OperatorKind::ALL.len();
+
+/// Peak of a device of which nothing is published, in operations per second: what is learned absorbs the error.
+const NOMINAL_FLOPS: f64 = 1e13;
+/// Bandwidth of a device of which nothing is published, in bytes per second.
+const NOMINAL_BYTES_PER_S: f64 = 1e11;
+/// Arithmetic that takes this many times as long as its bytes has plenty to compute on.
+const DENSE_FACTOR: f64 = 4.0;
+/// The share of its roofline that an operator keeps if a compiler fuses it with its neighbours: it reads and writes
+/// caches instead of memory, but for one end of the chain.
+const FUSED_SHARE: f64 = 0.25;
+
+/// What bounds an operator, and how clearly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Regime {
+    /// Its bytes.
+    Memory,
+    /// Its arithmetic, by less than [`DENSE_FACTOR`].
+    Compute,
+    /// Its arithmetic, by far.
+    Dense,
+}
+
+impl Regime {
+    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Compute, Self::Dense];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Compute => "compute",
+            Self::Dense => "dense",
+        }
+    }
+}
+
+/// What a row's device can do at its precision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Peaks {
+    pub(crate) flops: f64,
+    pub(crate) bytes_per_s: f64,
+    /// Bytes of one activation element.
+    pub(crate) activation_bytes: f64,
+    /// Bytes of one weight.
+    pub(crate) weight_bytes: f64,
+}
+
+impl Peaks {
+    pub(crate) fn of(row: &MeasuredRow, device: Option<&PublishedDevice>) -> Self {
+        let (activation_bytes, weight_bytes) = match row.precision.as_deref() {
+            Some("amp" | "fp16" | "bf16") => (2.0, 2.0),
+            Some("int8") => (4.0, 1.0),
+            Some("int4") => (4.0, 0.5),
+            _ => (4.0, 4.0),
+        };
+        let halves = activation_bytes < 4.0;
+        let tflops = device.and_then(|device| if halves { device.fp16_tflops } else { None }.or(device.fp32_tflops));
+        let bandwidth = device.and_then(|device| device.memory_bandwidth_gb_per_s);
+        Self {
+            flops: tflops.map_or(NOMINAL_FLOPS, |tflops| tflops * 1e12),
+            bytes_per_s: bandwidth.map_or(NOMINAL_BYTES_PER_S, |gigabytes| gigabytes * 1e9),
+            activation_bytes,
+            weight_bytes,
+        }
+    }
+}
+
+/// Sums over a graph's operators for one batch; seconds are rooflines.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct GraphSums {
+    pub(crate) macs: [f64; KINDS],
+    pub(crate) elements: [f64; KINDS],
+    pub(crate) operators: [f64; KINDS],
+    /// By kind and [`Regime`].
+    pub(crate) seconds: [[f64; 3]; KINDS],
+    pub(crate) distinct: f64,
+    pub(crate) weights: f64,
+    pub(crate) fused_seconds: f64,
+    pub(crate) compute_bound_seconds: f64,
+    pub(crate) largest_elements: f64,
+    /// The most activation elements that are held at once, if that is known.
+    pub(crate) peak_elements: Option<f64>,
+    /// Mean over MACs of ln(operations per byte).
+    pub(crate) log_intensity_of_macs: f64,
+    /// Mean over MACs of ln(uses of one weight).
+    pub(crate) log_weight_reuse: f64,
+    /// Mean over elements of ln(elements of one operator and item).
+    pub(crate) log_elements_of_elements: f64,
+    /// MACs in kernels of at least 5×5.
+    pub(crate) large_kernel_macs: f64,
+    /// MACs in 2×2 kernels.
+    pub(crate) patch_kernel_macs: f64,
+    /// Sum over depthwise convolutions of elements times kernel edge.
+    pub(crate) depthwise_kernel_elements: f64,
+}
+
+impl GraphSums {
+    fn of(entry: &ModelOperators, row: &MeasuredRow, peaks: Peaks) -> Self {
+        let over = |asked: Option<f64>, counted: Option<f64>| asked.zip(counted).map_or(1.0, |(a, c)| a / c);
+        let resized = over(row.image_size, entry.image_size).powi(2);
+        let scale = row.batch_size * resized * over(row.sequence_length, entry.sequence_length);
+        let mut sums = Self::ZERO;
+        sums.distinct = entry.operators.len() as f64;
+        sums.peak_elements = entry.activation_peak_elements.map(|elements| elements * scale);
+        for operator in &entry.operators {
+            let (kind, count) = (operator.kind as usize, f64::from(operator.count));
+            let (macs, elements) = (operator.macs as f64 * scale, operator.activation_elements as f64 * scale);
+            let weights = operator.weight_elements as f64;
+            let bytes = elements * peaks.activation_bytes + weights * peaks.weight_bytes;
+            let (compute_s, memory_s) = (2.0 * macs / peaks.flops, bytes / peaks.bytes_per_s);
+            let seconds = compute_s.max(memory_s) * count;
+            let regime = match compute_s {
+                short if short <= memory_s => Regime::Memory,
+                long if long < DENSE_FACTOR * memory_s => Regime::Compute,
+                _ => Regime::Dense,
+            };
+            sums.seconds[kind][regime as usize] += seconds;
+            sums.fused_seconds += seconds * if fuses(operator.kind) { FUSED_SHARE } else { 1.0 };
+            if regime != Regime::Memory {
+                sums.compute_bound_seconds += seconds;
+            }
+            sums.macs[kind] += macs * count;
+            sums.elements[kind] += elements * count;
+            sums.operators[kind] += count;
+            sums.weights += weights * count;
+            sums.largest_elements = sums.largest_elements.max(elements + weights);
+            if macs > 0.0 {
+                sums.log_intensity_of_macs += macs * count * (2.0 * macs / bytes).ln();
+                if weights > 0.0 {
+                    sums.log_weight_reuse += macs * count * (macs / weights).ln();
+                }
+            }
+            sums.log_elements_of_elements += elements * count * (elements / row.batch_size).max(1.0).ln();
+            match operator.kernel_size {
+                2 => sums.patch_kernel_macs += macs * count,
+                5.. => sums.large_kernel_macs += macs * count,
+                _ => {}
+            }
+            if operator.kind == OperatorKind::Dw {
+                sums.depthwise_kernel_elements += elements * count * f64::from(operator.kernel_size);
+            }
+        }
+        let (all_macs, all_elements) = (sums.macs.iter().sum::<f64>(), sums.elements.iter().sum::<f64>());
+        sums.log_intensity_of_macs /= all_macs.max(1.0);
+        sums.log_weight_reuse /= all_macs.max(1.0);
+        sums.log_elements_of_elements /= all_elements.max(1.0);
+        sums
+    }
+
+    const ZERO: Self = Self {
+        macs: [0.0; KINDS],
+        elements: [0.0; KINDS],
+        operators: [0.0; KINDS],
+        seconds: [[0.0; 3]; KINDS],
+        distinct: 0.0,
+        weights: 0.0,
+        fused_seconds: 0.0,
+        compute_bound_seconds: 0.0,
+        largest_elements: 0.0,
+        peak_elements: None,
+        log_intensity_of_macs: 0.0,
+        log_weight_reuse: 0.0,
+        log_elements_of_elements: 0.0,
+        large_kernel_macs: 0.0,
+        patch_kernel_macs: 0.0,
+        depthwise_kernel_elements: 0.0,
+    };
+
+    pub(crate) fn roofline_seconds(&self) -> f64 {
+        self.seconds.iter().flatten().sum()
+    }
+}
+
+/// Whether compilers fuse operators of this kind with their neighbours.
+const fn fuses(kind: OperatorKind) -> bool {
+    matches!(kind, OperatorKind::Norm | OperatorKind::Act | OperatorKind::Elem | OperatorKind::Copy)
+}
+
+/// A row with what is known about its model and its device.
+#[derive(Debug)]
+pub(crate) struct Described<'a> {
+    pub(crate) row: &'a MeasuredRow,
+    pub(crate) device: Option<&'a PublishedDevice>,
+    pub(crate) peaks: Peaks,
+    /// `None` for a model without operators.
+    pub(crate) sums: Option<GraphSums>,
+}
+
+impl Described<'_> {
+    /// Roofline latency of one batch, in milliseconds: per operator, else from the totals that the table gives, else
+    /// 1 ms per item.
+    pub(crate) fn latency_base_ms(&self) -> f64 {
+        let (row, peaks) = (self.row, self.peaks);
+        let seconds = match (&self.sums, row.gmacs) {
+            (Some(sums), _) => sums.roofline_seconds(),
+            (None, Some(gmacs)) => {
+                // An activation is written once and read once or twice: by the next operator and by a normalisation.
+                let elements = 3.0 * row.activations_m.unwrap_or_default() * 1e6 * row.batch_size;
+                let weights = row.params_m.unwrap_or_default() * 1e6;
+                let bytes = elements * peaks.activation_bytes + weights * peaks.weight_bytes;
+                2.0 * gmacs * 1e9 * row.batch_size / peaks.flops + bytes / peaks.bytes_per_s
+            }
+            (None, None) => 0.0,
+        };
+        if seconds > 0.0 { seconds * 1e3 } else { row.batch_size }
+    }
+
+    /// Weights and the most activations held at once, in MB (10^6 bytes); where the tensors' lifetimes are unknown, the
+    /// largest operator's activations stand in. 1 MB where nothing is known.
+    pub(crate) fn memory_base_mb(&self) -> f64 {
+        let weights = self.row.params_m.map(|millions| millions * 1e6).or(self.sums.map(|sums| sums.weights));
+        let elements = self.sums.map_or(0.0, |sums| sums.peak_elements.unwrap_or(sums.largest_elements));
+        let bytes = weights.unwrap_or_default() * self.peaks.weight_bytes + elements * self.peaks.activation_bytes;
+        if bytes > 0.0 { bytes / 1e6 } else { 1.0 }
+    }
+
+    /// The power limit in watts, 100 W where it is unknown.
+    pub(crate) fn power_base_w(&self) -> f64 {
+        self.device.and_then(|device| device.tdp_w).unwrap_or(100.0)
+    }
+}
+
+/// Describes rows in their order; equal shapes on equal peaks are summed once.
+pub(crate) fn describe<'a>(
+    rows: &'a [MeasuredRow],
+    devices: &'a DeviceTable,
+    operators: &OperatorTable,
+) -> Vec<Described<'a>> {
+    let mut summed: HashMap<(&str, [u64; 7]), GraphSums> = HashMap::new();
+    rows.iter()
+        .map(|row| {
+            let device = devices.get(&row.device);
+            let peaks = Peaks::of(row, device);
+            let sums = operators.get(&row.model).and_then(|entries| nearest_size(entries, row)).map(|entry| {
+                let numbers = [
+                    row.batch_size,
+                    row.image_size.unwrap_or_default(),
+                    row.sequence_length.unwrap_or_default(),
+                    peaks.flops,
+                    peaks.bytes_per_s,
+                    peaks.activation_bytes,
+                    peaks.weight_bytes,
+                ];
+                *summed
+                    .entry((&row.model, numbers.map(f64::to_bits)))
+                    .or_insert_with(|| GraphSums::of(entry, row, peaks))
+            });
+            Described { row, device, peaks, sums }
+        })
+        .collect()
+}
+
+/// The entry whose image size and sequence length are nearest to those of the row.
+fn nearest_size<'a>(entries: &'a [ModelOperators], row: &MeasuredRow) -> Option<&'a ModelOperators> {
+    let apart = |asked: Option<f64>, counted: Option<f64>| asked.zip(counted).map_or(0.0, |(a, c)| (a / c).ln().abs());
+    let distance = |entry: &&ModelOperators| {
+        apart(row.image_size, entry.image_size) + apart(row.sequence_length, entry.sequence_length)
+    };
+    entries.iter().filter(|entry| !entry.operators.is_empty()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use messages::OperatorCost;
+
+    use super::*;
+
+    /// One model on one device with round numbers: a convolution of 20 ms and an element-wise operator of 4 ms.
+    pub(crate) fn tables() -> (Vec<MeasuredRow>, DeviceTable, OperatorTable) {
+        let row = MeasuredRow {
+            model: "a".to_owned(),
+            device: "Test GPU".to_owned(),
+            precision: Some("fp32".to_owned()),
+            batch_size: 2.0,
+            image_size: Some(224.0),
+            latency_ms: Some(48.0),
+            ..MeasuredRow::default()
+        };
+        let device = PublishedDevice {
+            fp32_tflops: Some(0.1),
+            fp16_tflops: Some(0.2),
+            memory_bandwidth_gb_per_s: Some(20.0),
+            ..PublishedDevice::default()
+        };
+        let operator = |kind, macs, activation_elements, count| OperatorCost {
+            kind,
+            macs,
+            activation_elements,
+            weight_elements: 0,
+            kernel_size: 3,
+            count,
+        };
+        let operators = vec![
+            operator(OperatorKind::Conv, 500_000_000, 5_000_000, 1),
+            operator(OperatorKind::Elem, 0, 5_000_000, 2),
+        ];
+        (
+            vec![row],
+            DeviceTable::from([("Test GPU".to_owned(), device)]),
+            OperatorTable::from([(
+                "a".to_owned(),
+                vec![ModelOperators {
+                    image_size: Some(224.0),
+                    sequence_length: None,
+                    activation_peak_elements: None,
+                    operators,
+                }],
+            )]),
+        )
+    }
+
+    fn check(change: impl FnOnce(&mut MeasuredRow), expected_ms: f64) {
+        let (mut rows, devices, operators) = tables();
+        change(&mut rows[0]);
+        let found = describe(&rows, &devices, &operators)[0].latency_base_ms();
+        assert!((found / expected_ms - 1.0).abs() < 1e-9, "{found}");
+    }
+
+    #[test]
+    fn the_base_is_the_sum_of_the_operators_rooflines() {
+        // Batch 2: 2 × 1e9 / 0.1 TFLOP/s = 20 ms; 10e6 × 4 bytes / 20 GB/s = 2 ms, twice.
+        check(|_| (), 24.0);
+        check(|row| row.precision = Some("amp".to_owned()), 12.0);
+        check(|row| row.image_size = Some(448.0), 96.0);
+        check(|row| row.batch_size = 4.0, 48.0);
+        check(|row| row.sequence_length = Some(64.0), 24.0);
+    }
+
+    #[test]
+    fn without_operators_the_totals_of_the_table_stand_in() {
+        check(
+            |row| {
+                row.model = "unknown".to_owned();
+                row.gmacs = Some(0.5);
+            },
+            20.0,
+        );
+        check(|row| row.model = "unknown".to_owned(), 2.0);
+    }
+}

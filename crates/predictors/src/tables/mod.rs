@@ -1,0 +1,33 @@
+//! Predictors that learn from measurement tables: many models on few devices, whoever measured them.
+//!
+//! The target is the log ratio of the measured value to physics. How a row is predicted depends on what of it is new
+//! ([`Novelty`]): for a new configuration, the same model's residuals elsewhere are asked first; for a new model, the
+//! graph's features; for a new device, the features without those of devices, and then a correction from a few
+//! measurements. Each has its own intervals, from errors on rows that were new in the same way.
+
+mod baselines;
+mod data;
+mod domain;
+mod efficiency;
+mod estimator;
+mod forest;
+mod held_out;
+mod known;
+mod learner;
+mod linear;
+mod names;
+mod new_device;
+mod protocol;
+mod references;
+mod reliability;
+mod report;
+mod residuals;
+mod shots;
+mod trained;
+
+pub use data::TableData;
+pub use estimator::{Novelty, TablePrediction, TablePredictor};
+pub use learner::TableSettings;
+pub use protocol::{Choose, Protocol, evaluate, evaluate_split};
+pub use report::{Baseline, Baselines, Group, Report};
+pub use trained::{MemoryFit, Questions, TableAnswer, TablePredictors};
