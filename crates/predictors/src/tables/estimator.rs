@@ -11,12 +11,12 @@ use ndarray::{Array2, Axis};
 use super::{
     data::TableData,
     efficiency::Efficiency,
-    learner::{Lesson, TableSettings, means, train},
+    learner::{Ensemble, Lesson, TableSettings, means, train},
     new_device::NewDevice,
     reliability::{Errors, Reliability},
     residuals::{Residuals, fit_efficiency, with_efficiency},
 };
-use crate::{PredictorError, boosters::Ensemble, folds::grouped_folds};
+use crate::{PredictorError, folds::grouped_folds};
 
 /// What of a row was never measured; each has errors of its own size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,11 +1,14 @@
-//! Boosted trees for measurement tables: thousands of rows, so trees are deep.
+//! What learns from measurement tables: boosted trees, deep since rows are thousands, small networks, or both.
 
-use messages::Metric;
+use std::{convert::Infallible, str::FromStr};
+
+use messages::{Metric, UnknownWord};
 use ndarray::Array2;
 
+use super::network::Network;
 use crate::{
     PredictorError,
-    boosters::{Ensemble, Growth, Targets, TrainingRows, in_parallel, train_unweighted},
+    boosters::{self, Growth, Targets, TrainingRows, in_parallel, train_unweighted},
 };
 
 /// How trees grow that predict a value.
@@ -30,9 +33,51 @@ const SHALLOW_TREES: Growth = &[
 ];
 const SHALLOW_ROUNDS: u32 = 80;
 
+/// Share of the networks in the mean of both: trees err less on their own.
+const NETWORK_SHARE: f64 = 0.35;
+
+/// What learns the value; the size of errors is always learned by trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Learner {
+    /// Boosted trees.
+    #[default]
+    GradientBoosting,
+    /// Small networks.
+    NeuralNetwork,
+    /// The mean of both.
+    Both,
+}
+
+impl Learner {
+    const ALL: [Self; 3] = [Self::GradientBoosting, Self::NeuralNetwork, Self::Both];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GradientBoosting => "gradient-boosting",
+            Self::NeuralNetwork => "neural-network",
+            Self::Both => "both",
+        }
+    }
+}
+
+impl FromStr for Learner {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL.into_iter().find(|learner| learner.as_str() == text).ok_or_else(|| UnknownWord {
+            kind: "learner",
+            found: text.to_owned(),
+            known: Self::ALL.map(Self::as_str).join(", "),
+        })
+    }
+}
+
 /// How to train on measurement tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableSettings {
+    /// What learns.
+    pub learner: Learner,
     /// Trees per booster.
     pub rounds: u32,
     /// Boosters per predictor, whose mean is the prediction.
@@ -47,7 +92,7 @@ pub struct TableSettings {
 
 impl Default for TableSettings {
     fn default() -> Self {
-        Self { rounds: 250, ensemble: 3, folds: 5, threads: 2, seed: 1 }
+        Self { learner: Learner::default(), rounds: 250, ensemble: 3, folds: 5, threads: 2, seed: 1 }
     }
 }
 
@@ -57,16 +102,45 @@ pub(crate) struct Lesson {
     pub(crate) features: Array2<f32>,
     /// One per row.
     pub(crate) targets: Vec<f64>,
+    /// Boosters, and networks where they learn too.
     pub(crate) boosters: u32,
 }
 
-/// Trains one ensemble per lesson, all boosters beside each other.
+/// Boosters, networks or both, whose mean is the prediction.
+#[derive(Debug, Default)]
+pub(crate) struct Ensemble {
+    boosters: Option<boosters::Ensemble>,
+    networks: Vec<Network>,
+    /// Added to what the networks say.
+    centre: f64,
+}
+
+impl Ensemble {
+    /// The mean over the networks, one per row; `None` without networks.
+    fn by_networks(&self, features: &Array2<f32>) -> Option<Vec<f64>> {
+        let mut sums = vec![0.0; features.nrows()];
+        for network in &self.networks {
+            sums.iter_mut().zip(network.predict(features)).for_each(|(sum, answer)| *sum += f64::from(answer));
+        }
+        let count = self.networks.len() as f64;
+        (count > 0.0).then(|| sums.into_iter().map(|sum| self.centre + sum / count).collect())
+    }
+}
+
+/// Trains one ensemble per lesson, all members beside each other.
 pub(crate) fn train(
     metric: Metric,
     lessons: &[Lesson],
     settings: &TableSettings,
 ) -> Result<Vec<Ensemble>, PredictorError> {
-    grow(metric, lessons, DEEP_TREES, settings.rounds, settings)
+    let mut ensembles = match settings.learner {
+        Learner::NeuralNetwork => lessons.iter().map(|_| Ensemble::default()).collect(),
+        Learner::GradientBoosting | Learner::Both => grow(metric, lessons, DEEP_TREES, settings.rounds, settings)?,
+    };
+    if settings.learner != Learner::GradientBoosting {
+        teach(&mut ensembles, lessons, settings);
+    }
+    Ok(ensembles)
 }
 
 /// As [`train`], for targets that are mostly noise.
@@ -78,6 +152,18 @@ pub(crate) fn train_shallow(
     grow(metric, lessons, SHALLOW_TREES, SHALLOW_ROUNDS, settings)
 }
 
+fn targets_of(lessons: &[Lesson]) -> Vec<Targets> {
+    lessons.iter().map(|lesson| Targets::new(&lesson.targets)).collect()
+}
+
+/// A lesson's index and a member's seed, for every member of every ensemble.
+fn members(lessons: &[Lesson], seed: u64) -> Vec<(usize, u64)> {
+    let of_lesson = |(index, lesson): (usize, &Lesson)| {
+        (0..lesson.boosters.max(1)).map(move |member| (index, seed.wrapping_mul(1_000).wrapping_add(u64::from(member))))
+    };
+    lessons.iter().enumerate().flat_map(of_lesson).collect()
+}
+
 fn grow(
     metric: Metric,
     lessons: &[Lesson],
@@ -85,22 +171,32 @@ fn grow(
     rounds: u32,
     settings: &TableSettings,
 ) -> Result<Vec<Ensemble>, PredictorError> {
-    let targets: Vec<Targets> = lessons.iter().map(|lesson| Targets::new(&lesson.targets)).collect();
-    let members: Vec<(usize, u64)> = lessons
-        .iter()
-        .enumerate()
-        .flat_map(|(index, lesson)| (0..lesson.boosters.max(1)).map(move |member| (index, u64::from(member))))
-        .collect();
-    let mut boosters = in_parallel(&members, settings.threads, |(index, member)| {
+    let targets = targets_of(lessons);
+    let mut boosters = in_parallel(&members(lessons, settings.seed), settings.threads, |(index, seed)| {
         let rows = TrainingRows { features: &lessons[*index].features, targets: &targets[*index] };
-        train_unweighted(&rows, growth, rounds, settings.seed.wrapping_mul(1_000).wrapping_add(*member))
+        train_unweighted(&rows, growth, rounds, *seed)
     })
     .map_err(|source| PredictorError::Booster { action: "train", metric, source })?
     .into_iter();
     let ensembles = lessons.iter().zip(&targets).map(|(lesson, targets)| {
-        Ensemble::new(metric, targets.centre, boosters.by_ref().take(lesson.boosters.max(1) as usize).collect())
+        let boosters = boosters.by_ref().take(lesson.boosters.max(1) as usize).collect();
+        let boosters = Some(boosters::Ensemble::new(metric, targets.centre, boosters));
+        Ensemble { boosters, ..Ensemble::default() }
     });
     Ok(ensembles.collect())
+}
+
+/// Adds networks to the ensembles of lessons.
+fn teach(ensembles: &mut [Ensemble], lessons: &[Lesson], settings: &TableSettings) {
+    let targets = targets_of(lessons);
+    let members = members(lessons, settings.seed);
+    let Ok(networks) = in_parallel(&members, settings.threads, |(index, seed)| {
+        Ok::<_, Infallible>(Network::train(&lessons[*index].features, &targets[*index].centred, *seed))
+    });
+    for ((index, _), network) in members.into_iter().zip(networks) {
+        ensembles[index].centre = targets[index].centre;
+        ensembles[index].networks.push(network);
+    }
 }
 
 /// The mean prediction of an ensemble, one per row.
@@ -108,5 +204,16 @@ pub(crate) fn means(ensemble: &Ensemble, features: &Array2<f32>) -> Result<Vec<f
     if features.nrows() == 0 {
         return Ok(Vec::new());
     }
-    Ok(ensemble.predict(features)?.into_iter().map(|answer| answer.mean).collect())
+    let by_trees = match &ensemble.boosters {
+        Some(boosters) => Some(boosters.predict(features)?.into_iter().map(|answer| answer.mean).collect::<Vec<_>>()),
+        None => None,
+    };
+    Ok(match (by_trees, ensemble.by_networks(features)) {
+        (Some(trees), None) => trees,
+        (None, networks) => networks.unwrap_or_default(),
+        (Some(trees), Some(networks)) => {
+            let mean = |(tree, network)| (1.0 - NETWORK_SHARE) * tree + NETWORK_SHARE * network;
+            trees.into_iter().zip(networks).map(mean).collect()
+        }
+    })
 }

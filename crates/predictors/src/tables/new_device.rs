@@ -1,48 +1,78 @@
-//! Predictions for a device that nothing was measured on: physics first, then a few shots.
+//! Predictions for a device that nothing was measured on.
 //!
 //! What is learned leaves the device's own properties out: with a handful of devices they are names in disguise. How
-//! far it may be off is learned by leaving each known device out in turn.
+//! far it may be off is learned by leaving each known device out in turn, apart for configurations that other devices of
+//! its platform ran and for those that none did: errors there are of another size.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use features::MeasuredRow;
 use ndarray::{Array2, Axis};
 
 use super::{
     data::TableData,
     estimator::{Novelty, TablePrediction},
-    learner::{Lesson, TableSettings, means, train},
-    linear::factors,
+    learner::{Ensemble, Lesson, TableSettings, means, train},
     reliability::{is_good, quantile},
-    residuals::Residuals,
-    shots::{Correction, FACTORS, inputs},
 };
-use crate::{PredictorError, boosters::Ensemble, calibration::median};
+use crate::{PredictorError, calibration::median};
 
 /// Half-width where no device was ever left out that was as new as the one asked about: a factor of four either way,
 /// the spread of efficiencies between processors and GPUs.
 const UNKNOWN_HALF_WIDTH: f64 = 1.386;
 /// Two-sided 90 % quantile of the normal distribution.
-const NORMAL_90: f64 = 1.645;
-/// Draws of shots per known device, to see what so many shots are worth.
-const DRAWS: u64 = 6;
+pub(crate) const NORMAL_90: f64 = 1.645;
+/// Errors that a device left out needs to speak for a kind of configurations.
+const ERRORS_MIN: usize = 100;
 
 /// Boosters for new devices, and the errors of their like on each known device.
 #[derive(Debug)]
 pub(crate) struct NewDevice {
     boosters: Ensemble,
-    left_out: Vec<LeftOut>,
+    configurations: HashSet<Configuration>,
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+/// Platform, compiler, precision and layout.
+type Configuration = [Option<String>; 4];
+
+fn configuration(row: &MeasuredRow) -> Configuration {
+    [&row.platform, &row.compiler, &row.precision, &row.layout].map(Clone::clone)
 }
 
 /// A known device that was left out.
 #[derive(Debug)]
-struct LeftOut {
-    device: usize,
+pub(crate) struct LeftOut {
+    pub(crate) device: usize,
     platform: Option<String>,
     /// Whether another device of its platform was not left out.
     platform_was_known: bool,
-    rows: Vec<usize>,
+    pub(crate) rows: Vec<usize>,
     /// Predicted minus true, as logs.
-    errors: Vec<f64>,
+    pub(crate) errors: Vec<f64>,
+    /// Whether another device ran the row's configuration.
+    familiar: Vec<bool>,
+}
+
+impl LeftOut {
+    /// Errors of rows whose configurations were familiar, or of those whose were not.
+    fn errors_of(&self, familiar: bool) -> Vec<f64> {
+        self.errors
+            .iter()
+            .zip(&self.familiar)
+            .filter(|(_, other)| **other == familiar)
+            .map(|(error, _)| *error)
+            .collect()
+    }
+}
+
+/// The variance of errors between devices of which one more is known than when each of `count` was left out, in the
+/// variance of errors then.
+///
+/// Of `m` that differ alike, the mean of the others is off by `1 / (m − 1)` of their variance, and that of all by `1 / m`.
+pub(crate) fn one_more_known(count: usize) -> f64 {
+    let count = count as f64;
+    if count > 1.0 { 1.0 - 1.0 / (count * count) } else { 1.0 }
 }
 
 impl NewDevice {
@@ -75,15 +105,17 @@ impl NewDevice {
             let answers = means(&ensemble, &features.select(Axis(0), &held))?;
             let rows: Vec<usize> = held.iter().map(|index| training[*index]).collect();
             let platform = data.row(rows[0]).platform.clone();
+            let known = configurations(data, kept.iter().map(|index| training[*index]));
             left_out.push(LeftOut {
                 device,
-                platform_was_known: kept.iter().any(|index| data.row(training[*index]).platform == platform),
+                platform_was_known: known.iter().any(|configuration| configuration[0] == platform),
                 platform,
+                familiar: rows.iter().map(|row| known.contains(&configuration(data.row(*row)))).collect(),
                 errors: rows.iter().zip(answers).map(|(row, answer)| answer - data.target(*row)).collect(),
                 rows,
             });
         }
-        Ok(Self { boosters, left_out })
+        Ok(Self { boosters, configurations: configurations(data, training.iter().copied()), left_out })
     }
 
     /// Log predictions of rows.
@@ -98,125 +130,58 @@ impl NewDevice {
         rows: &[usize],
         features: &Array2<f32>,
     ) -> Result<Vec<TablePrediction>, PredictorError> {
-        let mut doubts: HashMap<Option<&str>, (f64, f64)> = HashMap::new();
+        let mut doubts: HashMap<(Option<&str>, bool), (f64, f64)> = HashMap::new();
         let answers = self.logs(features)?;
         Ok(rows
             .iter()
             .zip(answers)
             .map(|(row, log)| {
                 let platform = data.row(*row).platform.as_deref();
-                let (half_width, confidence) = *doubts.entry(platform).or_insert_with(|| self.doubt(platform));
+                let familiar = self.configurations.contains(&configuration(data.row(*row)));
+                let (half_width, confidence) = *doubts
+                    .entry((platform, familiar))
+                    .or_insert_with(|| Self::doubt_of(&self.alike(platform), familiar));
                 TablePrediction { row: *row, log, half_width, confidence, novelty: Novelty::Device }
             })
             .collect())
     }
 
-    /// Half-width and confidence for a new device of a platform.
+    /// Half-width and confidence for a new device, from those that were as new, for configurations that other devices of
+    /// its platform ran or did not.
     ///
     /// A device's errors have a level of their own, and spread about it. The level of a new device is drawn as those of
     /// the devices left out were, about 0. Each of those was predicted from one device of its platform fewer than the
-    /// new one is: of `m` levels that differ alike, the mean of the others is off by `1 / (m − 1)` of their variance,
-    /// and that of all by `1 / m`.
-    fn doubt(&self, platform: Option<&str>) -> (f64, f64) {
-        let alike = self.alike(platform);
+    /// new one is, see [`one_more_known`].
+    fn doubt_of(alike: &[&LeftOut], familiar: bool) -> (f64, f64) {
         if alike.is_empty() {
             return (UNKNOWN_HALF_WIDTH, 0.0);
         }
-        let count = alike.len() as f64;
-        let levels: Vec<f64> =
-            alike.iter().map(|left| median(left.errors.iter().copied()).unwrap_or_default()).collect();
-        let within = alike
+        let mut errors: Vec<Vec<f64>> = alike.iter().map(|left| left.errors_of(familiar)).collect();
+        errors.retain(|errors| errors.len() >= ERRORS_MIN);
+        if errors.is_empty() {
+            errors = alike.iter().map(|left| left.errors.clone()).collect();
+        }
+        let count = errors.len() as f64;
+        let levels: Vec<f64> = errors.iter().map(|errors| median(errors.iter().copied()).unwrap_or_default()).collect();
+        let within = errors
             .iter()
             .zip(&levels)
-            .map(|(left, level)| quantile(left.errors.iter().map(|error| (error - level).abs()).collect()).powi(2));
+            .map(|(errors, level)| quantile(errors.iter().map(|error| (error - level).abs()).collect()).powi(2));
         let within = within.sum::<f64>() / count;
-        let between = levels.iter().map(|level| level * level).sum::<f64>() / count;
-        let between = if count > 1.0 { between * (count * count - 1.0) / (count * count) } else { between };
-        let errors: Vec<f64> = alike.iter().flat_map(|left| left.errors.iter().copied()).collect();
-        ((NORMAL_90 * NORMAL_90 * between + within).sqrt(), share_good(&errors))
+        let between = levels.iter().map(|level| level * level).sum::<f64>() / count * one_more_known(alike.len());
+        ((NORMAL_90 * NORMAL_90 * between + within).sqrt(), share_good(&errors.concat()))
     }
 
     /// Devices that were as new, when they were left out, as one of `platform` is.
-    fn alike(&self, platform: Option<&str>) -> Vec<&LeftOut> {
+    pub(crate) fn alike(&self, platform: Option<&str>) -> Vec<&LeftOut> {
         let known = self.left_out.iter().any(|left| left.platform.as_deref() == platform);
         let same_platform = |left: &&LeftOut| !known || left.platform.as_deref() == platform;
         self.left_out.iter().filter(|left| left.platform_was_known == known).filter(same_platform).collect()
     }
+}
 
-    /// Predicts `rows` of one new device, of which `shots` were measured; both have their features.
-    pub(crate) fn predict_with_shots(
-        &self,
-        data: &TableData,
-        residuals: &Residuals,
-        (rows, features): (&[usize], &Array2<f32>),
-        (shots, shot_features): (&[usize], &Array2<f32>),
-    ) -> Result<Vec<TablePrediction>, PredictorError> {
-        let inputs = Self::shot_inputs(data, residuals, None);
-        let missed: Vec<f64> =
-            self.logs(shot_features)?.into_iter().zip(shots).map(|(answer, row)| data.target(*row) - answer).collect();
-        let correction = Correction::fit(&inputs, shots, &missed);
-        let platform = shots.first().and_then(|row| data.row(*row).platform.as_deref());
-        let past = self.errors_after_shots(data, residuals, platform, shots.len());
-        let (half_width, confidence) = if past.is_empty() {
-            (NORMAL_90 * correction.spread, 0.0)
-        } else {
-            let spread = (past.iter().map(|error| error * error).sum::<f64>() / past.len() as f64).sqrt();
-            let half_width = quantile(past.iter().map(|error| error.abs()).collect());
-            (half_width * correction.stretch(spread, self.alike(platform).is_empty()), share_good(&past))
-        };
-        let answers = self.logs(features)?;
-        Ok(rows
-            .iter()
-            .zip(answers)
-            .map(|(row, answer)| TablePrediction {
-                row: *row,
-                log: answer + correction.predict(&inputs, *row),
-                half_width,
-                confidence,
-                novelty: Novelty::Device,
-            })
-            .collect())
-    }
-
-    /// The regression's inputs, with latent factors of the residuals on all devices but `hidden`.
-    pub(crate) fn shot_inputs(data: &TableData, residuals: &Residuals, hidden: Option<usize>) -> Array2<f64> {
-        let mut table = residuals.references.table(data.models.count);
-        for (class, device) in data.classes.of_row.iter().zip(&data.devices.of_row) {
-            if Some(*device) == hidden {
-                table.column_mut(*class).fill(0.0);
-            }
-        }
-        inputs(data, &factors(&table, FACTORS))
-    }
-
-    /// Errors on the devices left out, had `count` random measurements of each been known.
-    fn errors_after_shots(
-        &self,
-        data: &TableData,
-        residuals: &Residuals,
-        platform: Option<&str>,
-        count: usize,
-    ) -> Vec<f64> {
-        let mut alike = self.alike(platform);
-        if alike.is_empty() {
-            // After some measurements a strange device is more like any other than like nothing.
-            alike = self.left_out.iter().collect();
-        }
-        let mut errors = Vec::new();
-        for left in alike.into_iter().filter(|left| left.rows.len() > 2 * count) {
-            let inputs = Self::shot_inputs(data, residuals, Some(left.device));
-            for draw in 0..DRAWS {
-                let mut random = fastrand::Rng::with_seed(draw);
-                let chosen = random.choose_multiple(0..left.rows.len(), count);
-                let shots: Vec<usize> = chosen.iter().map(|index| left.rows[*index]).collect();
-                let missed: Vec<f64> = chosen.iter().map(|index| -left.errors[*index]).collect();
-                let correction = Correction::fit(&inputs, &shots, &missed);
-                let rest = (0..left.rows.len()).filter(|index| !chosen.contains(index));
-                errors.extend(rest.map(|index| left.errors[index] + correction.predict(&inputs, left.rows[index])));
-            }
-        }
-        errors
-    }
+fn configurations(data: &TableData, rows: impl Iterator<Item = usize>) -> HashSet<Configuration> {
+    rows.map(|row| configuration(data.row(row))).collect()
 }
 
 fn share_good(errors: &[f64]) -> f64 {

@@ -8,10 +8,10 @@ use ndarray::{Array2, Axis, concatenate};
 use super::{
     data::TableData,
     efficiency::Efficiency,
-    learner::{Lesson, TableSettings, means, train},
+    learner::{Ensemble, Lesson, TableSettings, means, train},
     references::{Reference, References, Residual},
 };
-use crate::{PredictorError, boosters::Ensemble, folds::grouped_folds};
+use crate::{PredictorError, folds::grouped_folds};
 
 /// Features of rows with the efficiency model's answer as the last column.
 pub(crate) fn with_efficiency(
