@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # selection would build polars, arrow and the like a second time.
 CARGO_SELECTION := --release --workspace --all-targets --locked
 
-.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline
+.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline bench-predict
 
 help: ## Shows the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -53,3 +53,6 @@ bench: build ## Measures: criterion benches, then the daemons from end to end.
 
 bench-pipeline: build ## Measures the pipeline beside Celery, Dramatiq and bare lapin; JSON=FILE keeps every sample.
 	@deploy/bench-pipeline/bench.py $(if $(JSON),--json $(JSON))
+
+bench-predict: build ## Holds the predictors against Python's XGBoost and LightGBM; JSON=FILE keeps all, DATA=FOLDER.
+	@deploy/bench-predict/bench.py $(if $(JSON),--json $(JSON)) $(if $(DATA),--data $(DATA))

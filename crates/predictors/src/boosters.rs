@@ -60,7 +60,8 @@ pub(crate) struct TrainingRows<'a> {
 pub(crate) struct Targets {
     /// Their mean.
     pub(crate) centre: f64,
-    centred: Vec<f32>,
+    /// The targets without it.
+    pub(crate) centred: Vec<f32>,
 }
 
 impl Targets {

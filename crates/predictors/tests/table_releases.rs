@@ -8,11 +8,12 @@ use features::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, Publishe
 use messages::{Metric, OperatorCost, OperatorKind, Timestamp};
 use predictors::{
     Grouping, PredictorError, Releases, Source,
-    tables::{Novelty, TableAnswer, TablePredictors, TableSettings},
+    tables::{Learner, Novelty, TableAnswer, TablePredictors, TableSettings},
 };
 
 /// Few trees and folds, so that the test takes seconds.
-const QUICK: TableSettings = TableSettings { rounds: 40, ensemble: 2, folds: 3, threads: 2, seed: 1 };
+const QUICK: TableSettings =
+    TableSettings { learner: Learner::GradientBoosting, rounds: 40, ensemble: 2, folds: 3, threads: 2, seed: 1 };
 
 /// Convolutions of a made-up model, larger the larger its number.
 fn operators_of(model: u32) -> ModelOperators {

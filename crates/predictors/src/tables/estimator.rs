@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     data::TableData,
     efficiency::Efficiency,
-    forest::Ensemble,
     held_out::{HeldOut, evaluations},
-    learner::{Lesson, TableSettings, means, train},
+    learner::{Ensemble, Lesson, TableSettings, means, train},
     new_device::NewDevice,
     reliability::{Errors, Reliability},
     residuals::{Residuals, fit_efficiency, with_efficiency},

@@ -229,13 +229,13 @@ impl<'de> Deserialize<'de> for Forest {
 
 /// Boosters whose mean is the prediction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Ensemble {
+pub(crate) struct Forests {
     /// Added to what the boosters say.
     centre: f64,
     forests: Vec<Forest>,
 }
 
-impl Ensemble {
+impl Forests {
     /// Boosters, of which there is at least one, that trained on targets about `centre`.
     pub(crate) const fn new(centre: f64, forests: Vec<Forest>) -> Self {
         Self { centre, forests }
@@ -377,7 +377,7 @@ mod tests {
         let (booster, features) = booster(1_003);
         let forest = Forest::of_booster(Metric::LatencyMs, &booster, 3).expect("read");
         let expected = predict_booster(&booster, &features).expect("asked");
-        let found = Ensemble::new(0.0, vec![forest]);
+        let found = Forests::new(0.0, vec![forest]);
         let all = found.means(&features).expect("asked");
         assert_eq!(all, expected.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
         let one = features.select(ndarray::Axis(0), &[7]);
@@ -410,7 +410,7 @@ mod tests {
             default_left: vec![Truth::Number(0)],
         };
         let forest = Forest::of_trees(&[tree], 2).expect("a tree");
-        let means = Ensemble::new(1.0, vec![forest]).means(&Array2::zeros((3, 2))).expect("asked");
+        let means = Forests::new(1.0, vec![forest]).means(&Array2::zeros((3, 2))).expect("asked");
         assert_eq!(means, [1.25; 3]);
     }
 }

@@ -1,9 +1,16 @@
-//! Boosted trees for measurement tables: thousands of rows, so trees are deep.
+//! What learns from measurement tables: boosted trees, deep since rows are thousands, small networks, or both.
 
-use messages::Metric;
+use std::{convert::Infallible, str::FromStr};
+
+use messages::{Metric, UnknownWord};
 use ndarray::Array2;
 
-use super::forest::{Ensemble, Forest};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    forest::{Forest, Forests},
+    network::Network,
+};
 use crate::{
     PredictorError, TrainSettings,
     boosters::{Growth, Targets, TrainingRows, in_parallel, train_unweighted},
@@ -31,9 +38,51 @@ const SHALLOW_TREES: Growth = &[
 ];
 const SHALLOW_ROUNDS: u32 = 80;
 
+/// Share of the networks in the mean of both: trees err less on their own.
+const NETWORK_SHARE: f64 = 0.35;
+
+/// What learns the value; the size of errors is always learned by trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Learner {
+    /// Boosted trees.
+    #[default]
+    GradientBoosting,
+    /// Small networks.
+    NeuralNetwork,
+    /// The mean of both.
+    Both,
+}
+
+impl Learner {
+    const ALL: [Self; 3] = [Self::GradientBoosting, Self::NeuralNetwork, Self::Both];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GradientBoosting => "gradient-boosting",
+            Self::NeuralNetwork => "neural-network",
+            Self::Both => "both",
+        }
+    }
+}
+
+impl FromStr for Learner {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Self::ALL.into_iter().find(|learner| learner.as_str() == text).ok_or_else(|| UnknownWord {
+            kind: "learner",
+            found: text.to_owned(),
+            known: Self::ALL.map(Self::as_str).join(", "),
+        })
+    }
+}
+
 /// How to train on measurement tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableSettings {
+    /// What learns.
+    pub learner: Learner,
     /// Trees per booster.
     pub rounds: u32,
     /// Boosters per predictor, whose mean is the prediction.
@@ -48,13 +97,14 @@ pub struct TableSettings {
 
 impl Default for TableSettings {
     fn default() -> Self {
-        Self { rounds: 250, ensemble: 3, folds: 5, threads: 2, seed: 1 }
+        Self { learner: Learner::default(), rounds: 250, ensemble: 3, folds: 5, threads: 2, seed: 1 }
     }
 }
 
 impl From<TableSettings> for TrainSettings {
+    /// What learned is not among them: the release's own file has it.
     fn from(settings: TableSettings) -> Self {
-        let TableSettings { rounds, ensemble, folds, threads, seed } = settings;
+        let TableSettings { learner: _, rounds, ensemble, folds, threads, seed } = settings;
         Self { rounds, ensemble, folds, threads, seed }
     }
 }
@@ -62,7 +112,7 @@ impl From<TableSettings> for TrainSettings {
 impl From<TrainSettings> for TableSettings {
     fn from(settings: TrainSettings) -> Self {
         let TrainSettings { rounds, ensemble, folds, threads, seed } = settings;
-        Self { rounds, ensemble, folds, threads, seed }
+        Self { learner: Learner::default(), rounds, ensemble, folds, threads, seed }
     }
 }
 
@@ -72,16 +122,45 @@ pub(crate) struct Lesson {
     pub(crate) features: Array2<f32>,
     /// One per row.
     pub(crate) targets: Vec<f64>,
+    /// Boosters, and networks where they learn too.
     pub(crate) boosters: u32,
 }
 
-/// Trains one ensemble per lesson, all boosters beside each other.
+/// Boosters, networks or both, whose mean is the prediction.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ensemble {
+    forests: Option<Forests>,
+    networks: Vec<Network>,
+    /// Added to what the networks say.
+    centre: f64,
+}
+
+impl Ensemble {
+    /// The mean over the networks, one per row; `None` without networks.
+    fn by_networks(&self, features: &Array2<f32>) -> Option<Vec<f64>> {
+        let mut sums = vec![0.0; features.nrows()];
+        for network in &self.networks {
+            sums.iter_mut().zip(network.predict(features)).for_each(|(sum, answer)| *sum += f64::from(answer));
+        }
+        let count = self.networks.len() as f64;
+        (count > 0.0).then(|| sums.into_iter().map(|sum| self.centre + sum / count).collect())
+    }
+}
+
+/// Trains one ensemble per lesson, all members beside each other.
 pub(crate) fn train(
     metric: Metric,
     lessons: &[Lesson],
     settings: &TableSettings,
 ) -> Result<Vec<Ensemble>, PredictorError> {
-    grow(metric, lessons, DEEP_TREES, settings.rounds, settings)
+    let mut ensembles = match settings.learner {
+        Learner::NeuralNetwork => lessons.iter().map(|_| Ensemble::default()).collect(),
+        Learner::GradientBoosting | Learner::Both => grow(metric, lessons, DEEP_TREES, settings.rounds, settings)?,
+    };
+    if settings.learner != Learner::GradientBoosting {
+        teach(&mut ensembles, lessons, settings);
+    }
+    Ok(ensembles)
 }
 
 /// As [`train`], for targets that are mostly noise.
@@ -93,6 +172,18 @@ pub(crate) fn train_shallow(
     grow(metric, lessons, SHALLOW_TREES, SHALLOW_ROUNDS, settings)
 }
 
+fn targets_of(lessons: &[Lesson]) -> Vec<Targets> {
+    lessons.iter().map(|lesson| Targets::new(&lesson.targets)).collect()
+}
+
+/// A lesson's index and a member's seed, for every member of every ensemble.
+fn members(lessons: &[Lesson], seed: u64) -> Vec<(usize, u64)> {
+    let of_lesson = |(index, lesson): (usize, &Lesson)| {
+        (0..lesson.boosters.max(1)).map(move |member| (index, seed.wrapping_mul(1_000).wrapping_add(u64::from(member))))
+    };
+    lessons.iter().enumerate().flat_map(of_lesson).collect()
+}
+
 fn grow(
     metric: Metric,
     lessons: &[Lesson],
@@ -100,16 +191,10 @@ fn grow(
     rounds: u32,
     settings: &TableSettings,
 ) -> Result<Vec<Ensemble>, PredictorError> {
-    let targets: Vec<Targets> = lessons.iter().map(|lesson| Targets::new(&lesson.targets)).collect();
-    let members: Vec<(usize, u64)> = lessons
-        .iter()
-        .enumerate()
-        .flat_map(|(index, lesson)| (0..lesson.boosters.max(1)).map(move |member| (index, u64::from(member))))
-        .collect();
-    let mut forests = in_parallel(&members, settings.threads, |(index, member)| {
+    let targets = targets_of(lessons);
+    let mut forests = in_parallel(&members(lessons, settings.seed), settings.threads, |(index, seed)| {
         let rows = TrainingRows { features: &lessons[*index].features, targets: &targets[*index] };
-        let seed = settings.seed.wrapping_mul(1_000).wrapping_add(*member);
-        let booster = train_unweighted(&rows, growth, rounds, seed).map_err(|source| PredictorError::Booster {
+        let booster = train_unweighted(&rows, growth, rounds, *seed).map_err(|source| PredictorError::Booster {
             action: "train",
             metric,
             source,
@@ -118,12 +203,40 @@ fn grow(
     })?
     .into_iter();
     let ensembles = lessons.iter().zip(&targets).map(|(lesson, targets)| {
-        Ensemble::new(targets.centre, forests.by_ref().take(lesson.boosters.max(1) as usize).collect())
+        let forests = forests.by_ref().take(lesson.boosters.max(1) as usize).collect();
+        Ensemble { forests: Some(Forests::new(targets.centre, forests)), ..Ensemble::default() }
     });
     Ok(ensembles.collect())
 }
 
+/// Adds networks to the ensembles of lessons.
+fn teach(ensembles: &mut [Ensemble], lessons: &[Lesson], settings: &TableSettings) {
+    let targets = targets_of(lessons);
+    let members = members(lessons, settings.seed);
+    let Ok(networks) = in_parallel(&members, settings.threads, |(index, seed)| {
+        Ok::<_, Infallible>(Network::train(&lessons[*index].features, &targets[*index].centred, *seed))
+    });
+    for ((index, _), network) in members.into_iter().zip(networks) {
+        ensembles[index].centre = targets[index].centre;
+        ensembles[index].networks.push(network);
+    }
+}
+
 /// The mean prediction of an ensemble, one per row.
 pub(crate) fn means(ensemble: &Ensemble, features: &Array2<f32>) -> Result<Vec<f64>, PredictorError> {
-    ensemble.means(features)
+    if features.nrows() == 0 {
+        return Ok(Vec::new());
+    }
+    let by_trees = match &ensemble.forests {
+        Some(forests) => Some(forests.means(features)?),
+        None => None,
+    };
+    Ok(match (by_trees, ensemble.by_networks(features)) {
+        (Some(trees), None) => trees,
+        (None, networks) => networks.unwrap_or_default(),
+        (Some(trees), Some(networks)) => {
+            let mean = |(tree, network)| (1.0 - NETWORK_SHARE) * tree + NETWORK_SHARE * network;
+            trees.into_iter().zip(networks).map(mean).collect()
+        }
+    })
 }

@@ -28,6 +28,16 @@ pub(crate) fn solve(mut matrix: Vec<f64>, mut right: Vec<f64>) -> Vec<f64> {
     right
 }
 
+/// The inverse of a symmetric, positive definite matrix.
+pub(crate) fn inverse(matrix: Array2<f64>) -> Array2<f64> {
+    let n = matrix.nrows();
+    let cells = matrix.into_raw_vec_and_offset().0;
+    let unit = |column: usize| (0..n).map(|row| f64::from(u8::from(row == column))).collect();
+    let columns: Vec<f64> = (0..n).flat_map(|column| solve(cells.clone(), unit(column))).collect();
+    // It is symmetric, so columns are as good as rows.
+    Array2::from_shape_vec((n, n), columns).expect("n columns of n cells")
+}
+
 /// The nearest matrix to a symmetric one of shape `[n, n]` whose eigenvalues are all at least `floor` (Higham 1988,
 /// <https://doi.org/10.1016/0024-3795(88)90223-6>), by Jacobi's rotations.
 pub(crate) fn definite(mut matrix: Vec<f64>, n: usize, floor: f64) -> Vec<f64> {
@@ -113,6 +123,14 @@ mod tests {
         assert!((solution[0] - 1.75).abs() < 1e-12 && (solution[1] - 1.5).abs() < 1e-12, "{solution:?}");
         let degenerate = solve(vec![1.0, 1.0, 1.0, 1.0], vec![1.0, 1.0]);
         assert!(degenerate.iter().all(|value| value.is_finite()), "{degenerate:?}");
+    }
+
+    #[test]
+    fn a_matrix_times_its_inverse_is_one() {
+        let matrix = ndarray::arr2(&[[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]]);
+        let product = matrix.dot(&inverse(matrix.clone()));
+        let off = (product - Array2::<f64>::eye(3)).mapv(f64::abs).sum();
+        assert!(off < 1e-12, "{off}");
     }
 
     #[test]

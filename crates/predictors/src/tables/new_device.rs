@@ -1,22 +1,23 @@
-//! Predictions for a device that nothing was measured on: physics first, then a few shots.
+//! Predictions for a device that nothing was measured on.
 //!
 //! What is learned leaves the device's own properties out: with a handful of devices they are names in disguise. How
-//! far it may be off is learned by leaving each known device out in turn.
+//! far it may be off is learned by leaving each known device out in turn, apart for configurations that other devices of
+//! its platform ran and for those that none did: errors there are of another size.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::OnceLock,
+};
 
+use features::MeasuredRow;
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{
     data::TableData,
     estimator::{Novelty, TablePrediction},
-    forest::Ensemble,
-    learner::{Lesson, TableSettings, means, train},
-    linear::factors,
+    learner::{Ensemble, Lesson, TableSettings, means, train},
     reliability::{is_good, quantile},
-    residuals::Residuals,
-    shots::{Correction, FACTORS, inputs},
 };
 use crate::{PredictorError, calibration::median};
 
@@ -24,50 +25,87 @@ use crate::{PredictorError, calibration::median};
 /// the spread of efficiencies between processors and GPUs.
 const UNKNOWN_HALF_WIDTH: f64 = 1.386;
 /// Two-sided 90 % quantile of the normal distribution.
-const NORMAL_90: f64 = 1.645;
-/// Draws of shots per known device, to see what so many shots are worth.
-const DRAWS: u64 = 6;
+pub(crate) const NORMAL_90: f64 = 1.645;
+/// Errors that a device left out needs to speak for a kind of configurations.
+const ERRORS_MIN: usize = 100;
 
 /// Boosters for new devices, and the errors of their like on each known device.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NewDevice {
     boosters: Ensemble,
-    left_out: Vec<LeftOut>,
+    configurations: HashSet<Configuration>,
+    pub(crate) left_out: Vec<LeftOut>,
     /// Worked out by the first question.
     #[serde(skip)]
     doubts: OnceLock<Doubts>,
 }
 
-/// Half-width and confidence by platform, so that not every question sorts all errors.
+/// Half-width and confidence by platform and whether the configuration is familiar, so that not every question sorts all
+/// errors.
 #[derive(Debug)]
 struct Doubts {
-    of_platform: HashMap<Option<String>, (f64, f64)>,
+    of_platform: HashMap<Option<String>, [(f64, f64); 2]>,
     /// On a platform of which no device was left out.
-    elsewhere: (f64, f64),
+    elsewhere: [(f64, f64); 2],
 }
 
 impl Doubts {
     fn of(new_device: &NewDevice) -> Self {
+        let both = |alike: &[&LeftOut]| [false, true].map(|familiar| NewDevice::doubt_of(alike, familiar));
         let left_out = &new_device.left_out;
-        let of_platform = |left: &LeftOut| NewDevice::doubt_of(&new_device.alike(left.platform.as_deref()));
+        let of_platform = |left: &LeftOut| both(&new_device.alike(left.platform.as_deref()));
         let strange: Vec<&LeftOut> = left_out.iter().filter(|left| !left.platform_was_known).collect();
         Self {
             of_platform: left_out.iter().map(|left| (left.platform.clone(), of_platform(left))).collect(),
-            elsewhere: NewDevice::doubt_of(&strange),
+            elsewhere: both(&strange),
         }
     }
+
+    fn get(&self, asked: &MeasuredRow, familiar: bool) -> (f64, f64) {
+        self.of_platform.get(&asked.platform).unwrap_or(&self.elsewhere)[usize::from(familiar)]
+    }
+}
+
+/// Platform, compiler, precision and layout.
+type Configuration = [Option<String>; 4];
+
+fn configuration(row: &MeasuredRow) -> Configuration {
+    [&row.platform, &row.compiler, &row.precision, &row.layout].map(Clone::clone)
 }
 
 /// A known device that was left out.
 #[derive(Debug, Serialize, Deserialize)]
-struct LeftOut {
-    device: usize,
+pub(crate) struct LeftOut {
+    pub(crate) device: usize,
     platform: Option<String>,
     /// Whether another device of its platform was not left out.
     platform_was_known: bool,
-    rows: Vec<usize>,
+    pub(crate) rows: Vec<usize>,
     /// Predicted minus true, as logs.
-    errors: Vec<f64>,
+    pub(crate) errors: Vec<f64>,
+    /// Whether another device ran the row's configuration.
+    familiar: Vec<bool>,
+}
+
+impl LeftOut {
+    /// Errors of rows whose configurations were familiar, or of those whose were not.
+    fn errors_of(&self, familiar: bool) -> Vec<f64> {
+        self.errors
+            .iter()
+            .zip(&self.familiar)
+            .filter(|(_, other)| **other == familiar)
+            .map(|(error, _)| *error)
+            .collect()
+    }
+}
+
+/// The variance of errors between devices of which one more is known than when each of `count` was left out, in the
+/// variance of errors then.
+///
+/// Of `m` that differ alike, the mean of the others is off by `1 / (m − 1)` of their variance, and that of all by `1 / m`.
+pub(crate) fn one_more_known(count: usize) -> f64 {
+    let count = count as f64;
+    if count > 1.0 { 1.0 - 1.0 / (count * count) } else { 1.0 }
 }
 
 impl NewDevice {
@@ -100,15 +138,18 @@ impl NewDevice {
             let answers = means(&ensemble, &features.select(Axis(0), &held))?;
             let rows: Vec<usize> = held.iter().map(|index| training[*index]).collect();
             let platform = data.row(rows[0]).platform.clone();
+            let known = configurations(data, kept.iter().map(|index| training[*index]));
             left_out.push(LeftOut {
                 device,
-                platform_was_known: kept.iter().any(|index| data.row(training[*index]).platform == platform),
+                platform_was_known: known.iter().any(|configuration| configuration[0] == platform),
                 platform,
+                familiar: rows.iter().map(|row| known.contains(&configuration(data.row(*row)))).collect(),
                 errors: rows.iter().zip(answers).map(|(row, answer)| answer - data.target(*row)).collect(),
                 rows,
             });
         }
-        Ok(Self { boosters, left_out, doubts: OnceLock::new() })
+        let configurations = configurations(data, training.iter().copied());
+        Ok(Self { boosters, configurations, left_out, doubts: OnceLock::new() })
     }
 
     /// Log predictions of rows.
@@ -129,42 +170,38 @@ impl NewDevice {
             .iter()
             .zip(answers)
             .map(|(row, log)| {
-                let (half_width, confidence) =
-                    *doubts.of_platform.get(&data.row(*row).platform).unwrap_or(&doubts.elsewhere);
+                let asked = data.row(*row);
+                let familiar = self.configurations.contains(&configuration(asked));
+                let (half_width, confidence) = doubts.get(asked, familiar);
                 TablePrediction { row: *row, log, half_width, confidence, novelty: Novelty::Device }
             })
             .collect())
     }
 
-    /// Half-width and confidence for a new device, from devices that were as new.
+    /// Half-width and confidence for a new device, from those that were as new, for configurations that other devices of
+    /// its platform ran or did not.
     ///
     /// A device's errors have a level of their own, and spread about it. The level of a new device is drawn as those of
     /// the devices left out were, about 0. Each of those was predicted from one device of its platform fewer than the
-    /// new one is: of `m` levels that differ alike, the mean of the others is off by `1 / (m − 1)` of their variance,
-    /// and that of all by `1 / m`.
-    fn doubt_of(alike: &[&LeftOut]) -> (f64, f64) {
+    /// new one is, see [`one_more_known`].
+    fn doubt_of(alike: &[&LeftOut], familiar: bool) -> (f64, f64) {
         if alike.is_empty() {
             return (UNKNOWN_HALF_WIDTH, 0.0);
         }
-        let count = alike.len() as f64;
-        let levels: Vec<f64> =
-            alike.iter().map(|left| median(left.errors.iter().copied()).unwrap_or_default()).collect();
-        let within = alike
+        let mut errors: Vec<Vec<f64>> = alike.iter().map(|left| left.errors_of(familiar)).collect();
+        errors.retain(|errors| errors.len() >= ERRORS_MIN);
+        if errors.is_empty() {
+            errors = alike.iter().map(|left| left.errors.clone()).collect();
+        }
+        let count = errors.len() as f64;
+        let levels: Vec<f64> = errors.iter().map(|errors| median(errors.iter().copied()).unwrap_or_default()).collect();
+        let within = errors
             .iter()
             .zip(&levels)
-            .map(|(left, level)| quantile(left.errors.iter().map(|error| (error - level).abs()).collect()).powi(2));
+            .map(|(errors, level)| quantile(errors.iter().map(|error| (error - level).abs()).collect()).powi(2));
         let within = within.sum::<f64>() / count;
-        let between = levels.iter().map(|level| level * level).sum::<f64>() / count;
-        let between = if count > 1.0 { between * (count * count - 1.0) / (count * count) } else { between };
-        let errors: Vec<f64> = alike.iter().flat_map(|left| left.errors.iter().copied()).collect();
-        ((NORMAL_90 * NORMAL_90 * between + within).sqrt(), share_good(&errors))
-    }
-
-    /// Devices that were as new, when they were left out, as one of `platform` is.
-    fn alike(&self, platform: Option<&str>) -> Vec<&LeftOut> {
-        let known = self.left_out.iter().any(|left| left.platform.as_deref() == platform);
-        let same_platform = |left: &&LeftOut| !known || left.platform.as_deref() == platform;
-        self.left_out.iter().filter(|left| left.platform_was_known == known).filter(same_platform).collect()
+        let between = levels.iter().map(|level| level * level).sum::<f64>() / count * one_more_known(alike.len());
+        ((NORMAL_90 * NORMAL_90 * between + within).sqrt(), share_good(&errors.concat()))
     }
 
     /// The errors on the devices left out, each with the half-width that the other devices say it has.
@@ -173,85 +210,22 @@ impl NewDevice {
             let platform = left.platform.as_deref();
             let others: Vec<&LeftOut> =
                 self.alike(platform).into_iter().filter(|other| other.device != left.device).collect();
-            let (half_width, _) = Self::doubt_of(&others);
-            left.rows.iter().zip(&left.errors).map(move |(row, error)| (*row, *error, half_width))
+            let half_widths = [false, true].map(|familiar| Self::doubt_of(&others, familiar).0);
+            let errors = left.rows.iter().zip(&left.errors).zip(&left.familiar);
+            errors.map(move |((row, error), familiar)| (*row, *error, half_widths[usize::from(*familiar)]))
         })
     }
 
-    /// Predicts `rows` of one new device, of which `shots` were measured; both have their features.
-    pub(crate) fn predict_with_shots(
-        &self,
-        data: &TableData,
-        residuals: &Residuals,
-        (rows, features): (&[usize], &Array2<f32>),
-        (shots, shot_features): (&[usize], &Array2<f32>),
-    ) -> Result<Vec<TablePrediction>, PredictorError> {
-        let inputs = Self::shot_inputs(data, residuals, None);
-        let missed: Vec<f64> =
-            self.logs(shot_features)?.into_iter().zip(shots).map(|(answer, row)| data.target(*row) - answer).collect();
-        let correction = Correction::fit(&inputs, shots, &missed);
-        let platform = shots.first().and_then(|row| data.row(*row).platform.as_deref());
-        let past = self.errors_after_shots(data, residuals, platform, shots.len());
-        let (half_width, confidence) = if past.is_empty() {
-            (NORMAL_90 * correction.spread, 0.0)
-        } else {
-            let spread = (past.iter().map(|error| error * error).sum::<f64>() / past.len() as f64).sqrt();
-            let half_width = quantile(past.iter().map(|error| error.abs()).collect());
-            (half_width * correction.stretch(spread, self.alike(platform).is_empty()), share_good(&past))
-        };
-        let answers = self.logs(features)?;
-        Ok(rows
-            .iter()
-            .zip(answers)
-            .map(|(row, answer)| TablePrediction {
-                row: *row,
-                log: answer + correction.predict(&inputs, *row),
-                half_width,
-                confidence,
-                novelty: Novelty::Device,
-            })
-            .collect())
+    /// Devices that were as new, when they were left out, as one of `platform` is.
+    pub(crate) fn alike(&self, platform: Option<&str>) -> Vec<&LeftOut> {
+        let known = self.left_out.iter().any(|left| left.platform.as_deref() == platform);
+        let same_platform = |left: &&LeftOut| !known || left.platform.as_deref() == platform;
+        self.left_out.iter().filter(|left| left.platform_was_known == known).filter(same_platform).collect()
     }
+}
 
-    /// The regression's inputs, with latent factors of the residuals on all devices but `hidden`.
-    pub(crate) fn shot_inputs(data: &TableData, residuals: &Residuals, hidden: Option<usize>) -> Array2<f64> {
-        let mut table = residuals.references.table(data.models.count);
-        for (class, device) in data.classes.of_row.iter().zip(&data.devices.of_row) {
-            if Some(*device) == hidden {
-                table.column_mut(*class).fill(0.0);
-            }
-        }
-        inputs(data, &factors(&table, FACTORS))
-    }
-
-    /// Errors on the devices left out, had `count` random measurements of each been known.
-    fn errors_after_shots(
-        &self,
-        data: &TableData,
-        residuals: &Residuals,
-        platform: Option<&str>,
-        count: usize,
-    ) -> Vec<f64> {
-        let mut alike = self.alike(platform);
-        if alike.is_empty() {
-            // After some measurements a strange device is more like any other than like nothing.
-            alike = self.left_out.iter().collect();
-        }
-        let mut errors = Vec::new();
-        for left in alike.into_iter().filter(|left| left.rows.len() > 2 * count) {
-            let inputs = Self::shot_inputs(data, residuals, Some(left.device));
-            for draw in 0..DRAWS {
-                let mut random = fastrand::Rng::with_seed(draw);
-                let chosen = random.choose_multiple(0..left.rows.len(), count);
-                let shots: Vec<usize> = chosen.iter().map(|index| left.rows[*index]).collect();
-                let missed: Vec<f64> = chosen.iter().map(|index| -left.errors[*index]).collect();
-                let correction = Correction::fit(&inputs, &shots, &missed);
-                let rest = (0..left.rows.len()).filter(|index| !chosen.contains(index));
-                errors.extend(rest.map(|index| left.errors[index] + correction.predict(&inputs, left.rows[index])));
-            }
-        }
-        errors
-    }
+fn configurations(data: &TableData, rows: impl Iterator<Item = usize>) -> HashSet<Configuration> {
+    rows.map(|row| configuration(data.row(row))).collect()
 }
 
 fn share_good(errors: &[f64]) -> f64 {

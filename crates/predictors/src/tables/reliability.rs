@@ -12,10 +12,7 @@ use messages::Metric;
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    forest::Ensemble,
-    learner::{Lesson, TableSettings, means, train_shallow},
-};
+use super::learner::{Ensemble, Lesson, TableSettings, means, train_shallow};
 use crate::{
     PredictorError,
     calibration::{conformal_rank, median},
@@ -196,8 +193,10 @@ const MOST_WEIGHT: f64 = 3.0;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::Learner;
 
-    const QUICK: TableSettings = TableSettings { rounds: 50, ensemble: 1, folds: 4, threads: 1, seed: 3 };
+    const QUICK: TableSettings =
+        TableSettings { learner: Learner::GradientBoosting, rounds: 50, ensemble: 1, folds: 4, threads: 1, seed: 3 };
 
     /// Errors that are ten times as large where the only feature is 1; the second half of the rows is of group 1.
     fn errors() -> Errors {

@@ -11,6 +11,8 @@ use crate::calibration::median;
 /// One prediction held against what was measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outcome {
+    /// Which part of the protocol it is from.
+    pub(crate) part: usize,
     pub(crate) prediction: TablePrediction,
     /// What the nearest measurement of the same model says, as a log ratio.
     pub(crate) nearest: f64,
@@ -51,6 +53,30 @@ pub struct Report {
     pub train_seconds: f64,
     /// Rows predicted per second, features given.
     pub predict_rows_per_second: f64,
+    /// Every prediction, in the order of the parts; a row is in several parts where the protocol draws several times.
+    #[serde(skip)]
+    pub predictions: Vec<Held>,
+}
+
+/// One prediction held against what was measured, in the metric's unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Held {
+    /// Which part of the protocol it is from, from 0: a fold, a device left out, a draw of shots.
+    pub part: usize,
+    /// The row of the table.
+    pub row: usize,
+    /// What was measured.
+    pub measured: f64,
+    /// What physics alone says.
+    pub base: f64,
+    /// What was predicted.
+    pub predicted: f64,
+    /// The smaller end of its 90 % interval.
+    pub lower: f64,
+    /// The larger end.
+    pub upper: f64,
+    /// Share of similar past predictions within ±20 % of the truth, 0 to 1.
+    pub confidence: f64,
 }
 
 /// Errors of what needs no learning.
@@ -131,6 +157,7 @@ impl Report {
             devices: errors.groups(outcomes, device),
             train_seconds,
             predict_rows_per_second,
+            predictions: outcomes.iter().map(|outcome| errors.held(outcome)).collect(),
         }
     }
 }
@@ -151,11 +178,25 @@ impl Errors<'_> {
         self.data.row(row).measured(self.data.metric()).expect("only measured rows are predicted")
     }
 
-    fn is_inside(&self, outcome: &Outcome) -> bool {
-        let TablePrediction { row, log, half_width, .. } = outcome.prediction;
+    fn held(&self, outcome: &Outcome) -> Held {
+        let TablePrediction { row, log, half_width, confidence, .. } = outcome.prediction;
+        // Throughput falls where latency grows.
         let ends = [self.data.value(row, log - half_width), self.data.value(row, log + half_width)];
-        let truth = self.truth(row);
-        ends[0].min(ends[1]) <= truth && truth <= ends[0].max(ends[1])
+        Held {
+            part: outcome.part,
+            row,
+            measured: self.truth(row),
+            base: self.data.value(row, 0.0),
+            predicted: self.data.value(row, log),
+            lower: ends[0].min(ends[1]),
+            upper: ends[0].max(ends[1]),
+            confidence,
+        }
+    }
+
+    fn is_inside(&self, outcome: &Outcome) -> bool {
+        let held = self.held(outcome);
+        (held.lower..=held.upper).contains(&held.measured)
     }
 
     fn groups(&self, outcomes: &[Outcome], of: impl Fn(&Outcome) -> String) -> Vec<Group> {

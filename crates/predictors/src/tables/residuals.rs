@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     data::TableData,
     efficiency::Efficiency,
-    forest::Ensemble,
-    learner::{Lesson, TableSettings, means, train},
+    learner::{Ensemble, Lesson, TableSettings, means, train},
     references::{Reference, References, Residual},
 };
 use crate::{PredictorError, folds::grouped_folds};

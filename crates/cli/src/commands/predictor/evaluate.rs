@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use messages::Metric;
-use predictors::tables::{Choose, Protocol, Report, TableData, TableSettings, evaluate, evaluate_split};
+use predictors::tables::{Choose, Held, Learner, Protocol, Report, TableData, TableSettings, evaluate, evaluate_split};
 
 use crate::{
     output::{self, Format},
@@ -36,9 +36,21 @@ pub(crate) struct EvaluateArguments {
     choose: Choose,
     #[arg(long, default_value_t = Metric::LatencyMs)]
     metric: Metric,
+    /// What learns: `gradient-boosting`, `neural-network`, or `both` for their mean.
+    #[arg(long, default_value = "gradient-boosting")]
+    learner: Learner,
     /// Where to write the report as JSON.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Where to write every prediction as CSV, beside what was measured; `part` counts folds, devices and draws.
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+    /// Trees per booster.
+    #[arg(long, default_value_t = TableSettings::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Boosters per predictor, whose mean is the prediction.
+    #[arg(long, default_value_t = TableSettings::default().ensemble, value_parser = clap::value_parser!(u32).range(1..))]
+    ensemble: u32,
     /// Boosters that train at once. Not given: the cores of this machine.
     #[arg(long)]
     threads: Option<u32>,
@@ -56,9 +68,10 @@ pub(super) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     let settings = settings(arguments);
     let (devices, operators) = (arguments.beside.devices()?, arguments.beside.operators()?);
     let prepare = |rows| TableData::new(rows, &devices, &operators, arguments.metric);
-    let report = if arguments.train.is_empty() {
+    let (data, report) = if arguments.train.is_empty() {
         let data = prepare(arguments.beside.rows(&arguments.input)?)?;
-        evaluate(&data, protocol(arguments), &settings, |step| eprintln!("{step}"))?
+        let report = evaluate(&data, protocol(arguments), &settings, |step| eprintln!("{step}"))?;
+        (data, report)
     } else {
         let mut rows = arguments.beside.rows(&arguments.train)?;
         let trained = rows.len();
@@ -69,17 +82,28 @@ pub(super) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
             bail!("no row to test on has `{}`", arguments.metric);
         }
         eprintln!("{} rows to train on, {} to predict", training.len(), test.len());
-        evaluate_split(&data, &training, &test, &settings)?
+        let report = evaluate_split(&data, &training, &test, &settings)?;
+        (data, report)
     };
     if let Some(path) = &arguments.output {
-        write(path, &report)?;
+        write(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+    }
+    if let Some(path) = &arguments.predictions {
+        write(path, &csv(&data, &report.predictions))?;
     }
     output::answer(arguments.format, &report, table)
 }
 
 fn settings(arguments: &EvaluateArguments) -> TableSettings {
     let cores = || std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    TableSettings { threads: arguments.threads.unwrap_or_else(cores), seed: arguments.seed, ..TableSettings::default() }
+    TableSettings {
+        learner: arguments.learner,
+        rounds: arguments.rounds,
+        ensemble: arguments.ensemble,
+        threads: arguments.threads.unwrap_or_else(cores),
+        seed: arguments.seed,
+        ..TableSettings::default()
+    }
 }
 
 fn protocol(arguments: &EvaluateArguments) -> Protocol {
@@ -91,9 +115,27 @@ fn protocol(arguments: &EvaluateArguments) -> Protocol {
     }
 }
 
-fn write(path: &Path, report: &Report) -> anyhow::Result<()> {
-    let json = serde_json::to_string_pretty(report)?;
-    std::fs::write(path, json + "\n").with_context(|| format!("failed to write {}", path.display()))
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Every prediction as a line of CSV, with what a reader needs to group them.
+fn csv(data: &TableData, predictions: &[Held]) -> String {
+    let header = "part,row,model,device,platform,batch_size,measured,base,predicted,lower,upper,confidence";
+    let lines = predictions.iter().map(|held| {
+        let Held { part, row, measured, base, predicted, lower, upper, confidence } = held;
+        let asked = &data.rows()[*row];
+        let platform = asked.platform.as_deref().unwrap_or_default();
+        let [model, device, platform] = [&asked.model, &asked.device, platform].map(quoted);
+        let batch_size = asked.batch_size;
+        format!("{part},{row},{model},{device},{platform},{batch_size},{measured},{base},{predicted},{lower},{upper},{confidence}")
+    });
+    std::iter::once(header.to_owned()).chain(lines).map(|line| line + "\n").collect()
+}
+
+/// A cell of CSV as RFC 4180 has it.
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
 }
 
 fn table(report: &Report) -> comfy_table::Table {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use features::OwnTables;
 use messages::{Metric, Timestamp};
-use predictors::tables::{TablePredictors, TableSettings};
+use predictors::tables::{Learner, TablePredictors, TableSettings};
 use store::Store;
 
 use super::releases::{evaluation_table, line, open};
@@ -32,6 +32,9 @@ pub(crate) struct TrainArguments {
     /// Where releases are kept. Not given: `releases` in the state directory.
     #[arg(long)]
     releases: Option<PathBuf>,
+    /// What learns: gradient-boosting, neural-network, or both for their mean.
+    #[arg(long, default_value = "gradient-boosting")]
+    learner: Learner,
     /// Boosters that train at once. Not given: the cores of this machine.
     #[arg(long)]
     threads: Option<u32>,
@@ -55,6 +58,7 @@ pub(super) fn run(arguments: &TrainArguments, context: &Context) -> anyhow::Resu
     }
     let cores = || std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let settings = TableSettings {
+        learner: arguments.learner,
         threads: arguments.threads.unwrap_or_else(cores),
         seed: arguments.seed,
         ..TableSettings::default()
