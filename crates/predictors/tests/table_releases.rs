@@ -8,7 +8,7 @@ use features::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, Publishe
 use messages::{Metric, OperatorCost, OperatorKind, Timestamp};
 use predictors::{
     Grouping, PredictorError, Releases, Source,
-    tables::{Novelty, TableAnswer, TablePredictors, TableSettings},
+    tables::{MemoryFit, Novelty, TableAnswer, TablePredictors, TableSettings},
 };
 
 /// Few trees and folds, so that the test takes seconds.
@@ -151,7 +151,12 @@ fn a_release_of_a_part_of_timm_answers_bit_for_bit() {
     let predictors = tables.train(&[Metric::LatencyMs]);
     let without =
         |row: &MeasuredRow| MeasuredRow { latency_ms: None, throughput_items_per_second: None, ..row.clone() };
-    check_same(&predictors, &tables, &tables.rows.iter().step_by(3).map(without).collect::<Vec<_>>());
+    let rows: Vec<MeasuredRow> = tables.rows.iter().step_by(3).map(without).collect();
+    check_same(&predictors, &tables, &rows);
+    let questions = predictors.ask(rows, DeviceTable::new(), OperatorTable::new()).expect("asked");
+    let fits = predictors.memory_fits(&questions).expect("answered");
+    let refused = fits.iter().position(MemoryFit::is_too_large).map(|row| (&questions.rows()[row], fits[row]));
+    assert!(refused.is_none(), "what was measured does not fit: {refused:?}");
 }
 
 #[test]

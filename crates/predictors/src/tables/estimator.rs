@@ -167,8 +167,10 @@ impl TablePredictor {
     ///
     /// [`PredictorError::Booster`] if XGBoost fails.
     pub fn predict(&self, data: &TableData, rows: &[usize]) -> Result<Vec<TablePrediction>, PredictorError> {
-        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(rows.len() / ROWS_PER_THREAD_MIN);
-        if threads < 2 {
+        // Asking how many cores there are takes longer than answering a few questions.
+        let worth = rows.len() / ROWS_PER_THREAD_MIN;
+        let threads = if worth < 2 { 1 } else { thread::available_parallelism().map_or(1, NonZero::get).min(worth) };
+        if threads == 1 {
             return self.predict_here(data, rows);
         }
         let parts: Vec<&[usize]> = rows.chunks(rows.len().div_ceil(threads)).collect();
