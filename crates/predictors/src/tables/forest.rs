@@ -11,7 +11,7 @@ use xgboost_rs::Booster;
 
 use crate::PredictorError;
 
-/// Ways down that are followed at once.
+/// Ways down that are followed at once; with half of them a single row takes twice as long.
 const LANES: usize = 8;
 /// Rows whose features stay in the cache while all trees are asked; a multiple of [`LANES`].
 const BLOCK_ROWS: usize = 16;
@@ -34,7 +34,7 @@ pub(crate) struct Forest {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Split {
     threshold: f32,
-    /// Which of a row's values, each of which is there twice, see [`both_ways`].
+    /// Which of a row's values, each of which is there twice, see [`low`].
     slot: u32,
 }
 
@@ -117,7 +117,7 @@ impl Forest {
 
     /// What a damaged or foreign file could get wrong.
     fn check(&self) -> Result<(), String> {
-        if self.splits.len() != self.leaves.len() || self.leaves.len() % (1 << self.depth) != 0 {
+        if self.splits.len() != self.leaves.len() || !self.leaves.len().is_multiple_of(1 << self.depth) {
             return Err("the trees are not complete".to_owned());
         }
         let slots = 2 * self.columns.max(1);
@@ -205,22 +205,26 @@ impl Block {
         self.slots = 2 * rows.ncols();
         let together = rows.nrows() / LANES * LANES;
         self.groups.clear();
-        self.rest.clear();
         for group in rows.slice(s![..together, ..]).axis_chunks_iter(Axis(0), LANES) {
             for column in group.columns() {
-                let both = column.map(|value| both_ways(*value));
-                self.groups.extend(both.iter().map(|[low, _]| low));
-                self.groups.extend(both.iter().map(|[_, high]| high));
+                self.groups.extend(column.iter().map(|value| low(*value)));
+                self.groups.extend(column.iter().map(|value| high(*value)));
             }
         }
-        self.rest.extend(rows.slice(s![together.., ..]).iter().flat_map(|value| both_ways(*value)));
+        self.rest.clear();
+        self.rest.extend(rows.slice(s![together.., ..]).iter().flat_map(|value| [low(*value), high(*value)]));
     }
 }
 
-/// A value twice: a missing one is below all thresholds first, then above all. Which of the two a split looks at says
-/// where it sends what is missing.
-const fn both_ways(value: f32) -> [f32; 2] {
-    if value.is_nan() { [f32::NEG_INFINITY, f32::INFINITY] } else { [value, value] }
+// Every value is there twice: a missing one is below all thresholds first, then above all. Which of the two a split
+// looks at says where it sends what is missing.
+
+const fn low(value: f32) -> f32 {
+    if value.is_nan() { f32::NEG_INFINITY } else { value }
+}
+
+const fn high(value: f32) -> f32 {
+    if value.is_nan() { f32::INFINITY } else { value }
 }
 
 impl Serialize for Forest {
