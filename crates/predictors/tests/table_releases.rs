@@ -170,7 +170,9 @@ fn throughput_follows_from_latency_and_power_from_its_own_rows() {
     {
         assert!((latency_ms * per_second / 16e3 - 1.0).abs() < 1e-12, "{latency_ms} {per_second}");
     }
-    let truth = &tables.rows.iter().find(|row| row.model == "m7" && row.device == "B" && row.batch_size == 16.0);
+    let truth = &tables.rows.iter().find(|row| {
+        (row.model.as_str(), row.device.as_str()) == ("m7", "B") && row.batch_size.to_bits() == 16_f64.to_bits()
+    });
     let truth = truth.expect("measured");
     for (answer, measured) in [(latency, truth.latency_ms), (memory, truth.memory_peak_mb), (power, truth.power_w)] {
         let measured = measured.expect("measured");
