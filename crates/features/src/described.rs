@@ -88,6 +88,8 @@ pub(crate) struct GraphSums {
     pub(crate) largest_elements: f64,
     /// The most activation elements that are held at once, if that is known.
     pub(crate) peak_elements: Option<f64>,
+    /// Activation elements of the largest operator that needs all of what it reads and writes at once.
+    pub(crate) least_elements: f64,
     /// Mean over MACs of ln(operations per byte).
     pub(crate) log_intensity_of_macs: f64,
     /// Mean over MACs of ln(uses of one weight).
@@ -132,6 +134,9 @@ impl GraphSums {
             sums.operators[kind] += count;
             sums.weights += weights * count;
             sums.largest_elements = sums.largest_elements.max(elements + weights);
+            if reads_and_writes_at_once(operator.kind) {
+                sums.least_elements = sums.least_elements.max(elements);
+            }
             if macs > 0.0 {
                 sums.log_intensity_of_macs += macs * count * (2.0 * macs / bytes).ln();
                 if weights > 0.0 {
@@ -166,6 +171,7 @@ impl GraphSums {
         compute_bound_seconds: 0.0,
         largest_elements: 0.0,
         peak_elements: None,
+        least_elements: 0.0,
         log_intensity_of_macs: 0.0,
         log_weight_reuse: 0.0,
         log_elements_of_elements: 0.0,
@@ -177,6 +183,12 @@ impl GraphSums {
     pub(crate) fn roofline_seconds(&self) -> f64 {
         self.seconds.iter().flatten().sum()
     }
+}
+
+/// Whether an operator's inputs and outputs must all be in memory at once: others work in place, or are fused so that
+/// what is between them never exists, as attention is.
+const fn reads_and_writes_at_once(kind: OperatorKind) -> bool {
+    matches!(kind, OperatorKind::Conv | OperatorKind::Conv1 | OperatorKind::Gconv | OperatorKind::Linear)
 }
 
 /// Whether compilers fuse operators of this kind with their neighbours.
@@ -216,10 +228,19 @@ impl Described<'_> {
     /// Weights and the most activations held at once, in MB (10^6 bytes); where the tensors' lifetimes are unknown, the
     /// largest operator's activations stand in. 1 MB where nothing is known.
     pub(crate) fn memory_base_mb(&self) -> f64 {
-        let weights = self.row.params_m.map(|millions| millions * 1e6).or(self.sums.map(|sums| sums.weights));
         let elements = self.sums.map_or(0.0, |sums| sums.peak_elements.unwrap_or(sums.largest_elements));
-        let bytes = weights.unwrap_or_default() * self.peaks.weight_bytes + elements * self.peaks.activation_bytes;
+        let bytes = self.weights() * self.peaks.weight_bytes + elements * self.peaks.activation_bytes;
         if bytes > 0.0 { bytes / 1e6 } else { 1.0 }
+    }
+
+    /// What a batch takes at least, in MB (10^6 bytes): weights, and what one operator reads and writes at once.
+    pub(crate) fn memory_least_mb(&self) -> f64 {
+        let elements = self.sums.map_or(0.0, |sums| sums.least_elements);
+        (self.weights() * self.peaks.weight_bytes + elements * self.peaks.activation_bytes) / 1e6
+    }
+
+    fn weights(&self) -> f64 {
+        self.row.params_m.map(|millions| millions * 1e6).or(self.sums.map(|sums| sums.weights)).unwrap_or_default()
     }
 
     /// The power limit in watts, 100 W where it is unknown.

@@ -42,6 +42,7 @@ pub struct TableFeature {
 pub struct TableFeatures {
     frame: DataFrame,
     bases: [Vec<f64>; 3],
+    memory_least_mb: Vec<f64>,
 }
 
 impl TableFeatures {
@@ -64,7 +65,8 @@ impl TableFeatures {
             described.iter().map(Described::memory_base_mb).collect(),
             described.iter().map(Described::power_base_w).collect(),
         ];
-        Ok(Self { frame, bases })
+        let memory_least_mb = described.iter().map(Described::memory_least_mb).collect();
+        Ok(Self { frame, bases, memory_least_mb })
     }
 
     /// Number of rows.
@@ -84,6 +86,11 @@ impl TableFeatures {
             Metric::MemoryPeakMb => &self.bases[1],
             Metric::PowerW => &self.bases[2],
         }
+    }
+
+    /// What each row takes of memory at least, in MB, by its graph alone.
+    pub fn memory_least_mb(&self) -> &[f64] {
+        &self.memory_least_mb
     }
 
     /// All values, row after row; a missing value is NaN.

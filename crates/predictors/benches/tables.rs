@@ -60,7 +60,7 @@ fn main() {
     let kinds: [(&str, Vec<Questions>); 3] = [
         ("new_configuration", ask(&|row| row.batch_size = (row.batch_size / 2.0).max(1.0))),
         ("new_model", ask(&|row| row.model = format!("new {}", row.model))),
-        ("new_device", ask(&|row| row.device = "a new one".to_owned())),
+        ("new_device", ask(&|row| "a new one".clone_into(&mut row.device))),
     ];
     let mut group = criterion.benchmark_group("predict_tables");
     for (name, questions) in &kinds {

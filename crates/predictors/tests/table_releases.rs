@@ -8,7 +8,7 @@ use features::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, Publishe
 use messages::{Metric, OperatorCost, OperatorKind, Timestamp};
 use predictors::{
     Grouping, PredictorError, Releases, Source,
-    tables::{Learner, Novelty, TableAnswer, TablePredictors, TableSettings},
+    tables::{Learner, MemoryFit, Novelty, TableAnswer, TablePredictors, TableSettings},
 };
 
 /// Few trees and folds, so that the test takes seconds.
@@ -152,7 +152,12 @@ fn a_release_of_a_part_of_timm_answers_bit_for_bit() {
     let predictors = tables.train(&[Metric::LatencyMs]);
     let without =
         |row: &MeasuredRow| MeasuredRow { latency_ms: None, throughput_items_per_second: None, ..row.clone() };
-    check_same(&predictors, &tables, &tables.rows.iter().step_by(3).map(without).collect::<Vec<_>>());
+    let rows: Vec<MeasuredRow> = tables.rows.iter().step_by(3).map(without).collect();
+    check_same(&predictors, &tables, &rows);
+    let questions = predictors.ask(rows, DeviceTable::new(), OperatorTable::new()).expect("asked");
+    let fits = predictors.memory_fits(&questions).expect("answered");
+    let refused = fits.iter().position(MemoryFit::is_too_large).map(|row| (&questions.rows()[row], fits[row]));
+    assert!(refused.is_none(), "what was measured does not fit: {refused:?}");
 }
 
 #[test]
@@ -166,7 +171,9 @@ fn throughput_follows_from_latency_and_power_from_its_own_rows() {
     {
         assert!((latency_ms * per_second / 16e3 - 1.0).abs() < 1e-12, "{latency_ms} {per_second}");
     }
-    let truth = &tables.rows.iter().find(|row| row.model == "m7" && row.device == "B" && row.batch_size == 16.0);
+    let truth = &tables.rows.iter().find(|row| {
+        (row.model.as_str(), row.device.as_str()) == ("m7", "B") && row.batch_size.to_bits() == 16_f64.to_bits()
+    });
     let truth = truth.expect("measured");
     for (answer, measured) in [(latency, truth.latency_ms), (memory, truth.memory_peak_mb), (power, truth.power_w)] {
         let measured = measured.expect("measured");

@@ -145,6 +145,11 @@ impl TableData {
         self.built.base(metric)[row]
     }
 
+    /// What a row takes of memory at least, in MB.
+    pub(crate) fn memory_least_mb(&self, row: usize) -> f64 {
+        self.built.memory_least_mb()[row]
+    }
+
     /// The metric's value where its learned log ratio is `log`; for throughput that of the latency so learned.
     pub(crate) fn value(&self, row: usize, log: f64) -> f64 {
         self.value_of(self.metric, row, log)

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{Evaluation, Grouping, PredictorError, boosters::in_parallel, folds::grouped_folds};
 
-/// Fewest rows that are worth a thread.
-const ROWS_PER_THREAD_MIN: usize = 1_000;
+/// Rows that are predicted together: enough to be worth a thread, few enough for their features to stay in its cache.
+const ROWS_TOGETHER: usize = 512;
 
 /// What of a row was never measured; each has errors of its own size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,13 +166,14 @@ impl TablePredictor {
     ///
     /// [`PredictorError::Booster`] if XGBoost fails.
     pub fn predict(&self, data: &TableData, rows: &[usize]) -> Result<Vec<TablePrediction>, PredictorError> {
-        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(rows.len() / ROWS_PER_THREAD_MIN);
-        if threads < 2 {
+        if rows.len() <= ROWS_TOGETHER {
+            // Asking how many cores there are takes longer than answering a few questions.
             return self.predict_here(data, rows);
         }
-        let parts: Vec<&[usize]> = rows.chunks(rows.len().div_ceil(threads)).collect();
-        let count = u32::try_from(threads).unwrap_or(u32::MAX);
-        Ok(in_parallel(&parts, count, |part| self.predict_here(data, part))?.concat())
+        let parts: Vec<&[usize]> = rows.chunks(ROWS_TOGETHER).collect();
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(parts.len());
+        let threads = u32::try_from(threads).unwrap_or(u32::MAX);
+        Ok(in_parallel(&parts, threads, |part| self.predict_here(data, part))?.concat())
     }
 
     /// The same on this thread.

@@ -5,25 +5,26 @@
 //! Answers are those of XGBoost bit for bit: leaves are added in the trees' order, in single precision.
 
 use messages::Metric;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, Axis, s};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use xgboost_rs::Booster;
 
 use crate::PredictorError;
 
-/// Ways down that are followed at once.
+/// Ways down that are followed at once; with half of them a single row takes twice as long.
 const LANES: usize = 8;
-/// Rows whose features stay in the cache while all trees are asked.
-const BLOCK_ROWS: usize = 32;
-/// Deepest trees that are kept complete: a level more doubles them.
-const DEPTH_MAX: usize = 12;
+/// Rows whose features stay in the cache while all trees are asked; a multiple of [`LANES`].
+const BLOCK_ROWS: usize = 16;
+/// Depths that trees are completed to; each has code of its own.
+const DEPTHS: [usize; 4] = [4, 7, 10, 12];
 
 /// The trees of one booster.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Forest {
     columns: usize,
+    /// One of [`DEPTHS`].
     depth: usize,
-    /// `2^depth − 1` per tree, level by level.
+    /// `2^depth` per tree, level by level from 1 on, so that the children of `n` are `2n` and `2n + 1`; 0 is unused.
     splits: Vec<Split>,
     /// `2^depth` per tree, from left to right.
     leaves: Vec<f32>,
@@ -33,7 +34,7 @@ pub(crate) struct Forest {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Split {
     threshold: f32,
-    /// Where in a row's [`both_ways`] the value is.
+    /// Which of a row's values, each of which is there twice, see [`low`].
     slot: u32,
 }
 
@@ -60,17 +61,18 @@ impl Forest {
 
     fn of_trees(trees: &[Tree], columns: usize) -> Result<Self, String> {
         let depths = trees.iter().map(|tree| tree.depth(0, 0)).collect::<Result<Vec<_>, _>>()?;
-        let depth = depths.into_iter().max().unwrap_or(0);
-        let leaves = 1 << depth;
+        let deepest = depths.into_iter().max().unwrap_or(0);
+        let depth = DEPTHS.into_iter().find(|depth| *depth >= deepest).ok_or_else(|| too_deep(deepest))?;
+        let nodes = 1 << depth;
         let mut forest = Self {
             columns,
             depth,
-            splits: vec![TO_THE_LEFT; trees.len() * (leaves - 1)],
-            leaves: vec![0.0; trees.len() * leaves],
+            splits: vec![TO_THE_LEFT; trees.len() * nodes],
+            leaves: vec![0.0; trees.len() * nodes],
         };
-        for (index, tree) in trees.iter().enumerate() {
-            let splits = &mut forest.splits[index * (leaves - 1)..(index + 1) * (leaves - 1)];
-            tree.lay_out(0, 0, splits, &mut forest.leaves[index * leaves..(index + 1) * leaves]);
+        let places = forest.splits.chunks_exact_mut(nodes).zip(forest.leaves.chunks_exact_mut(nodes));
+        for (tree, (splits, leaves)) in trees.iter().zip(places) {
+            tree.lay_out(0, 1, splits, leaves);
         }
         forest.check().map(|()| forest)
     }
@@ -79,53 +81,43 @@ impl Forest {
         self.leaves.len() >> self.depth
     }
 
-    /// Adds every tree's leaf to the sum of each row of a block, whose values are both ways.
-    fn add(&self, block: &[f32], sums: &mut [f32]) {
-        let width = 2 * self.columns;
-        let together = sums.len() / LANES * LANES;
-        let inner = (1 << self.depth) - 1;
-        for (splits, leaves) in chunks(&self.splits, inner, self.trees()).zip(self.leaves.chunks_exact(1 << self.depth))
-        {
-            for (rows, sums) in block.chunks_exact(LANES * width).zip(sums[..together].chunks_exact_mut(LANES)) {
-                let mut at = [0_usize; LANES];
-                for _ in 0..self.depth {
-                    for (lane, at) in at.iter_mut().enumerate() {
-                        *at = next(splits, &rows[lane * width..(lane + 1) * width], *at);
-                    }
-                }
-                for (sum, at) in sums.iter_mut().zip(at) {
-                    *sum += leaves[at - inner];
-                }
-            }
-        }
-        for (row, sum) in block[together * width..].chunks_exact(width).zip(&mut sums[together..]) {
-            *sum = self.add_one(row, *sum);
+    /// Adds every tree's leaf to the sums of rows: of `block`, by groups of [`LANES`], then of single `rest`.
+    fn add(&self, block: &Block, sums: &mut [f32]) {
+        match self.depth {
+            4 => self.add_complete::<16>(block, sums),
+            7 => self.add_complete::<128>(block, sums),
+            10 => self.add_complete::<1024>(block, sums),
+            _ => self.add_complete::<4096>(block, sums),
         }
     }
 
-    /// The same for a single row: several trees are asked at once instead.
-    fn add_one(&self, row: &[f32], mut sum: f32) -> f32 {
-        let (inner, width) = ((1 << self.depth) - 1, 1 << self.depth);
-        for first in (0..self.trees()).step_by(LANES) {
-            let trees = LANES.min(self.trees() - first);
-            let mut at = [0_usize; LANES];
-            for _ in 0..self.depth {
-                for (lane, at) in at[..trees].iter_mut().enumerate() {
-                    let splits = &self.splits[(first + lane) * inner..(first + lane + 1) * inner];
-                    *at = next(splits, row, *at);
+    /// The same with the number of nodes known to the compiler.
+    fn add_complete<const NODES: usize>(&self, block: &Block, sums: &mut [f32]) {
+        let (splits, leaves) = (self.splits.as_chunks::<NODES>().0, self.leaves.as_chunks::<NODES>().0);
+        let (together, alone) = sums.as_chunks_mut::<LANES>();
+        for (splits, leaves) in splits.iter().zip(leaves) {
+            for (values, sums) in block.groups.chunks_exact(LANES * block.slots).zip(together.iter_mut()) {
+                let mut at = [1_usize; LANES];
+                for _ in 0..NODES.ilog2() {
+                    for (lane, at) in at.iter_mut().enumerate() {
+                        let split = splits[*at & (NODES - 1)];
+                        let value = values[split.slot as usize * LANES + lane];
+                        *at = 2 * *at + usize::from(value >= split.threshold);
+                    }
+                }
+                for (sum, at) in sums.iter_mut().zip(at) {
+                    *sum += leaves[at & (NODES - 1)];
                 }
             }
-            for (lane, at) in at[..trees].iter().enumerate() {
-                sum += self.leaves[(first + lane) * width + at - inner];
-            }
         }
-        sum
+        for (row, sum) in block.rest.chunks_exact(block.slots).zip(alone) {
+            add_one(splits, leaves, row, sum);
+        }
     }
 
     /// What a damaged or foreign file could get wrong.
     fn check(&self) -> Result<(), String> {
-        let trees = self.leaves.len() >> self.depth;
-        if self.leaves.len() != trees << self.depth || self.splits.len() != trees * ((1 << self.depth) - 1) {
+        if self.splits.len() != self.leaves.len() || !self.leaves.len().is_multiple_of(1 << self.depth) {
             return Err("the trees are not complete".to_owned());
         }
         let slots = 2 * self.columns.max(1);
@@ -155,52 +147,84 @@ impl Forest {
         let (Some(columns), Some(depth), Some(trees), []) = (word(0), word(1), word(2), rest) else {
             return Err("the trees are cut off".to_owned());
         };
-        if depth > DEPTH_MAX {
-            return Err(format!("the trees are {depth} deep, {DEPTH_MAX} at most are possible"));
+        if !DEPTHS.contains(&depth) {
+            return Err(too_deep(depth));
         }
-        let splits = trees * ((1 << depth) - 1);
-        if words.len() != 3 + 2 * splits + (trees << depth) {
+        let nodes = trees << depth;
+        if words.len() != 3 + 3 * nodes {
             return Err("the trees are cut off".to_owned());
         }
-        let (inner, outer) = words[3..].split_at(2 * splits);
+        let (inner, outer) = words[3..].split_at(2 * nodes);
+        let split = |[threshold, slot]: &[[u8; 4]; 2]| Split {
+            threshold: f32::from_le_bytes(*threshold),
+            slot: u32::from_le_bytes(*slot),
+        };
         let forest = Self {
             columns,
             depth,
-            splits: inner
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|[threshold, slot]| Split {
-                    threshold: f32::from_le_bytes(*threshold),
-                    slot: u32::from_le_bytes(*slot),
-                })
-                .collect(),
+            splits: inner.as_chunks::<2>().0.iter().map(split).collect(),
             leaves: outer.iter().map(|leaf| f32::from_le_bytes(*leaf)).collect(),
         };
         forest.check().map(|()| forest)
     }
 }
 
-/// The node below a node.
-#[inline]
-fn next(splits: &[Split], row: &[f32], at: usize) -> usize {
-    let split = splits[at];
-    2 * at + 1 + usize::from(row[split.slot as usize] >= split.threshold)
+fn too_deep(depth: usize) -> String {
+    format!("trees are {depth} deep, {} at most are possible", DEPTHS[DEPTHS.len() - 1])
 }
 
-/// `count` pieces of `length`, which may be 0.
-fn chunks<T>(items: &[T], length: usize, count: usize) -> impl Iterator<Item = &[T]> {
-    (0..count).map(move |index| &items[index * length..(index + 1) * length])
-}
-
-/// Every value twice: a missing one is below all thresholds first, then above all. Which of the two a split looks at
-/// says where it sends what is missing.
-fn both_ways<'a>(values: impl Iterator<Item = &'a f32>, into: &mut Vec<f32>) {
-    for value in values {
-        let missing = value.is_nan();
-        into.push(if missing { f32::NEG_INFINITY } else { *value });
-        into.push(if missing { f32::INFINITY } else { *value });
+/// Adds every tree's leaf to the sum of a single row: several trees are asked at once instead of several rows.
+fn add_one<const NODES: usize>(splits: &[[Split; NODES]], leaves: &[[f32; NODES]], row: &[f32], sum: &mut f32) {
+    for (splits, leaves) in splits.chunks(LANES).zip(leaves.chunks(LANES)) {
+        let mut at = [1_usize; LANES];
+        for _ in 0..NODES.ilog2() {
+            for (splits, at) in splits.iter().zip(&mut at) {
+                let split = splits[*at & (NODES - 1)];
+                *at = 2 * *at + usize::from(row[split.slot as usize] >= split.threshold);
+            }
+        }
+        for (leaves, at) in leaves.iter().zip(at) {
+            *sum += leaves[at & (NODES - 1)];
+        }
     }
+}
+
+/// The values of some rows as trees ask for them.
+#[derive(Debug, Default)]
+struct Block {
+    /// Values of a row, each there twice.
+    slots: usize,
+    /// Groups of [`LANES`] rows: the first value of each, then the second of each.
+    groups: Vec<f32>,
+    /// The rows that make no group, one after the other.
+    rest: Vec<f32>,
+}
+
+impl Block {
+    fn fill(&mut self, rows: &ArrayView2<'_, f32>) {
+        self.slots = 2 * rows.ncols();
+        let together = rows.nrows() / LANES * LANES;
+        self.groups.clear();
+        for group in rows.slice(s![..together, ..]).axis_chunks_iter(Axis(0), LANES) {
+            for column in group.columns() {
+                self.groups.extend(column.iter().map(|value| low(*value)));
+                self.groups.extend(column.iter().map(|value| high(*value)));
+            }
+        }
+        self.rest.clear();
+        self.rest.extend(rows.slice(s![together.., ..]).iter().flat_map(|value| [low(*value), high(*value)]));
+    }
+}
+
+// Every value is there twice: a missing one is below all thresholds first, then above all. Which of the two a split
+// looks at says where it sends what is missing.
+
+const fn low(value: f32) -> f32 {
+    if value.is_nan() { f32::NEG_INFINITY } else { value }
+}
+
+const fn high(value: f32) -> f32 {
+    if value.is_nan() { f32::INFINITY } else { value }
 }
 
 impl Serialize for Forest {
@@ -252,16 +276,14 @@ impl Forests {
             return Err(PredictorError::Columns { found: columns, needed: forest.columns });
         }
         let (count, mut means) = (self.forests.len() as f64, Vec::with_capacity(features.nrows()));
-        let (mut block, mut sums) = (Vec::new(), Vec::new());
-        for rows in features.axis_chunks_iter(ndarray::Axis(0), BLOCK_ROWS) {
-            block.clear();
-            both_ways(rows.iter(), &mut block);
+        let (mut block, mut sums) = (Block::default(), [0.0; BLOCK_ROWS]);
+        for rows in features.axis_chunks_iter(Axis(0), BLOCK_ROWS) {
+            block.fill(&rows);
             let first = means.len();
             means.resize(first + rows.nrows(), 0.0);
             for forest in &self.forests {
-                sums.clear();
-                sums.resize(rows.nrows(), 0.0);
-                forest.add(&block, &mut sums);
+                sums.fill(0.0);
+                forest.add(&block, &mut sums[..rows.nrows()]);
                 means[first..].iter_mut().zip(&sums).for_each(|(mean, sum)| *mean += f64::from(*sum));
             }
             means[first..].iter_mut().for_each(|mean| *mean = *mean / count + self.centre);
@@ -324,8 +346,8 @@ impl Tree {
         if node >= nodes || lengths.iter().any(|length| *length != nodes) {
             return Err("a tree's lists do not fit together".to_owned());
         }
-        if above > DEPTH_MAX {
-            return Err(format!("a tree is deeper than {DEPTH_MAX}"));
+        if above > DEPTHS[DEPTHS.len() - 1] {
+            return Err(too_deep(above));
         }
         match self.children(node) {
             None => Ok(0),
@@ -333,8 +355,8 @@ impl Tree {
         }
     }
 
-    /// Writes a node and all below it to its place in a complete tree; a leaf that is not at the bottom is written to
-    /// every place below it.
+    /// Writes a node and all below it to its place in a complete tree, whose root is at 1; a leaf that is not at the
+    /// bottom is written to every place below it.
     fn lay_out(&self, node: usize, place: usize, splits: &mut [Split], leaves: &mut [f32]) {
         if place >= splits.len() {
             leaves[place - splits.len()] = self.split_conditions[node];
@@ -348,8 +370,8 @@ impl Tree {
                 slot: 2 * self.split_indices[node] + u32::from(!left_if_missing),
             };
         }
-        self.lay_out(left, 2 * place + 1, splits, leaves);
-        self.lay_out(right, 2 * place + 2, splits, leaves);
+        self.lay_out(left, 2 * place, splits, leaves);
+        self.lay_out(right, 2 * place + 1, splits, leaves);
     }
 }
 
@@ -380,7 +402,7 @@ mod tests {
         let found = Forests::new(0.0, vec![forest]);
         let all = found.means(&features).expect("asked");
         assert_eq!(all, expected.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
-        let one = features.select(ndarray::Axis(0), &[7]);
+        let one = features.select(Axis(0), &[7]);
         assert_eq!(found.means(&one).expect("asked")[0].to_bits(), all[7].to_bits(), "alone as among others");
         assert!(matches!(found.means(&Array2::zeros((2, 4))), Err(PredictorError::Columns { found: 4, needed: 3 })));
     }
@@ -393,7 +415,8 @@ mod tests {
         assert_eq!(Forest::from_bytes(&bytes).expect("whole"), forest);
         assert!(Forest::from_bytes(&bytes[..bytes.len() - 4]).is_err(), "cut off");
         let mut foreign = bytes.clone();
-        foreign[16] = 200;
+        // The slot of the first tree's root.
+        foreign[24] = 200;
         assert!(Forest::from_bytes(&foreign).expect_err("foreign").contains("feature 100 of 3"));
         let mut deep = bytes;
         deep[4] = 60;

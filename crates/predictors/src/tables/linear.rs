@@ -5,27 +5,47 @@ use ndarray::Array2;
 /// Smallest pivot over the largest one; below, an equation says nothing new.
 const PIVOT_MIN: f64 = 1e-10;
 
-/// Solves `matrix · x = right` for a symmetric, positive definite matrix of shape `[n, n]`, by Cholesky's
-/// decomposition; pivots that rounding made tiny or negative are raised, which draws their unknowns towards 0.
-pub(crate) fn solve(mut matrix: Vec<f64>, mut right: Vec<f64>) -> Vec<f64> {
+/// Solves `matrix · x = right` for a symmetric, positive definite matrix of shape `[n, n]`.
+pub(crate) fn solve(matrix: Vec<f64>, right: Vec<f64>) -> Vec<f64> {
     let n = right.len();
-    let floor = PIVOT_MIN * (0..n).map(|i| matrix[i * n + i]).fold(f64::MIN_POSITIVE, f64::max);
-    for i in 0..n {
-        for j in 0..=i {
-            let products: f64 = (0..j).map(|k| matrix[i * n + k] * matrix[j * n + k]).sum();
-            let rest = matrix[i * n + j] - products;
-            matrix[i * n + j] = if i == j { rest.max(floor).sqrt() } else { rest / matrix[j * n + j] };
+    Decomposed::of(matrix, n).solve(right)
+}
+
+/// A symmetric, positive definite matrix of shape `[n, n]` in Cholesky's decomposition, to be solved for many right
+/// sides.
+#[derive(Debug)]
+pub(crate) struct Decomposed {
+    n: usize,
+    lower: Vec<f64>,
+}
+
+impl Decomposed {
+    /// Decomposes; pivots that rounding made tiny or negative are raised, which draws their unknowns towards 0.
+    pub(crate) fn of(mut matrix: Vec<f64>, n: usize) -> Self {
+        let floor = PIVOT_MIN * (0..n).map(|i| matrix[i * n + i]).fold(f64::MIN_POSITIVE, f64::max);
+        for i in 0..n {
+            for j in 0..=i {
+                let products: f64 = (0..j).map(|k| matrix[i * n + k] * matrix[j * n + k]).sum();
+                let rest = matrix[i * n + j] - products;
+                matrix[i * n + j] = if i == j { rest.max(floor).sqrt() } else { rest / matrix[j * n + j] };
+            }
         }
+        Self { n, lower: matrix }
     }
-    for i in 0..n {
-        let known: f64 = (0..i).map(|k| matrix[i * n + k] * right[k]).sum();
-        right[i] = (right[i] - known) / matrix[i * n + i];
+
+    /// The solution for one right side.
+    pub(crate) fn solve(&self, mut right: Vec<f64>) -> Vec<f64> {
+        let (n, lower) = (self.n, &self.lower);
+        for i in 0..n {
+            let known: f64 = (0..i).map(|k| lower[i * n + k] * right[k]).sum();
+            right[i] = (right[i] - known) / lower[i * n + i];
+        }
+        for i in (0..n).rev() {
+            let known: f64 = (i + 1..n).map(|k| lower[k * n + i] * right[k]).sum();
+            right[i] = (right[i] - known) / lower[i * n + i];
+        }
+        right
     }
-    for i in (0..n).rev() {
-        let known: f64 = (i + 1..n).map(|k| matrix[k * n + i] * right[k]).sum();
-        right[i] = (right[i] - known) / matrix[i * n + i];
-    }
-    right
 }
 
 /// The inverse of a symmetric, positive definite matrix.

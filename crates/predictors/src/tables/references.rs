@@ -4,11 +4,11 @@
 //! Classes' residuals vary together, by how much is estimated over all models: kriging with an estimated covariance
 //! (Cressie 1990, <https://doi.org/10.1007/BF00889887>).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::linear::{definite, solve};
+use super::linear::{Decomposed, definite};
 
 /// Pairs of models that the prior covariance weighs as much as.
 const PRIOR_PAIRS: f64 = 10.0;
@@ -49,6 +49,9 @@ pub(crate) struct References {
     class_means: Vec<f64>,
     covariance: Vec<f64>,
     of_model: HashMap<usize, Vec<Residual>>,
+    /// Worked out by the first question.
+    #[serde(skip)]
+    whole: OnceLock<HashMap<usize, Decomposed>>,
 }
 
 impl References {
@@ -61,7 +64,7 @@ impl References {
             of_model.entry(residual.model).or_default().push(Residual { log, ..*residual });
         }
         let covariance = covariance(classes, &of_model);
-        Self { classes, class_means, covariance, of_model }
+        Self { classes, class_means, covariance, of_model, whole: OnceLock::new() }
     }
 
     /// What the other rows of the same model say of a residual; its own row, if it has one, is not asked.
@@ -76,18 +79,34 @@ impl References {
             return Reference { log: mean, deviation: own.sqrt(), count: 0 };
         }
         let count = others.len();
+        let with_own: Vec<f64> = others.iter().map(|other| self.covariance(class, other.class)).collect();
+        let known = if row.is_none() { self.whole().get(&model) } else { None };
+        let weights = match known {
+            Some(decomposed) => decomposed.solve(with_own.clone()),
+            None => self.decomposed(&others).solve(with_own.clone()),
+        };
+        let log: f64 = weights.iter().zip(&others).map(|(weight, other)| weight * other.log).sum();
+        let explained: f64 = weights.iter().zip(&with_own).map(|(weight, with_own)| weight * with_own).sum();
+        Reference { log: mean + log, deviation: (own - explained).max(0.0).sqrt(), count }
+    }
+
+    /// Covariance of a model's residuals with each other, repeated measurements' noise included.
+    fn decomposed(&self, residuals: &[Residual]) -> Decomposed {
+        let count = residuals.len();
         let mut matrix = vec![0.0; count * count];
-        for (left, a) in others.iter().enumerate() {
-            for (right, b) in others.iter().enumerate() {
+        for (left, a) in residuals.iter().enumerate() {
+            for (right, b) in residuals.iter().enumerate() {
                 let noise = if left == right { NOISE_LOG * NOISE_LOG } else { 0.0 };
                 matrix[left * count + right] = self.covariance(a.class, b.class) + noise;
             }
         }
-        let with_own: Vec<f64> = others.iter().map(|other| self.covariance(class, other.class)).collect();
-        let weights = solve(matrix, with_own.clone());
-        let log: f64 = weights.iter().zip(&others).map(|(weight, other)| weight * other.log).sum();
-        let explained: f64 = weights.iter().zip(&with_own).map(|(weight, with_own)| weight * with_own).sum();
-        Reference { log: mean + log, deviation: (own - explained).max(0.0).sqrt(), count }
+        Decomposed::of(matrix, count)
+    }
+
+    /// Every model's residuals, none hidden: questions ask for the same ones again and again.
+    fn whole(&self) -> &HashMap<usize, Decomposed> {
+        let of_model = |(model, residuals): (&usize, &Vec<Residual>)| (*model, self.decomposed(residuals));
+        self.whole.get_or_init(|| self.of_model.iter().map(of_model).collect())
     }
 
     /// Each model's mean residual by class, class means removed, 0 where it was not measured; shape

@@ -84,9 +84,10 @@ pub struct TableAnswer {
 /// Whether a configuration fits into its device's memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MemoryFit {
-    /// Predicted peak where memory was trained, else weights and the largest operator's activations, in MB.
+    /// Predicted peak where memory was trained, else that of physics, in MB.
     pub peak_mb: f64,
-    /// What it needs at least: the lower end of the interval where memory was trained, else the same.
+    /// What it needs at least: the lower end of the interval where memory was trained, else weights and what one
+    /// operator reads and writes at once.
     pub least_mb: f64,
     /// What the device has, in MB, if that is known.
     pub device_mb: Option<f64>,
@@ -255,8 +256,9 @@ impl TablePredictors {
             return Ok(answers.iter().map(fit).collect());
         }
         let fit = |question| {
-            let least_mb = questions.data.base(Metric::MemoryPeakMb, question);
-            MemoryFit { peak_mb: least_mb, least_mb, device_mb: device_mb(question) }
+            let peak_mb = questions.data.base(Metric::MemoryPeakMb, question);
+            let least_mb = questions.data.memory_least_mb(question);
+            MemoryFit { peak_mb, least_mb, device_mb: device_mb(question) }
         };
         Ok((0..questions.rows().len()).map(fit).collect())
     }

@@ -1,4 +1,4 @@
-//! A published measurement table, read from where it lies.
+//! Published measurements, read from where they lie.
 //!
 //! `AUGUR_SHARED_DATA` names the folder (default: `../shared/data` beside the work tree). Without the variable and
 //! without the folder a test says so and checks nothing, since the data are no part of the project.
@@ -10,23 +10,31 @@ use std::{
 
 use features::{DeviceTable, MeasuredRow, MeasuredTable, OperatorTable, read_devices, read_operators};
 
+#[allow(dead_code, reason = "not every test reads this source")]
 pub(crate) struct Tables {
     pub(crate) rows: Vec<MeasuredRow>,
     pub(crate) devices: DeviceTable,
     pub(crate) operators: OperatorTable,
 }
 
-/// The rows of every so many models of the alphabet.
-pub(crate) fn every(step: usize) -> Option<Tables> {
+/// The folder of one source, if the data are there.
+pub(crate) fn folder(source: &str) -> Option<PathBuf> {
     let folder = match std::env::var_os("AUGUR_SHARED_DATA") {
-        Some(folder) => PathBuf::from(folder).join("timm"),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/timm"),
+        Some(folder) => PathBuf::from(folder).join(source),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(source),
     };
     if !folder.is_dir() {
         assert!(std::env::var_os("AUGUR_SHARED_DATA").is_none(), "no folder {}", folder.display());
         eprintln!("nothing checked: ../shared/data is not there and AUGUR_SHARED_DATA is not set");
         return None;
     }
+    Some(folder)
+}
+
+/// The rows of timm's benchmarks of every so many models of the alphabet.
+#[allow(dead_code, reason = "not every test reads this source")]
+pub(crate) fn every(step: usize) -> Option<Tables> {
+    let folder = folder("timm")?;
     let table = MeasuredTable::read(&folder.join("measurements.csv.gz")).expect("a table");
     assert!(table.bad.is_empty(), "{:?}", table.bad);
     let mut models: Vec<String> = table.rows.iter().map(|row| row.model.clone()).collect();
