@@ -41,6 +41,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("polars", "features"),
     ("xgboost-rs", "predictors"),
     ("ndarray", "predictors"),
+    ("runnt", "predictors"),
     ("ort", "runner"),
     ("axum", "dashboard"),
     ("nvml-wrapper", "hardware"),
