@@ -42,6 +42,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("xgboost-rs", "predictors"),
     ("ndarray", "predictors"),
     ("ciborium", "predictors"),
+    ("runnt", "predictors"),
     ("ort", "runner"),
     ("axum", "dashboard"),
     ("nvml-wrapper", "hardware"),

@@ -25,7 +25,7 @@ const DRAWS: u64 = 6;
 /// Rows of each draw that are scored.
 const SCORED_ROWS: usize = 500;
 /// Observations that the surprise seen on devices like this one is worth.
-const PRIOR_OBSERVATIONS: f64 = 3.0;
+const PRIOR_OBSERVATIONS: f64 = 4.0;
 /// The same where no device like this one was known.
 const STRANGE_OBSERVATIONS: f64 = 1.0;
 /// A residual further out than this tells of a special case, not of how far a model strays.

@@ -108,11 +108,13 @@ pub fn evaluate(
 ) -> Result<Report, PredictorError> {
     let splits = splits(data, protocol, settings.seed)?;
     let mut run = Run::default();
+    // One for all draws: draws of different devices must not be alike.
+    let mut random = fastrand::Rng::with_seed(settings.seed);
     for (index, split) in splits.iter().enumerate() {
         let (trained, tested) = (split.training.len(), split.test.len());
         progress(&format!("part {} of {}: {trained} rows to train on, {tested} to predict", index + 1, splits.len()));
         match protocol {
-            Protocol::FewShot { shots, choose } => run.few_shot(data, split, shots, choose, settings)?,
+            Protocol::FewShot { shots, choose } => run.few_shot(data, split, (shots, choose), settings, &mut random)?,
             _ => run.plain(data, split, settings)?,
         }
     }
@@ -162,9 +164,9 @@ impl Run {
         &mut self,
         data: &TableData,
         split: &Split,
-        count: usize,
-        choose: Choose,
+        (count, choose): (usize, Choose),
         settings: &TableSettings,
+        random: &mut fastrand::Rng,
     ) -> Result<(), PredictorError> {
         let started = Instant::now();
         let predictor = TablePredictor::train(data, &split.training, &[Novelty::Device], settings)?;
@@ -175,12 +177,9 @@ impl Run {
         let few_shot = FewShot::prepare(data, new_device, &residuals, platform, count);
         self.train_seconds += started.elapsed().as_secs_f64();
         let draws = if choose == Choose::Random { SHOT_DRAWS } else { 1 };
-        for draw in 0..draws {
+        for _ in 0..draws {
             let shots = match choose {
-                Choose::Random => {
-                    let mut random = fastrand::Rng::with_seed(settings.seed.wrapping_add(draw));
-                    random.choose_multiple(split.test.iter().copied(), count)
-                }
+                Choose::Random => random.choose_multiple(split.test.iter().copied(), count),
                 Choose::Representative => few_shot.representative(&split.test, count),
             };
             let given: HashSet<usize> = shots.iter().copied().collect();
