@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) worker: WorkerSection,
     pub(crate) updater: UpdaterSection,
     pub(crate) learner: LearnerSection,
+    pub(crate) recommend: RecommendSection,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -102,6 +103,20 @@ pub(crate) struct LearnerSection {
     pub(crate) batch_sizes: Vec<u32>,
     pub(crate) sequence_lengths: Vec<u32>,
     pub(crate) threads: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecommendSection {
+    pub(crate) price_per_hour: BTreeMap<String, f64>,
+}
+
+impl RecommendSection {
+    /// What a device costs per hour, if it has a price; keys of settings are in small letters.
+    pub(crate) fn price(&self, device: &str) -> Option<f64> {
+        let price = self.price_per_hour.iter().find(|(name, _)| name.eq_ignore_ascii_case(device));
+        price.map(|(_, price)| *price).filter(|price| *price > 0.0)
+    }
 }
 
 /// One setting as `settings show` prints it.
@@ -307,6 +322,16 @@ mod tests {
         let loaded = merged(None, &[("AUGUR_AMQP_URL", url)]).expect("good settings");
         assert_eq!(loaded.settings.amqp_url, url);
         assert_eq!(origin(&loaded, "amqp_url").0, "amqp://u:***@one:5672,two:5673/augur");
+    }
+
+    #[test]
+    fn a_device_has_a_price_whatever_its_case() {
+        let loaded = merged(Some("[recommend.price_per_hour]\n\"Tesla T4\" = 0.35\n"), &[]).expect("good settings");
+        let recommend = &loaded.settings.recommend;
+        assert_eq!(
+            (recommend.price("Tesla T4"), recommend.price("tesla t4"), recommend.price("L4")),
+            (Some(0.35), Some(0.35), None)
+        );
     }
 
     #[test]

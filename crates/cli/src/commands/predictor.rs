@@ -1,5 +1,6 @@
 //! `augur predictor predict|evaluate|list|show|wait|promote`.
 
+mod drawing;
 mod evaluate;
 
 use std::{
@@ -16,6 +17,7 @@ use predictors::{Grouping, Manifest, Releases};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use self::drawing::DrawnPrediction;
 use crate::{
     context::Context,
     exit::Exit,
@@ -95,6 +97,9 @@ pub(crate) struct PredictArguments {
     /// Where releases are kept. Not given: `releases` in the state directory.
     #[arg(long)]
     releases: Option<PathBuf>,
+    /// Draws the latencies: over the batch size where several are asked for, else as bars.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -250,6 +255,9 @@ fn predict(arguments: &PredictArguments, context: &Context) -> anyhow::Result<()
             })
         })
         .collect();
+    if let Some(path) = &arguments.plot {
+        drawing::draw(&arguments.model, Metric::LatencyMs, &points(&rows, Metric::LatencyMs), path)?;
+    }
     output::answer(arguments.format, &rows, |rows| predictions_table(rows))?;
     if predicted.iter().any(|predicted| !predicted.known_device) {
         eprintln!("note: nothing was measured on this device yet; the intervals promise too much");
@@ -257,6 +265,20 @@ fn predict(arguments: &PredictArguments, context: &Context) -> anyhow::Result<()
         eprintln!("note: this model was not measured on this device yet; the intervals are those of models never seen");
     }
     Ok(())
+}
+
+fn points(rows: &[PredictionRow], metric: Metric) -> Vec<DrawnPrediction> {
+    rows.iter()
+        .filter(|row| row.metric == metric.as_str())
+        .map(|row| DrawnPrediction {
+            name: format!("{}, {} threads", row.device, row.threads),
+            batch_size: row.batch_size,
+            value: row.predicted,
+            lower: row.lower,
+            upper: row.upper,
+            confidence: None,
+        })
+        .collect()
 }
 
 fn predictions_table(rows: &[PredictionRow]) -> comfy_table::Table {

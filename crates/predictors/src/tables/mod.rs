@@ -23,4 +23,4 @@ pub use data::TableData;
 pub use estimator::{Novelty, TablePrediction, TablePredictor};
 pub use learner::TableSettings;
 pub use protocol::{Choose, Protocol, evaluate, evaluate_split};
-pub use report::{Baseline, Baselines, Group, Report};
+pub use report::{Baseline, Baselines, Group, Point, Report};

@@ -51,6 +51,20 @@ pub struct Report {
     pub train_seconds: f64,
     /// Rows predicted per second, features given.
     pub predict_rows_per_second: f64,
+    /// Every prediction held against its measurement; too many for a report that people read.
+    #[serde(skip)]
+    pub points: Vec<Point>,
+}
+
+/// One prediction held against what was measured, in the metric's unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// What was measured.
+    pub measured: f64,
+    /// What was predicted.
+    pub predicted: f64,
+    /// Whether the 90 % interval held the truth.
+    pub is_inside: bool,
 }
 
 /// Errors of what needs no learning.
@@ -131,6 +145,7 @@ impl Report {
             devices: errors.groups(outcomes, device),
             train_seconds,
             predict_rows_per_second,
+            points: outcomes.iter().map(|outcome| errors.point(outcome)).collect(),
         }
     }
 }
@@ -156,6 +171,11 @@ impl Errors<'_> {
         let ends = [self.data.value(row, log - half_width), self.data.value(row, log + half_width)];
         let truth = self.truth(row);
         ends[0].min(ends[1]) <= truth && truth <= ends[0].max(ends[1])
+    }
+
+    fn point(&self, outcome: &Outcome) -> Point {
+        let TablePrediction { row, log, .. } = outcome.prediction;
+        Point { measured: self.truth(row), predicted: self.data.value(row, log), is_inside: self.is_inside(outcome) }
     }
 
     fn groups(&self, outcomes: &[Outcome], of: impl Fn(&Outcome) -> String) -> Vec<Group> {

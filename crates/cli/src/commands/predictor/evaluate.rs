@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use messages::Metric;
-use predictors::tables::{Choose, Protocol, Report, TableData, TableSettings, evaluate, evaluate_split};
+use predictors::tables::{Choose, Point, Protocol, Report, TableData, TableSettings, evaluate, evaluate_split};
 
 use crate::{
     output::{self, Format},
+    plots::{Accuracy, AccuracyPoint, Plot},
     tables::Beside,
 };
 
@@ -39,6 +40,9 @@ pub(crate) struct EvaluateArguments {
     /// Where to write the report as JSON.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Draws predicted against measured and the errors, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Boosters that train at once. Not given: the cores of this machine.
     #[arg(long)]
     threads: Option<u32>,
@@ -74,6 +78,9 @@ pub(super) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     if let Some(path) = &arguments.output {
         write(path, &report)?;
     }
+    if let Some(path) = &arguments.plot {
+        plot(&report).write(path)?;
+    }
     output::answer(arguments.format, &report, table)
 }
 
@@ -88,6 +95,30 @@ fn protocol(arguments: &EvaluateArguments) -> Protocol {
         "leave-device-out" => Protocol::LeaveDeviceOut,
         "few-shot" => Protocol::FewShot { shots: arguments.shots as usize, choose: arguments.choose },
         _ => Protocol::Random,
+    }
+}
+
+fn plot(report: &Report) -> Accuracy {
+    let Report { n, mape_pct, median_ape_pct, within_20_pct, interval_90_coverage_pct, .. } = report;
+    let unit = match report.metric {
+        "throughput_items_per_second" => "throughput, items per second",
+        "memory_peak_mb" => "peak memory, MB",
+        "power_w" => "power, W",
+        _ => "latency, ms per batch",
+    };
+    let point = |point: &Point| AccuracyPoint {
+        measured: point.measured,
+        predicted: point.predicted,
+        is_inside: point.is_inside,
+    };
+    Accuracy {
+        title: format!("{}, {}: predicted against measured", report.metric, report.protocol),
+        subtitle: format!(
+            "{n} rows held out; error: mean {mape_pct:.1} %, median {median_ape_pct:.1} %; {within_20_pct:.0} % within \
+             ±20 %; 90 % intervals held {interval_90_coverage_pct:.1} %"
+        ),
+        unit: unit.to_owned(),
+        points: report.points.iter().map(point).collect(),
     }
 }
 
