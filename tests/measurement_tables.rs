@@ -181,5 +181,37 @@ fn an_evaluation_is_drawn() {
     let plot_name = plot.display().to_string();
     world.augur(&["predictor", "evaluate", "--input", &input, "--plot", &plot_name]).expect(0);
     let svg = std::fs::read_to_string(&plot).expect("drawn");
-    assert!(svg.contains("predicted against measured") && svg.contains("error of the prediction"), "{svg}");
+    assert!(
+        svg.contains("predicted against measured") && svg.contains("error of the prediction (outermost bars"),
+        "{svg}"
+    );
+}
+
+#[test]
+fn hardware_is_ranked_by_a_release_that_learned_from_imported_tables() {
+    let world = world();
+    let table = world.write("t.csv", &table());
+    world.augur(&["measurement", "import", &table]).expect(0);
+    let db = world.path("state").join("augur.duckdb").display().to_string();
+    let trained = world.augur(&["predictor", "train", "--db", &db, "--metrics", "latency_ms"]);
+    assert!(trained.stderr.contains("0 accepted measurements, 72 from elsewhere"), "{}", trained.stderr);
+    trained.expect(0);
+    let plot = world.path("r.svg").display().to_string();
+    let ask = ["recommend", "hardware", "--model", "m5", "--batch-size", "4", "--format", "json", "--available"];
+    let answer = world.augur(&[&ask[..], &["A,B,C", "--max-latency-ms", "14", "--plot", &plot]].concat()).json();
+    let ranked = answer["ranked"].as_array().expect("ranks");
+    let devices: Vec<_> = ranked.iter().filter_map(|row| row["device"].as_str()).collect();
+    assert_eq!(devices, ["C", "B"], "{answer}");
+    assert!(ranked.iter().all(|row| row["latency_ms"]["confidence"].is_f64()), "{answer}");
+    assert_eq!(answer["excluded"][0]["device"], "A", "{answer}");
+    assert!(answer["excluded"][0]["reason"].as_str().is_some_and(|why| why.contains("exceeds 14 ms")), "{answer}");
+    assert!(std::fs::read_to_string(&plot).expect("drawn").contains("devices by latency"));
+    let unknown = world.augur(&[&ask[..], &["D"]].concat());
+    assert!(unknown.stderr.contains("`D`"), "{}", unknown.stderr);
+    unknown.expect(2);
+    let throughput = world.augur(&[&ask[..], &["cuda", "--optimize", "throughput"]].concat()).json();
+    assert_eq!(throughput["ranked"][0]["device"], "C", "{throughput}");
+    let power = world.augur(&[&ask[..], &["A", "--optimize", "power"]].concat());
+    assert!(power.stdout.contains("nothing predicts its power_w"), "{}", power.stdout);
+    power.expect(1);
 }

@@ -37,7 +37,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// A table with our looks.
-pub(crate) fn table<const N: usize>(headings: [&str; N]) -> Table {
+pub(crate) fn table<T: ToString, const N: usize>(headings: [T; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');

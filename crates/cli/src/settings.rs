@@ -181,10 +181,12 @@ fn merge(file: Option<&(String, String)>, environment: &BTreeMap<String, String>
     note_origins(&defaults, "", "default", &mut origins);
     let known: BTreeMap<String, String> = origins.keys().map(|key| (variable(key), key.clone())).collect();
     let mut builder = Config::builder().add_source(config::File::from_str(DEFAULTS, FileFormat::Toml));
+    let mut of_file = toml::Table::new();
     if let Some((name, text)) = file {
         let table = toml::from_str::<toml::Table>(text).map_err(|error| anyhow!("settings {name}: {error}"))?;
         note_origins(&table, "", name, &mut origins);
         builder = builder.add_source(config::File::from_str(text, FileFormat::Toml));
+        of_file = table;
     }
     for (variable, value) in environment {
         if OTHER_VARIABLES.contains(&variable.as_str()) || variable.starts_with("AUGUR_TEST_") {
@@ -213,7 +215,10 @@ fn merge(file: Option<&(String, String)>, environment: &BTreeMap<String, String>
     let shown = origins
         .into_iter()
         .map(|(key, origin)| {
-            let value = merged.get::<config::Value>(&key).map(|value| show(&value)).unwrap_or_default();
+            let value = merged.get::<config::Value>(&key).map(|value| show(&value));
+            // A name with blanks is no path of `config`'s; only a file can have one.
+            let in_file = || Some(lookup(&of_file, &key)?.to_string());
+            let value = value.ok().or_else(in_file).unwrap_or_default();
             let secret = SECRET_KEYS.contains(&key.as_str()) && !value.is_empty();
             let value = if secret { hide(&value) } else { value };
             Shown { key, value, origin }
@@ -332,6 +337,7 @@ mod tests {
             (recommend.price("Tesla T4"), recommend.price("tesla t4"), recommend.price("L4")),
             (Some(0.35), Some(0.35), None)
         );
+        assert_eq!(origin(&loaded, "recommend.price_per_hour.Tesla T4"), ("0.35", "test.toml"));
     }
 
     #[test]

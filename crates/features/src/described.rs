@@ -86,6 +86,8 @@ pub(crate) struct GraphSums {
     pub(crate) fused_seconds: f64,
     pub(crate) compute_bound_seconds: f64,
     pub(crate) largest_elements: f64,
+    /// The most activation elements that are held at once, if that is known.
+    pub(crate) peak_elements: Option<f64>,
     /// Mean over MACs of ln(operations per byte).
     pub(crate) log_intensity_of_macs: f64,
     /// Mean over MACs of ln(uses of one weight).
@@ -102,13 +104,12 @@ pub(crate) struct GraphSums {
 
 impl GraphSums {
     fn of(entry: &ModelOperators, row: &MeasuredRow, peaks: Peaks) -> Self {
-        let resized = match (row.image_size, entry.image_size) {
-            (Some(asked), Some(counted)) => (asked / counted).powi(2),
-            _ => 1.0,
-        };
-        let scale = row.batch_size * resized;
+        let over = |asked: Option<f64>, counted: Option<f64>| asked.zip(counted).map_or(1.0, |(a, c)| a / c);
+        let resized = over(row.image_size, entry.image_size).powi(2);
+        let scale = row.batch_size * resized * over(row.sequence_length, entry.sequence_length);
         let mut sums = Self::ZERO;
         sums.distinct = entry.operators.len() as f64;
+        sums.peak_elements = entry.activation_peak_elements.map(|elements| elements * scale);
         for operator in &entry.operators {
             let (kind, count) = (operator.kind as usize, f64::from(operator.count));
             let (macs, elements) = (operator.macs as f64 * scale, operator.activation_elements as f64 * scale);
@@ -164,6 +165,7 @@ impl GraphSums {
         fused_seconds: 0.0,
         compute_bound_seconds: 0.0,
         largest_elements: 0.0,
+        peak_elements: None,
         log_intensity_of_macs: 0.0,
         log_weight_reuse: 0.0,
         log_elements_of_elements: 0.0,
@@ -211,10 +213,11 @@ impl Described<'_> {
         if seconds > 0.0 { seconds * 1e3 } else { row.batch_size }
     }
 
-    /// Weights and the largest operator's activations, in MB (10^6 bytes); 1 MB where neither is known.
+    /// Weights and the most activations held at once, in MB (10^6 bytes); where the tensors' lifetimes are unknown, the
+    /// largest operator's activations stand in. 1 MB where nothing is known.
     pub(crate) fn memory_base_mb(&self) -> f64 {
         let weights = self.row.params_m.map(|millions| millions * 1e6).or(self.sums.map(|sums| sums.weights));
-        let elements = self.sums.map_or(0.0, |sums| sums.largest_elements);
+        let elements = self.sums.map_or(0.0, |sums| sums.peak_elements.unwrap_or(sums.largest_elements));
         let bytes = weights.unwrap_or_default() * self.peaks.weight_bytes + elements * self.peaks.activation_bytes;
         if bytes > 0.0 { bytes / 1e6 } else { 1.0 }
     }
@@ -231,35 +234,35 @@ pub(crate) fn describe<'a>(
     devices: &'a DeviceTable,
     operators: &OperatorTable,
 ) -> Vec<Described<'a>> {
-    let mut summed: HashMap<(&str, [u64; 6]), GraphSums> = HashMap::new();
+    let mut summed: HashMap<(&str, [u64; 7]), GraphSums> = HashMap::new();
     rows.iter()
         .map(|row| {
             let device = devices.get(&row.device);
             let peaks = Peaks::of(row, device);
-            let sums =
-                operators.get(&row.model).and_then(|entries| nearest_size(entries, row.image_size)).map(|entry| {
-                    let numbers = [
-                        row.batch_size,
-                        row.image_size.unwrap_or_default(),
-                        peaks.flops,
-                        peaks.bytes_per_s,
-                        peaks.activation_bytes,
-                        peaks.weight_bytes,
-                    ];
-                    *summed
-                        .entry((&row.model, numbers.map(f64::to_bits)))
-                        .or_insert_with(|| GraphSums::of(entry, row, peaks))
-                });
+            let sums = operators.get(&row.model).and_then(|entries| nearest_size(entries, row)).map(|entry| {
+                let numbers = [
+                    row.batch_size,
+                    row.image_size.unwrap_or_default(),
+                    row.sequence_length.unwrap_or_default(),
+                    peaks.flops,
+                    peaks.bytes_per_s,
+                    peaks.activation_bytes,
+                    peaks.weight_bytes,
+                ];
+                *summed
+                    .entry((&row.model, numbers.map(f64::to_bits)))
+                    .or_insert_with(|| GraphSums::of(entry, row, peaks))
+            });
             Described { row, device, peaks, sums }
         })
         .collect()
 }
 
-/// The entry whose image size is nearest to the one asked for.
-fn nearest_size(entries: &[ModelOperators], image_size: Option<f64>) -> Option<&ModelOperators> {
-    let distance = |entry: &&ModelOperators| match (entry.image_size, image_size) {
-        (Some(counted), Some(asked)) => (counted / asked).ln().abs(),
-        _ => 0.0,
+/// The entry whose image size and sequence length are nearest to those of the row.
+fn nearest_size<'a>(entries: &'a [ModelOperators], row: &MeasuredRow) -> Option<&'a ModelOperators> {
+    let apart = |asked: Option<f64>, counted: Option<f64>| asked.zip(counted).map_or(0.0, |(a, c)| (a / c).ln().abs());
+    let distance = |entry: &&ModelOperators| {
+        apart(row.image_size, entry.image_size) + apart(row.sequence_length, entry.sequence_length)
     };
     entries.iter().filter(|entry| !entry.operators.is_empty()).min_by(|a, b| distance(a).total_cmp(&distance(b)))
 }
@@ -302,7 +305,15 @@ pub(crate) mod tests {
         (
             vec![row],
             DeviceTable::from([("Test GPU".to_owned(), device)]),
-            OperatorTable::from([("a".to_owned(), vec![ModelOperators { image_size: Some(224.0), operators }])]),
+            OperatorTable::from([(
+                "a".to_owned(),
+                vec![ModelOperators {
+                    image_size: Some(224.0),
+                    sequence_length: None,
+                    activation_peak_elements: None,
+                    operators,
+                }],
+            )]),
         )
     }
 
@@ -320,6 +331,7 @@ pub(crate) mod tests {
         check(|row| row.precision = Some("amp".to_owned()), 12.0);
         check(|row| row.image_size = Some(448.0), 96.0);
         check(|row| row.batch_size = 4.0, 48.0);
+        check(|row| row.sequence_length = Some(64.0), 24.0);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{FeatureError, tables::Table};
 
 /// The columns that a device table may have.
@@ -21,7 +23,7 @@ pub const DEVICE_COLUMNS: &[&str] = &[
 ];
 
 /// A device's published properties; what is unknown is `None`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PublishedDevice {
     /// Kind of execution target.
     pub platform: Option<String>,

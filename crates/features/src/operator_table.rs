@@ -8,8 +8,8 @@ use std::{
 };
 
 use flate2::read::MultiGzDecoder;
-use messages::{OperatorCost, OperatorKind};
-use serde::Deserialize;
+use messages::{OperatorCost, OperatorKind, UnknownWord};
+use serde::{Deserialize, Serialize};
 
 use crate::FeatureError;
 
@@ -17,10 +17,15 @@ use crate::FeatureError;
 const FIELDS: [&str; 6] = ["kind", "macs", "activation_elements", "weight_elements", "kernel_size", "count"];
 
 /// A model's operators at batch 1 and one image size.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Entry", into = "Entry")]
 pub struct ModelOperators {
     /// Pixels per image edge that they were counted at; `None` for models without images.
     pub image_size: Option<f64>,
+    /// Tokens per item that they were counted at; `None` for models without sequences.
+    pub sequence_length: Option<f64>,
+    /// The most activation elements that are held at once; `None` where nobody followed the tensors' lifetimes.
+    pub activation_peak_elements: Option<f64>,
     /// The distinct operators.
     pub operators: Vec<OperatorCost>,
 }
@@ -31,10 +36,53 @@ pub type OperatorTable = BTreeMap<String, Vec<ModelOperators>>;
 #[derive(Deserialize)]
 struct Line {
     model: String,
-    image_size: Option<f64>,
     #[serde(default)]
     fields: Option<Vec<String>>,
+    #[serde(flatten)]
+    entry: Entry,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    image_size: Option<f64>,
+    #[serde(default)]
+    sequence_length: Option<f64>,
+    #[serde(default)]
+    activation_peak_elements: Option<f64>,
+    /// Each as [`FIELDS`] says.
     operators: Vec<(String, u64, u64, u64, u32, u32)>,
+}
+
+impl TryFrom<Entry> for ModelOperators {
+    type Error = UnknownWord;
+
+    fn try_from(entry: Entry) -> Result<Self, UnknownWord> {
+        let operators = entry
+            .operators
+            .into_iter()
+            .map(|(kind, macs, activation_elements, weight_elements, kernel_size, count)| {
+                let kind = kind.parse::<OperatorKind>()?;
+                Ok(OperatorCost { kind, macs, activation_elements, weight_elements, kernel_size, count })
+            })
+            .collect::<Result<_, UnknownWord>>()?;
+        let Entry { image_size, sequence_length, activation_peak_elements, .. } = entry;
+        Ok(Self { image_size, sequence_length, activation_peak_elements, operators })
+    }
+}
+
+impl From<ModelOperators> for Entry {
+    fn from(model: ModelOperators) -> Self {
+        let fields = |operator: OperatorCost| {
+            let OperatorCost { kind, macs, activation_elements, weight_elements, kernel_size, count } = operator;
+            (kind.as_str().to_owned(), macs, activation_elements, weight_elements, kernel_size, count)
+        };
+        Self {
+            image_size: model.image_size,
+            sequence_length: model.sequence_length,
+            activation_peak_elements: model.activation_peak_elements,
+            operators: model.operators.into_iter().map(fields).collect(),
+        }
+    }
 }
 
 /// Reads an operator table, gzipped where its name ends in `.gz`.
@@ -68,15 +116,8 @@ fn parse(line: &str) -> Result<(String, ModelOperators), String> {
     if line.fields.is_some_and(|fields| fields != FIELDS) {
         return Err(format!("`fields` is not {FIELDS:?}"));
     }
-    let operators = line
-        .operators
-        .into_iter()
-        .map(|(kind, macs, activation_elements, weight_elements, kernel_size, count)| {
-            let kind = kind.parse::<OperatorKind>().map_err(|error| error.to_string())?;
-            Ok(OperatorCost { kind, macs, activation_elements, weight_elements, kernel_size, count })
-        })
-        .collect::<Result<_, String>>()?;
-    Ok((line.model, ModelOperators { image_size: line.image_size, operators }))
+    let operators = ModelOperators::try_from(line.entry).map_err(|error| error.to_string())?;
+    Ok((line.model, operators))
 }
 
 #[cfg(test)]

@@ -174,9 +174,14 @@ pub fn feature_names() -> &'static [&'static str] {
 
 /// Names the schema: 16 hexadecimal digits that change with [`SCHEMA_VERSION`] and with any name or the order.
 pub fn schema_id() -> String {
+    id_of(SCHEMA_VERSION, feature_names().iter().copied())
+}
+
+/// Names a version of named columns in their order.
+pub(crate) fn id_of<'a>(version: u32, names: impl Iterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
-    hash.update(SCHEMA_VERSION.to_le_bytes());
-    for name in feature_names() {
+    hash.update(version.to_le_bytes());
+    for name in names {
         hash.update(name.as_bytes());
         hash.update([0]);
     }

@@ -8,6 +8,7 @@ use polars::prelude::{Column, DataFrame, DataType, Expr, Float32Chunked, IntoLaz
 use crate::{
     DeviceTable, FeatureError, MeasuredRow, OperatorTable,
     described::{Described, KINDS, Regime, describe},
+    schema::id_of,
     table::write_parquet_with,
 };
 
@@ -214,6 +215,15 @@ pub fn table_features() -> Vec<TableFeature> {
     configuration_features(&mut features);
     device_features(&mut features);
     features
+}
+
+/// Counts up when a feature of tables, or the physics beside them, keeps its name and changes its meaning.
+const TABLE_SCHEMA_VERSION: u32 = 1;
+
+/// Names the schema of [`table_features`], as [`crate::schema_id`] does that of jobs.
+pub fn table_schema_id() -> String {
+    let features = table_features();
+    id_of(TABLE_SCHEMA_VERSION, features.iter().map(|feature| feature.name.as_str()))
 }
 
 /// Whether a feature is the share of one kind and regime in the roofline, of which all together make up the whole.

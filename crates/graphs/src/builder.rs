@@ -239,7 +239,6 @@ pub(crate) struct Architecture {
 
 impl Architecture {
     /// The model with its initializers' dimensions; of their content, only integers are there.
-    #[cfg(test)]
     pub(crate) fn structure(&self) -> ModelProto {
         let mut model = self.model.clone();
         if let Some(graph) = &mut model.graph {

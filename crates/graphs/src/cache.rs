@@ -26,7 +26,7 @@ use crate::{
 
 mod names;
 
-pub(crate) use names::nearest;
+pub use names::nearest;
 use names::{Owner, Record, check_name, name_of_file, record_file};
 
 /// Bytes read at once while hashing.

@@ -18,8 +18,8 @@ mod reader;
 mod shapes;
 mod zoo;
 
-pub use cache::{CachedModel, ModelCache};
+pub use cache::{CachedModel, ModelCache, nearest};
 pub use error::GraphError;
 pub use model::{ConcreteInput, Dim, ElementType, InputSpec, OnnxModel, Shape};
 pub use profile::{GraphProfile, KindProfile};
-pub use zoo::{MINIATURES, ShapeInput, ZooEntry, build, build_miniature, zoo, zoo_entry};
+pub use zoo::{MINIATURES, ShapeInput, ZooEntry, build, build_miniature, zoo, zoo_entry, zoo_structure};

@@ -91,6 +91,16 @@ impl OnnxModel {
         &self.inputs
     }
 
+    /// The edge of the images of a model that takes one size only.
+    pub fn fixed_image_size(&self) -> Option<u32> {
+        self.inputs.iter().find_map(|input| match input.dims[..] {
+            [_, _, Dim::Fixed(height), Dim::Fixed(width)] if input.element.is_float() && height == width => {
+                u32::try_from(height).ok()
+            }
+            _ => None,
+        })
+    }
+
     /// Version of ONNX's own operators that the model uses.
     pub fn opset(&self) -> i64 {
         self.opset

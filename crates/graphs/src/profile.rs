@@ -26,6 +26,17 @@ pub struct GraphProfile {
     pub activation_peak_bytes: u64,
 }
 
+impl GraphProfile {
+    /// The most activation elements that are held at once, about: the bytes, over those of an element of the format
+    /// that most of the activations are in.
+    pub fn activation_peak_elements(&self) -> f64 {
+        let elements = self.costs.activation_elements();
+        let bytes: u64 = self.kinds.iter().map(|kind| kind.activation_bytes).sum();
+        let bytes_per_element = if elements == 0 { 4.0 } else { bytes as f64 / elements as f64 };
+        self.activation_peak_bytes as f64 / bytes_per_element
+    }
+}
+
 /// All operators of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KindProfile {

@@ -12,7 +12,7 @@ use messages::{ContentHash, Precision};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::{builder::Architecture, cache::nearest, error::GraphError};
+use crate::{builder::Architecture, cache::nearest, error::GraphError, model::OnnxModel};
 
 mod bart;
 mod bert;
@@ -186,6 +186,20 @@ pub(crate) fn miniature(kind: &str) -> Option<Architecture> {
         "blip" => blip::blip(&name, &blip::MINIATURE),
         _ => return None,
     })
+}
+
+/// The zoo model `name` without its weights, in fp32; nothing is written.
+///
+/// # Errors
+///
+/// [`GraphError::UnknownModel`] for a name that is not in the zoo.
+///
+/// # Panics
+///
+/// Never: every architecture is a whole model, which a test holds them to.
+pub fn zoo_structure(name: &str) -> Result<OnnxModel, GraphError> {
+    let architecture = known(name, architecture(name), zoo().iter().map(|entry| entry.name))?;
+    Ok(OnnxModel::new(architecture.structure()).expect("a builder makes whole models"))
 }
 
 /// Writes the zoo model `name` to `output` and returns its content hash; the bytes are the same on every machine.

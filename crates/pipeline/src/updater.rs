@@ -13,7 +13,7 @@ use broker::{AmqpUrl, Delivery, Outgoing, Patience, Publisher, Settlement, Subsc
 use features::TrainingTable;
 use hardware::DeviceLease;
 use messages::{AcceptedMeasurement, Platform, Timestamp, encode};
-use predictors::{Manifest, Predictors, ROWS_NEEDED, Releases, TrainSettings};
+use predictors::{Manifest, Predictors, ROWS_NEEDED, Releases, Source, TrainSettings};
 use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::{debug, info, warn};
@@ -84,9 +84,11 @@ async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationTok
             .map_err(failed())?;
     let rows_trained = releases
         .current_id()
-        .and_then(|current| current.map(|release_id| releases.load(&release_id)).transpose())
+        .and_then(|current| current.map(|release_id| releases.manifest(&release_id)).transpose())
         .map_err(PipelineError::predictors("updater"))?
-        .map_or(0, |release| release.manifest.training_rows as usize);
+        // A release that someone trained from tables has none of the jobs' measurements.
+        .filter(|manifest| matches!(manifest.source, Source::Jobs(_)))
+        .map_or(0, |manifest| manifest.training_rows as usize);
     info!(rows = table.len(), rows_trained, "updater ready");
     let mut updater = Updater { measurements, publisher, releases, table, rows_trained, settings, stop };
     updater.run().await?;

@@ -271,12 +271,13 @@ fn leaders(estimates: &[Estimate]) -> Vec<usize> {
 fn place(goal: Goal, estimate: &Estimate, all: &[Estimate], leader: usize, tied: usize) -> String {
     let best = all[0];
     let factor = if goal == Goal::Throughput { best.value / estimate.value } else { estimate.value / best.value };
-    let than_best = match (leader, factor) {
-        (_, factor) if factor <= 1.0 => format!("best {goal} predicted"),
-        (0, factor) => format!("{factor:.2} times the best {goal}, which is within what the intervals leave open"),
-        (_, factor) => match goal {
-            Goal::Throughput => format!("{factor:.2} times slower than the best"),
-            Goal::Latency | Goal::Memory | Goal::Power => format!("{factor:.2} times the best {goal}"),
+    let times = if factor < 10.0 { format!("{factor:.2}") } else { format!("{factor:.0}") };
+    let than_best = match leader {
+        _ if factor <= 1.0 => format!("best {goal} predicted"),
+        0 => format!("{times} times the best {goal}, which is within what the intervals leave open"),
+        _ => match goal {
+            Goal::Throughput => format!("{times} times slower than the best"),
+            Goal::Latency | Goal::Memory | Goal::Power => format!("{times} times the best {goal}"),
         },
     };
     if tied > 1 { format!("{than_best}; tied with {} within uncertainty", plural(tied - 1)) } else { than_best }

@@ -107,6 +107,50 @@ pub enum PredictorError {
         /// The schema of this program.
         expected: String,
     },
+    /// The release learned from something else than is needed.
+    #[error(
+        "release `{release}` learned from {found}, and one that learned from {needed} is needed: name or promote another"
+    )]
+    OtherSource {
+        /// The release.
+        release: ReleaseId,
+        /// What it learned from.
+        found: &'static str,
+        /// What is needed.
+        needed: &'static str,
+    },
+    /// There is no earlier release to go back to.
+    #[error("there is no release to go back to in `{}`{}", directory.display(), of_current(current.as_ref()))]
+    NothingBefore {
+        /// The current release, if there is one.
+        current: Option<ReleaseId>,
+        /// Where it was looked for.
+        directory: PathBuf,
+    },
+    /// A metric was asked for that no row was measured of when the release was trained.
+    #[error("`{metric}` was never trained; this release has {}", words(trained))]
+    NeverTrained {
+        /// The metric.
+        metric: Metric,
+        /// The metrics that can be predicted.
+        trained: Vec<Metric>,
+    },
+    /// XGBoost's trees are not of the form that is read.
+    #[error("the trees for {metric} cannot be read: {reason}")]
+    Trees {
+        /// For which metric.
+        metric: Metric,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Trees were asked with another number of features than they were trained on.
+    #[error("trees that were trained on {needed} features were asked with {found}")]
+    Columns {
+        /// How many there were.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
     /// A file of the release is missing or was changed.
     #[error("release `{release}` is damaged: `{file}` {reason}")]
     Damaged {
@@ -117,4 +161,12 @@ pub enum PredictorError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+fn of_current(current: Option<&ReleaseId>) -> String {
+    current.map_or_else(String::new, |current| format!(": `{current}` is current and took the place of none"))
+}
+
+fn words(metrics: &[Metric]) -> String {
+    metrics.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -11,8 +11,10 @@ use crate::calibration::{OutOfFold, cross_calibrated_half_widths, median};
 pub enum Grouping {
     /// The configuration and the device: its other configurations were seen.
     Configuration,
-    /// The model: nothing of it was seen.
+    /// The model: nothing of it was seen. For tables the whole family was left out.
     Model,
+    /// The device: nothing that ran on it was seen.
+    Device,
 }
 
 impl Grouping {
@@ -21,6 +23,7 @@ impl Grouping {
         match self {
             Self::Configuration => "configuration",
             Self::Model => "model",
+            Self::Device => "device",
         }
     }
 }
@@ -38,9 +41,12 @@ impl FromStr for Grouping {
         match text {
             "configuration" => Ok(Self::Configuration),
             "model" => Ok(Self::Model),
-            _ => {
-                Err(UnknownWord { kind: "grouping", found: text.to_owned(), known: "configuration, model".to_owned() })
-            }
+            "device" => Ok(Self::Device),
+            _ => Err(UnknownWord {
+                kind: "grouping",
+                found: text.to_owned(),
+                known: "configuration, model, device".to_owned(),
+            }),
         }
     }
 }

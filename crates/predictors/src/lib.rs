@@ -27,7 +27,7 @@ mod training;
 
 pub use error::PredictorError;
 pub use evaluation::{Evaluation, Grouping};
-pub use manifest::{KnownModel, Manifest, ReleaseFile};
+pub use manifest::{KnownModel, Manifest, MeasuredJobs, MeasuredTables, ReleaseFile, Source};
 pub use predicted::{Predicted, PredictedWithSpread};
-pub use releases::{Release, Releases};
+pub use releases::{Release, Releases, TableRelease};
 pub use training::{Predictors, ROWS_NEEDED, TrainSettings};

@@ -12,12 +12,13 @@ use messages::{ReleaseId, Timestamp};
 use tracing::info;
 
 use crate::{
-    Manifest, PredictorError, Predictors, ReleaseFile,
-    boosters::Ensemble,
+    Evaluation, Manifest, PredictorError, Predictors, ReleaseFile, Source, TrainSettings,
     files::{file_error, replace, sha256, sync_directory, write_synced},
-    manifest::EstimatorEntry,
-    training::Estimator,
+    tables::TablePredictors,
 };
+
+mod jobs;
+mod tables;
 
 const MANIFEST_FILE: &str = "manifest.json";
 const CURRENT_FILE: &str = "current";
@@ -29,13 +30,22 @@ pub struct Releases {
     directory: PathBuf,
 }
 
-/// A release in memory.
+/// A release in memory that learned from jobs.
 #[derive(Debug)]
 pub struct Release {
     /// What it says of itself.
     pub manifest: Manifest,
     /// Its predictors.
     pub predictors: Predictors,
+}
+
+/// A release in memory that learned from tables.
+#[derive(Debug)]
+pub struct TableRelease {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Its predictors.
+    pub predictors: TablePredictors,
 }
 
 impl Releases {
@@ -84,39 +94,38 @@ impl Releases {
         self.current_id()?.map(|release| self.load(&release)).transpose()
     }
 
-    /// Loads a release and checks that every file is what was published.
+    /// Loads a release that learned from jobs, and checks that every file is what was published.
     ///
     /// # Errors
     ///
     /// [`PredictorError::UnknownRelease`], [`PredictorError::Manifest`], [`PredictorError::ManifestVersion`],
-    /// [`PredictorError::FeatureSchema`] if this program computes other features than it was trained on, and
-    /// [`PredictorError::Damaged`] if a file is missing or was changed.
+    /// [`PredictorError::OtherSource`] if it learned from tables, [`PredictorError::FeatureSchema`] if this program
+    /// computes other features than it was trained on, and [`PredictorError::Damaged`] if a file is missing or was
+    /// changed.
     pub fn load(&self, release: &ReleaseId) -> Result<Release, PredictorError> {
-        let manifest = self.manifest(release)?;
-        let expected = features::schema_id();
-        if manifest.feature_schema != expected {
-            return Err(PredictorError::FeatureSchema {
-                release: release.clone(),
-                found: manifest.feature_schema,
-                expected,
-            });
-        }
-        let estimators = manifest
-            .estimators
-            .iter()
-            .map(|entry| self.load_estimator(&manifest, entry))
-            .collect::<Result<Vec<_>, _>>()?;
-        let predictors = Predictors {
-            settings: manifest.settings,
-            training_rows: manifest.training_rows,
-            known: manifest.known.iter().cloned().collect(),
-            estimators,
-            evaluation: manifest.evaluation.clone(),
+        let manifest = self.usable_manifest(release)?;
+        let predictors = match &manifest.source {
+            Source::Jobs(jobs) => jobs::load(&manifest, jobs, |name| self.read_checked(&manifest, name))?,
+            other @ Source::Tables(_) => return Err(other_source(release, other, "jobs")),
         };
         Ok(Release { manifest, predictors })
     }
 
-    /// Writes a release, whole or not at all, and makes it the current one.
+    /// Loads a release that learned from tables, and checks that every file is what was published.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], with [`PredictorError::OtherSource`] if it learned from jobs.
+    pub fn load_tables(&self, release: &ReleaseId) -> Result<TableRelease, PredictorError> {
+        let manifest = self.usable_manifest(release)?;
+        let predictors = match &manifest.source {
+            Source::Tables(tables) => tables::load(&manifest, tables, |name| self.read_checked(&manifest, name))?,
+            other @ Source::Jobs(_) => return Err(other_source(release, other, "tables")),
+        };
+        Ok(TableRelease { manifest, predictors })
+    }
+
+    /// Writes a release of predictors that learned from jobs, whole or not at all, and makes it the current one.
     ///
     /// # Errors
     ///
@@ -127,7 +136,46 @@ impl Releases {
         created_at: Timestamp,
         augur_version: &str,
     ) -> Result<Manifest, PredictorError> {
-        let (estimators, contents) = serialise(predictors)?;
+        let (source, contents) = jobs::save(predictors)?;
+        let draft = Draft {
+            source,
+            feature_names: features::feature_names().iter().map(|name| (*name).to_owned()).collect(),
+            training_rows: predictors.training_rows,
+            evaluation: predictors.evaluation.clone(),
+            settings: predictors.settings,
+        };
+        self.publish_draft(draft, &contents, created_at, augur_version)
+    }
+
+    /// Writes a release of predictors that learned from tables, whole or not at all, and makes it the current one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::publish`].
+    pub fn publish_tables(
+        &self,
+        predictors: &TablePredictors,
+        created_at: Timestamp,
+        augur_version: &str,
+    ) -> Result<Manifest, PredictorError> {
+        let (source, contents) = tables::save(predictors);
+        let draft = Draft {
+            source,
+            feature_names: features::table_features().into_iter().map(|feature| feature.name).collect(),
+            training_rows: predictors.training_rows,
+            evaluation: predictors.evaluation.clone(),
+            settings: predictors.settings.into(),
+        };
+        self.publish_draft(draft, &contents, created_at, augur_version)
+    }
+
+    fn publish_draft(
+        &self,
+        draft: Draft,
+        contents: &Contents,
+        created_at: Timestamp,
+        augur_version: &str,
+    ) -> Result<Manifest, PredictorError> {
         let files: Vec<ReleaseFile> =
             contents.iter().map(|(name, bytes)| ReleaseFile { name: name.clone(), sha256: sha256(bytes) }).collect();
         let manifest = Manifest {
@@ -135,21 +183,28 @@ impl Releases {
             parent: self.current_id()?,
             created_at,
             augur_version: augur_version.to_owned(),
-            feature_schema: features::schema_id(),
-            feature_names: features::feature_names().iter().map(|name| (*name).to_owned()).collect(),
-            training_rows: predictors.training_rows,
-            known: predictors.known.iter().cloned().collect(),
-            evaluation: predictors.evaluation.clone(),
-            settings: predictors.settings,
+            feature_schema: draft.source.feature_schema(),
+            feature_names: draft.feature_names,
+            training_rows: draft.training_rows,
+            source: draft.source,
+            evaluation: draft.evaluation,
+            settings: draft.settings,
             files,
-            estimators,
         };
-        self.write_release(&manifest, &contents)?;
+        self.write_release(&manifest, contents)?;
         // Read back before anyone is told: a release that cannot be loaded does not become the current one.
-        let manifest = self.load(&manifest.release_id)?.manifest;
+        let manifest = self.check(&manifest.release_id)?;
         self.make_current(&manifest.release_id)?;
         info!(release_id = %manifest.release_id, training_rows = manifest.training_rows, "release published");
         Ok(manifest)
+    }
+
+    /// Loads a release, whatever it learned from, and gives its manifest.
+    fn check(&self, release: &ReleaseId) -> Result<Manifest, PredictorError> {
+        match self.manifest(release)?.source {
+            Source::Jobs(_) => self.load(release).map(|loaded| loaded.manifest),
+            Source::Tables(_) => self.load_tables(release).map(|loaded| loaded.manifest),
+        }
     }
 
     /// Makes a release the current one.
@@ -158,8 +213,22 @@ impl Releases {
     ///
     /// As [`Self::load`]: a release that cannot be used is not promoted.
     pub fn promote(&self, release: &ReleaseId) -> Result<(), PredictorError> {
-        self.load(release)?;
+        self.check(release)?;
         self.make_current(release)
+    }
+
+    /// Makes the parent of the current release the current one: the release that it took the place of.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictorError::NothingBefore`] if there is no current release or it has no parent; else as
+    /// [`Self::promote`].
+    pub fn rollback(&self) -> Result<ReleaseId, PredictorError> {
+        let nothing = |current| PredictorError::NothingBefore { current, directory: self.directory.clone() };
+        let current = self.current_id()?.ok_or_else(|| nothing(None))?;
+        let parent = self.manifest(&current)?.parent.ok_or_else(|| nothing(Some(current)))?;
+        self.promote(&parent)?;
+        Ok(parent)
     }
 
     fn make_current(&self, release: &ReleaseId) -> Result<(), PredictorError> {
@@ -211,7 +280,12 @@ impl Releases {
         Ok(releases)
     }
 
-    fn manifest(&self, release: &ReleaseId) -> Result<Manifest, PredictorError> {
+    /// What a release says of itself, whether or not it can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictorError::UnknownRelease`], [`PredictorError::Manifest`] or [`PredictorError::ManifestVersion`].
+    pub fn manifest(&self, release: &ReleaseId) -> Result<Manifest, PredictorError> {
         let directory = self.directory.join(release.as_str());
         // A release's name has no slash, but `..` is one that `parse` lets through.
         if release_number(release).is_none() || !directory.is_dir() {
@@ -221,33 +295,47 @@ impl Releases {
     }
 
     fn read(&self, release: &ReleaseId, name: &str) -> Result<Vec<u8>, PredictorError> {
-        fs::read(self.directory.join(release.as_str()).join(name)).map_err(|error| PredictorError::Damaged {
-            release: release.clone(),
-            file: name.to_owned(),
-            reason: format!("cannot be read: {error}"),
-        })
+        fs::read(self.directory.join(release.as_str()).join(name))
+            .map_err(|error| damaged(release, name, format!("cannot be read: {error}")))
     }
 
-    fn load_estimator(&self, manifest: &Manifest, entry: &EstimatorEntry) -> Result<Estimator, PredictorError> {
-        let read_checked = |name: &String| {
-            let damaged = |reason: &str| PredictorError::Damaged {
-                release: manifest.release_id.clone(),
-                file: name.clone(),
-                reason: reason.to_owned(),
-            };
-            let listed = manifest.files.iter().find(|file| file.name == *name);
-            let listed = listed.ok_or_else(|| damaged("is not listed in the manifest"))?;
-            let bytes = self.read(&manifest.release_id, name)?;
-            if sha256(&bytes) == listed.sha256 { Ok(bytes) } else { Err(damaged("is not what was published")) }
-        };
-        let texts = entry.files.iter().map(read_checked).collect::<Result<Vec<_>, _>>()?;
-        Ok(Estimator {
-            metric: entry.metric,
-            ensemble: Ensemble::from_json(entry.metric, entry.centre, &texts)?,
-            known_model: entry.known_model,
-            new_model: entry.new_model,
-        })
+    /// The manifest of a release whose features this program computes.
+    fn usable_manifest(&self, release: &ReleaseId) -> Result<Manifest, PredictorError> {
+        let manifest = self.manifest(release)?;
+        let expected = manifest.source.feature_schema();
+        if manifest.feature_schema == expected {
+            Ok(manifest)
+        } else {
+            let found = manifest.feature_schema;
+            Err(PredictorError::FeatureSchema { release: release.clone(), found, expected })
+        }
     }
+
+    /// A file that is what the manifest says it is.
+    fn read_checked(&self, manifest: &Manifest, name: &str) -> Result<Vec<u8>, PredictorError> {
+        let damaged = |reason: &str| damaged(&manifest.release_id, name, reason.to_owned());
+        let listed = manifest.files.iter().find(|file| file.name == name);
+        let listed = listed.ok_or_else(|| damaged("is not listed in the manifest"))?;
+        let bytes = self.read(&manifest.release_id, name)?;
+        if sha256(&bytes) == listed.sha256 { Ok(bytes) } else { Err(damaged("is not what was published")) }
+    }
+}
+
+/// What a manifest says before it has a name.
+struct Draft {
+    source: Source,
+    feature_names: Vec<String>,
+    training_rows: u32,
+    evaluation: Vec<Evaluation>,
+    settings: TrainSettings,
+}
+
+fn damaged(release: &ReleaseId, file: &str, reason: String) -> PredictorError {
+    PredictorError::Damaged { release: release.clone(), file: file.to_owned(), reason }
+}
+
+fn other_source(release: &ReleaseId, found: &Source, needed: &'static str) -> PredictorError {
+    PredictorError::OtherSource { release: release.clone(), found: found.as_str(), needed }
 }
 
 /// The number in a release's name, e.g. 3 of `r000003-1f2e3d4c`; `None` if it is not named like a release.
@@ -257,29 +345,8 @@ fn release_number(release: &ReleaseId) -> Option<u64> {
     number.parse().ok().filter(|_| hexadecimal)
 }
 
+/// Names and bytes of a release's files.
 type Contents = Vec<(String, Vec<u8>)>;
-
-/// The estimators' entries and their files' names and bytes.
-fn serialise(predictors: &Predictors) -> Result<(Vec<EstimatorEntry>, Contents), PredictorError> {
-    let mut contents = Contents::new();
-    let mut entries = Vec::new();
-    for estimator in &predictors.estimators {
-        let mut files = Vec::new();
-        for (member, text) in estimator.ensemble.to_json()?.into_iter().enumerate() {
-            let name = format!("{}.{member}.json", estimator.metric);
-            files.push(name.clone());
-            contents.push((name, text.into_bytes()));
-        }
-        entries.push(EstimatorEntry {
-            metric: estimator.metric,
-            centre: estimator.ensemble.centre,
-            files,
-            known_model: estimator.known_model,
-            new_model: estimator.new_model,
-        });
-    }
-    Ok((entries, contents))
-}
 
 #[cfg(test)]
 mod tests;

@@ -306,6 +306,8 @@ fn folds(grouping: Grouping, rows: &[&Usable<'_>], settings: &TrainSettings) -> 
                 rows.iter().map(|row| (&row.subject.configuration, row.subject.device.name.as_str())).collect();
             Some(grouped_folds(&groups, folds, settings.seed))
         }
+        // Jobs are of one machine's devices, of which nothing can be left out.
+        Grouping::Device => None,
         Grouping::Model => {
             let groups: Vec<_> = rows.iter().map(|row| row.subject.configuration.model.name.as_str()).collect();
             let models = groups.iter().collect::<HashSet<_>>().len();

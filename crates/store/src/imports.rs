@@ -78,7 +78,21 @@ impl Store {
     ///
     /// [`StoreError`] if the read fails.
     pub fn table_rows(&self) -> Result<ReadTable, StoreError> {
-        let sql = format!("SELECT coalesce(result_id, 0), {COLUMNS} FROM measurement_table {ORDER}, 1");
+        self.rows_where("true")
+    }
+
+    /// Reads the measurements that the queue did not make: of an adopted database, imported.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the read fails.
+    pub fn brought_rows(&self) -> Result<ReadTable, StoreError> {
+        self.rows_where("result_id IS NULL OR result_id NOT IN (SELECT result_id FROM measurements)")
+    }
+
+    fn rows_where(&self, condition: &str) -> Result<ReadTable, StoreError> {
+        let sql =
+            format!("SELECT coalesce(result_id, 0), {COLUMNS} FROM measurement_table WHERE {condition} {ORDER}, 1");
         let rows = select(&self.reader()?, "read the measurements", &sql, [], |columns| {
             Ok((columns.get::<i64>()?, table_row(columns.row)?))
         })?;

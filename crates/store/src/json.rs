@@ -2,7 +2,7 @@
 //!
 //! Fields come out in the order of these structs, so equal values give equal text: hardware is told apart by it.
 
-use messages::{Device, GraphCosts, JobSpec, MetricEvaluation, Offer, PeakSource, RunningJob};
+use messages::{Device, GraphCosts, JobSpec, MetricEvaluation, Offer, OperatorCost, PeakSource, RunningJob};
 use serde::{Deserialize, Serialize};
 
 /// Serialises `value`.
@@ -14,59 +14,103 @@ fn text<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("plain structs always serialise")
 }
 
+#[derive(Serialize, Deserialize)]
+struct DeviceJson {
+    name: String,
+    platform: String,
+    platform_version: Option<String>,
+    driver_version: Option<String>,
+    memory_mb: Option<f64>,
+    compute_units: Option<u32>,
+    hardware_threads: Option<u32>,
+    simd: Option<String>,
+    clock_mhz: Option<f64>,
+    cache_l2_kb: Option<f64>,
+    cache_l3_kb: Option<f64>,
+    peak_fp32_gflops: Option<f64>,
+    memory_bandwidth_gb_per_s: Option<f64>,
+    peak_source: Option<String>,
+}
+
 /// Everything known of a device.
 pub(crate) fn device(device: &Device) -> String {
-    #[derive(Serialize)]
-    struct DeviceJson<'a> {
-        name: &'a str,
-        platform: &'a str,
-        platform_version: Option<&'a str>,
-        driver_version: Option<&'a str>,
-        memory_mb: Option<f64>,
-        compute_units: Option<u32>,
-        hardware_threads: Option<u32>,
-        simd: Option<&'a str>,
-        clock_mhz: Option<f64>,
-        cache_l2_kb: Option<f64>,
-        cache_l3_kb: Option<f64>,
-        peak_fp32_gflops: Option<f64>,
-        memory_bandwidth_gb_per_s: Option<f64>,
-        peak_source: Option<&'static str>,
-    }
     text(&DeviceJson {
-        name: &device.name,
-        platform: device.platform.as_str(),
-        platform_version: device.platform_version.as_deref(),
-        driver_version: device.driver_version.as_deref(),
+        name: device.name.clone(),
+        platform: device.platform.to_string(),
+        platform_version: device.platform_version.clone(),
+        driver_version: device.driver_version.clone(),
         memory_mb: device.memory_mb,
         compute_units: device.compute_units,
         hardware_threads: device.hardware_threads,
-        simd: device.simd.as_deref(),
+        simd: device.simd.clone(),
         clock_mhz: device.clock_mhz,
         cache_l2_kb: device.cache_l2_kb,
         cache_l3_kb: device.cache_l3_kb,
         peak_fp32_gflops: device.peak_fp32_gflops,
         memory_bandwidth_gb_per_s: device.memory_bandwidth_gb_per_s,
-        peak_source: device.peak_source.map(|source| match source {
-            PeakSource::Measured => "measured",
-            PeakSource::Published => "published",
+        peak_source: device.peak_source.map(|source| {
+            let word = match source {
+                PeakSource::Measured => MEASURED,
+                PeakSource::Published => PUBLISHED,
+            };
+            word.to_owned()
         }),
     })
 }
 
+const MEASURED: &str = "measured";
+const PUBLISHED: &str = "published";
+
+/// The device that [`device`] wrote; `None` if this is none.
+pub(crate) fn parse_device(json: &str) -> Option<Device> {
+    let found: DeviceJson = serde_json::from_str(json).ok()?;
+    Some(Device {
+        platform: found.platform.parse().ok()?,
+        name: found.name,
+        platform_version: found.platform_version,
+        driver_version: found.driver_version,
+        memory_mb: found.memory_mb,
+        compute_units: found.compute_units,
+        hardware_threads: found.hardware_threads,
+        simd: found.simd,
+        clock_mhz: found.clock_mhz,
+        cache_l2_kb: found.cache_l2_kb,
+        cache_l3_kb: found.cache_l3_kb,
+        peak_fp32_gflops: found.peak_fp32_gflops,
+        memory_bandwidth_gb_per_s: found.memory_bandwidth_gb_per_s,
+        peak_source: match found.peak_source.as_deref() {
+            Some(MEASURED) => Some(PeakSource::Measured),
+            Some(PUBLISHED) => Some(PeakSource::Published),
+            _ => None,
+        },
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct OperatorJson {
+    kind: String,
+    macs: u64,
+    activation_elements: u64,
+    weight_elements: u64,
+    kernel_size: u32,
+    count: u32,
+}
+
+/// The operators that [`operators`] wrote; `None` if these are none.
+pub(crate) fn parse_operators(json: &str) -> Option<Vec<OperatorCost>> {
+    let found: Vec<OperatorJson> = serde_json::from_str(json).ok()?;
+    let operator = |operator: OperatorJson| {
+        let OperatorJson { macs, activation_elements, weight_elements, kernel_size, count, .. } = operator;
+        let kind = operator.kind.parse().ok()?;
+        Some(OperatorCost { kind, macs, activation_elements, weight_elements, kernel_size, count })
+    };
+    found.into_iter().map(operator).collect()
+}
+
 /// The distinct operators of a graph.
 pub(crate) fn operators(costs: &GraphCosts) -> String {
-    #[derive(Serialize)]
-    struct OperatorJson {
-        kind: &'static str,
-        macs: u64,
-        activation_elements: u64,
-        weight_elements: u64,
-        kernel_size: u32,
-        count: u32,
-    }
     let operators = costs.operators.iter().map(|operator| OperatorJson {
-        kind: operator.kind.as_str(),
+        kind: operator.kind.to_string(),
         macs: operator.macs,
         activation_elements: operator.activation_elements,
         weight_elements: operator.weight_elements,

@@ -1,5 +1,6 @@
 //! What may be asked of the store; each answer is one consistent look at what is committed.
 
+mod accepted;
 mod attempts;
 mod claims;
 mod measurements;

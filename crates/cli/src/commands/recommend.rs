@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
-use messages::Precision;
 use planner::{Estimate, Excluded, Goal, Limits, Ranked, Recommendation};
 use serde::Serialize;
 
+use super::predictor::predict::TableArguments;
 use crate::{
     context::Context,
     exit::Exit,
@@ -19,7 +19,8 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RecommendCommand {
-    /// Ranks devices by what is predicted of a model on them: this machine's and the imported ones.
+    /// Ranks devices by what the current release predicts of a model on them: this machine's, and for a release from
+    /// tables also theirs and the imported ones.
     #[command(
         after_help = "Example: augur recommend hardware --model resnet50 --optimize throughput --batch-size 8 --max-memory-mb 4000"
     )]
@@ -28,7 +29,7 @@ pub(crate) enum RecommendCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct HardwareArguments {
-    /// The model, from the zoo or registered.
+    /// The model: of the release's tables, of the zoo, registered, or an ONNX file.
     #[arg(long)]
     model: String,
     /// What the model does there.
@@ -42,10 +43,12 @@ pub(crate) struct HardwareArguments {
     available: Vec<String>,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    threads: u32,
-    #[arg(long, default_value = "fp32")]
-    precision: Precision,
+    /// Threads of the session. Not given: 1, or what the tables have.
+    #[arg(long)]
+    threads: Option<u32>,
+    /// Not given: fp32, or what the tables have most of.
+    #[arg(long)]
+    precision: Option<String>,
     #[arg(long)]
     sequence_length: Option<u32>,
     #[arg(long)]
@@ -59,6 +62,8 @@ pub(crate) struct HardwareArguments {
     /// Most power, in watts.
     #[arg(long, value_parser = above_zero)]
     max_power_w: Option<f64>,
+    #[command(flatten)]
+    tables: TableArguments,
     /// Where releases are kept. Not given: `releases` in the state directory.
     #[arg(long)]
     releases: Option<PathBuf>,

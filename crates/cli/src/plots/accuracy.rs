@@ -2,14 +2,14 @@
 
 use plotters::{
     chart::ChartBuilder,
-    coord::combinators::IntoLogRange,
+    coord::combinators::{BindKeyPoints, IntoLogRange},
     element::{Circle, PathElement, Polygon, Rectangle},
     style::Color as _,
 };
 
 use super::{
     Canvas, Plot,
-    axes::{Axes, BELOW, BESIDE, around},
+    axes::{Axes, BELOW, BESIDE, around, ticks},
     theme::{self, INK, LEFT, MARGIN, SERIES, SMALL, SOFT},
 };
 
@@ -72,7 +72,10 @@ impl Accuracy {
             .margin_top(MARGIN + TITLE_HEIGHT)
             .x_label_area_size(BELOW)
             .y_label_area_size(BESIDE)
-            .build_cartesian_2d((low..high).log_scale(), (low..high).log_scale())?;
+            .build_cartesian_2d(
+                (low..high).log_scale().with_key_points(ticks((low, high))),
+                (low..high).log_scale().with_key_points(ticks((low, high))),
+            )?;
         let label = |value: &f64| theme::number(*value);
         let names = [format!("measured {}", self.unit), format!("predicted {}", self.unit)];
         Axes { x: &names[0], y: &names[1], labels: (7, 7), x_label: &label, y_label: &label }.draw(&mut chart)?;
@@ -109,18 +112,13 @@ impl Accuracy {
             .x_label_area_size(BELOW)
             .y_label_area_size(BESIDE)
             .build_cartesian_2d(-ERROR_MAX_PCT..ERROR_MAX_PCT, 0.0..highest)?;
-        let x_label = |value: &f64| match theme::number(*value) {
-            number if *value >= ERROR_MAX_PCT => format!("≥ {number} %"),
-            number if *value <= -ERROR_MAX_PCT => format!("≤ {number} %"),
-            number => format!("{number} %"),
-        };
-        let y_label = |value: &f64| format!("{} %", theme::number(*value));
+        let label = |value: &f64| format!("{} %", theme::number(*value));
         let axes = Axes {
-            x: "error of the prediction",
+            x: "error of the prediction (outermost bars: 50 % and more)",
             y: "share of predictions",
             labels: (9, 6),
-            x_label: &x_label,
-            y_label: &y_label,
+            x_label: &label,
+            y_label: &label,
         };
         axes.draw(&mut chart)?;
         for (bar, count) in bins.iter().enumerate() {

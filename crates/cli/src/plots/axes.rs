@@ -64,3 +64,36 @@ pub(super) fn around(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
         (lowest / room, highest * room)
     })
 }
+
+/// Most labels on a logarithmic axis.
+const TICKS_MAX: usize = 9;
+
+/// Round numbers in a range, for a logarithmic axis: 1, 2 and 5 times powers of ten, or only some powers of ten.
+pub(super) fn ticks((low, high): (f64, f64)) -> Vec<f64> {
+    #[expect(clippy::cast_possible_truncation, reason = "logarithms are small")]
+    let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let within = |tick: &f64| (low..=high).contains(tick);
+    let of = |factors: &[f64]| -> Vec<f64> {
+        let tick = |decade: i32| factors.iter().map(move |factor| factor * 10_f64.powi(decade));
+        decades.clone().flat_map(tick).filter(within).collect()
+    };
+    let fine = of(&[1.0, 2.0, 5.0]);
+    if fine.len() <= TICKS_MAX {
+        return fine;
+    }
+    let coarse = of(&[1.0]);
+    let share = coarse.len().div_ceil(TICKS_MAX).max(1);
+    coarse.into_iter().step_by(share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        assert_eq!(ticks((36.0, 2_100.0)), [50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0]);
+        assert_eq!(ticks((1.5, 15_000.0)), [10.0, 100.0, 1_000.0, 10_000.0]);
+        assert!(ticks((1e-30, 1e30)).len() <= TICKS_MAX);
+    }
+}

@@ -2,7 +2,7 @@
 
 use plotters::{
     chart::ChartBuilder,
-    coord::combinators::IntoLogRange,
+    coord::combinators::{BindKeyPoints, IntoLogRange},
     element::{Circle, Polygon},
     series::LineSeries,
     style::Color as _,
@@ -10,13 +10,15 @@ use plotters::{
 
 use super::{
     Canvas, Plot,
-    axes::{Axes, BELOW, BESIDE, around},
+    axes::{Axes, BELOW, BESIDE, around, ticks},
     theme::{self, INK, LEFT, MARGIN, SERIES, SMALL},
 };
 
 const SIZE: (u32, u32) = (760, 440);
 const TITLE_HEIGHT: i32 = 30;
 const LEGEND_LINE: i32 = 20;
+/// Most labels of x.
+const PLACES_MAX: usize = 10;
 
 /// One line: `(x, value, lower, upper)`, ordered by x, all above 0.
 #[derive(Debug, Clone)]
@@ -38,6 +40,18 @@ pub(crate) struct Lines {
 impl Lines {
     fn legend_height(&self) -> i32 {
         if self.series.len() > 1 { theme::count(self.series.len()) * LEGEND_LINE } else { 0 }
+    }
+
+    /// Where the labels of x are: at its values, or at powers of two where these are many.
+    fn places(&self) -> Vec<f64> {
+        let mut places: Vec<f64> =
+            self.series.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
+        places.sort_by(f64::total_cmp);
+        places.dedup();
+        if places.len() > PLACES_MAX {
+            places.retain(|place| place.log2().fract() == 0.0);
+        }
+        places
     }
 
     fn draw_legend(&self, canvas: &Canvas<'_>) -> anyhow::Result<()> {
@@ -67,7 +81,10 @@ impl Plot for Lines {
             .margin_top(MARGIN + TITLE_HEIGHT + self.legend_height())
             .x_label_area_size(BELOW)
             .y_label_area_size(BESIDE)
-            .build_cartesian_2d((x.0..x.1).log_scale().base(2.0), (y.0..y.1).log_scale())?;
+            .build_cartesian_2d(
+                (x.0..x.1).log_scale().with_key_points(self.places()),
+                (y.0..y.1).log_scale().with_key_points(ticks(y)),
+            )?;
         let label = |value: &f64| theme::number(*value);
         Axes { x: &self.x, y: &self.y, labels: (10, 8), x_label: &label, y_label: &label }.draw(&mut chart)?;
         for (index, line) in self.series.iter().enumerate() {

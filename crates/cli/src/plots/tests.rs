@@ -66,7 +66,7 @@ fn every_plot_names_what_it_shows() {
     check(&heatmap(), &["Latency &lt;of&gt; models", "12.5", "–", "1250", "NVIDIA GeForce", "resnet50"]);
     check(&bars(), &["Tesla T4", "12  (9 – 16)", "latency, ms per batch", "70 % sure"]);
     check(&lines(), &["batch size", "latency, ms per batch", "8"]);
-    check(&accuracy(), &["measured ms per batch", "error of the prediction", "inside its 90 % interval"]);
+    check(&accuracy(), &["measured ms per batch", "share of predictions", "inside its 90 % interval"]);
 }
 
 #[test]

@@ -47,14 +47,19 @@ pub(super) const LEFT: Pos = Pos { h_pos: HPos::Left, v_pos: VPos::Center };
 pub(super) const CENTRE: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Center };
 pub(super) const RIGHT: Pos = Pos { h_pos: HPos::Right, v_pos: VPos::Center };
 
+/// What plotters must be told to draw letters of this size: it takes the height of a line and writes less.
+fn font_size(size: u32) -> f64 {
+    f64::from(size) * 1.24
+}
+
 /// A text of this size and colour, anchored so.
 pub(super) fn text(size: u32, colour: RGBColor, anchor: Pos) -> TextStyle<'static> {
-    TextStyle { font: ("sans-serif", size).into_font(), color: colour.to_backend_color(), pos: anchor }
+    TextStyle { font: ("sans-serif", font_size(size)).into_font(), color: colour.to_backend_color(), pos: anchor }
 }
 
 /// A title's style.
 pub(super) fn title() -> TextStyle<'static> {
-    let font = ("sans-serif", TITLE).into_font().style(FontStyle::Bold);
+    let font = ("sans-serif", font_size(TITLE)).into_font().style(FontStyle::Bold);
     TextStyle { font, color: INK.to_backend_color(), pos: LEFT }
 }
 

@@ -209,7 +209,6 @@ impl Weight {
     }
 
     /// The tensor with its content if that is integers.
-    #[cfg(test)]
     pub(crate) fn structure(&self) -> TensorProto {
         let raw_data = match &self.content {
             Content::Ints(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),

@@ -85,7 +85,7 @@ impl FromStr for Record {
 }
 
 /// The known names most like `name`, nearest first; none if nothing is near.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut ranked: Vec<(usize, &str)> = known
         .map(|other| {
             let distance = if other.contains(name) || name.contains(other) { 0 } else { edit_distance(name, other) };

@@ -1,14 +1,10 @@
 use prost::Message;
 
 use super::*;
-use crate::{
-    model::{OnnxModel, Shape},
-    proto::ModelProto,
-};
+use crate::{model::Shape, proto::ModelProto};
 
-/// The zoo model's structure; no weights are made.
 fn structure(name: &str) -> OnnxModel {
-    OnnxModel::new(architecture(name).expect("a zoo model").structure()).expect("a whole model")
+    zoo_structure(name).expect("a zoo model")
 }
 
 fn usual_shape(entry: &ZooEntry, batch_size: u32) -> Shape {

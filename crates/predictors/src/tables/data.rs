@@ -1,6 +1,4 @@
-//! A measurement table made ready for learning: features, physics and targets of one metric.
-
-use std::{collections::HashMap, hash::Hash};
+//! A measurement table made ready for learning, or questions made ready for asking: features, physics and targets.
 
 use features::{
     DeviceTable, MeasuredRow, OperatorTable, Role, TableFeature, TableFeatures, is_time_share, table_features,
@@ -8,6 +6,7 @@ use features::{
 use messages::Metric;
 use ndarray::{Array2, ArrayView1, Axis};
 
+use super::names::{Names, Numbers};
 use crate::PredictorError;
 
 /// Rows of measurement tables with their features; rows are named by their index in here.
@@ -15,42 +14,21 @@ use crate::PredictorError;
 pub struct TableData {
     metric: Metric,
     rows: Vec<MeasuredRow>,
+    built: TableFeatures,
     features: Array2<f32>,
     names: Vec<TableFeature>,
-    /// What the targets are ratios to, in the metric's unit.
-    bases: Vec<f64>,
+    time_shares: Vec<usize>,
+    /// Columns that are no device's own.
+    without_device: Vec<usize>,
     /// ln(measured / base); NaN where the metric was not measured.
     targets: Vec<f64>,
+    /// Whether these rows were asked about, so that none is a row that was trained on.
+    are_questions: bool,
     /// Number of each row's model, family, device and class.
     pub(crate) models: Numbers,
     pub(crate) families: Numbers,
     pub(crate) devices: Numbers,
     pub(crate) classes: Numbers,
-}
-
-fn matrix(built: &TableFeatures, columns: usize) -> Array2<f32> {
-    Array2::from_shape_vec((built.rows(), columns), built.to_matrix())
-        .expect("the frame's matrix has its rows and columns")
-}
-
-/// Numbers for names, in the order of their first row.
-#[derive(Debug)]
-pub(crate) struct Numbers {
-    pub(crate) of_row: Vec<usize>,
-    pub(crate) count: usize,
-}
-
-impl Numbers {
-    fn of<N: Eq + Hash>(names: impl Iterator<Item = N>) -> Self {
-        let mut known = HashMap::new();
-        let of_row = names
-            .map(|name| {
-                let next = known.len();
-                *known.entry(name).or_insert(next)
-            })
-            .collect();
-        Self { of_row, count: known.len() }
-    }
 }
 
 impl TableData {
@@ -68,31 +46,66 @@ impl TableData {
         operators: &OperatorTable,
         metric: Metric,
     ) -> Result<Self, PredictorError> {
+        let names = Names::of(&rows);
+        Self::described(rows, devices, operators, &names, false)?.about(metric)
+    }
+
+    /// Computes features and physics of rows that are asked about; names have the numbers that they had in training.
+    pub(crate) fn questions(
+        rows: Vec<MeasuredRow>,
+        devices: &DeviceTable,
+        operators: &OperatorTable,
+        names: &Names,
+    ) -> Result<Self, PredictorError> {
+        Self::described(rows, devices, operators, names, true)
+    }
+
+    pub(crate) fn described(
+        rows: Vec<MeasuredRow>,
+        devices: &DeviceTable,
+        operators: &OperatorTable,
+        known: &Names,
+        are_questions: bool,
+    ) -> Result<Self, PredictorError> {
         let built = TableFeatures::build(&rows, devices, operators)?;
         let names = table_features();
-        let features = matrix(&built, names.len());
-        let learned = if metric == Metric::ThroughputItemsPerSecond { Metric::LatencyMs } else { metric };
-        let bases = built.base(learned).to_vec();
-        let targets: Vec<f64> = rows
-            .iter()
-            .zip(&bases)
-            .map(|(row, base)| row.measured(learned).map_or(f64::NAN, |value| (value / base).ln()))
-            .collect();
-        if targets.iter().all(|target| target.is_nan()) {
-            return Err(PredictorError::NeverMeasured { metric });
-        }
+        let features = Array2::from_shape_vec((built.rows(), names.len()), built.to_matrix())
+            .expect("the frame's matrix has its rows and columns");
+        let columns = |kept: &dyn Fn(&TableFeature) -> bool| -> Vec<usize> {
+            (0..names.len()).filter(|column| kept(&names[*column])).collect()
+        };
         Ok(Self {
-            metric,
-            models: Numbers::of(rows.iter().map(|row| &row.model)),
-            families: Numbers::of(rows.iter().map(|row| row.family.as_ref().unwrap_or(&row.model))),
-            devices: Numbers::of(rows.iter().map(|row| &row.device)),
-            classes: Numbers::of(rows.iter().map(MeasuredRow::class)),
+            metric: Metric::LatencyMs,
+            models: known.models(&rows),
+            families: known.families(&rows),
+            devices: known.devices(&rows),
+            classes: known.classes(&rows),
+            time_shares: columns(&|feature| is_time_share(&feature.name)),
+            without_device: columns(&|feature| feature.role != Role::Device),
+            targets: vec![f64::NAN; rows.len()],
+            are_questions,
+            rows,
+            built,
             features,
             names,
-            bases,
-            targets,
-            rows,
         })
+    }
+
+    /// The same rows for another metric.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictorError::NeverMeasured`] if no row has it.
+    pub fn about(mut self, metric: Metric) -> Result<Self, PredictorError> {
+        self.metric = metric;
+        let learned = learned(metric);
+        let measured =
+            |(row, base): (&MeasuredRow, &f64)| row.measured(learned).map_or(f64::NAN, |value| (value / base).ln());
+        self.targets = self.rows.iter().zip(self.built.base(learned)).map(measured).collect();
+        if self.targets.iter().all(|target| target.is_nan()) {
+            return Err(PredictorError::NeverMeasured { metric });
+        }
+        Ok(self)
     }
 
     /// The metric that is predicted.
@@ -122,28 +135,46 @@ impl TableData {
         &self.rows[row]
     }
 
+    /// The row itself among those trained on, which must not be asked about its own value.
+    pub(crate) fn own_row(&self, row: usize) -> Option<usize> {
+        (!self.are_questions).then_some(row)
+    }
+
+    /// Physics of a metric, in its unit; latency's for throughput.
+    pub(crate) fn base(&self, metric: Metric, row: usize) -> f64 {
+        self.built.base(metric)[row]
+    }
+
     /// The metric's value where its learned log ratio is `log`; for throughput that of the latency so learned.
     pub(crate) fn value(&self, row: usize, log: f64) -> f64 {
-        let learned = self.bases[row] * log.exp();
-        if self.metric == Metric::ThroughputItemsPerSecond {
-            self.rows[row].batch_size * 1e3 / learned
-        } else {
-            learned
-        }
+        self.value_of(self.metric, row, log)
+    }
+
+    /// The same for any metric.
+    pub(crate) fn value_of(&self, metric: Metric, row: usize, log: f64) -> f64 {
+        let learned = self.base(metric, row) * log.exp();
+        if metric == Metric::ThroughputItemsPerSecond { self.rows[row].batch_size * 1e3 / learned } else { learned }
     }
 
     /// Features of some rows, without those whose role is refused.
     pub(crate) fn features(&self, rows: &[usize], refused: Option<Role>) -> Array2<f32> {
-        let kept: Vec<usize> =
-            (0..self.names.len()).filter(|column| Some(self.names[*column].role) != refused).collect();
-        self.features.select(Axis(0), rows).select(Axis(1), &kept)
+        let features = self.features.select(Axis(0), rows);
+        match refused {
+            None => features,
+            Some(Role::Device) => features.select(Axis(1), &self.without_device),
+            Some(role) => {
+                let kept: Vec<usize> =
+                    (0..self.names.len()).filter(|column| self.names[*column].role != role).collect();
+                features.select(Axis(1), &kept)
+            }
+        }
     }
 
     /// The roofline latency's shares by kind of operator, shape `[rows, kinds]`.
     pub(crate) fn time_shares(&self, rows: &[usize]) -> Array2<f32> {
-        let columns: Vec<usize> =
-            (0..self.names.len()).filter(|column| is_time_share(&self.names[*column].name)).collect();
-        self.features.select(Axis(0), rows).select(Axis(1), &columns)
+        Array2::from_shape_fn((rows.len(), self.time_shares.len()), |(row, share)| {
+            self.features[[rows[row], self.time_shares[share]]]
+        })
     }
 
     /// One feature of every row.
@@ -151,4 +182,9 @@ impl TableData {
         let index = self.names.iter().position(|feature| feature.name == name).expect("a feature of the schema");
         self.features.column(index)
     }
+}
+
+/// The metric whose boosters answer for a metric.
+pub(crate) fn learned(metric: Metric) -> Metric {
+    if metric == Metric::ThroughputItemsPerSecond { Metric::LatencyMs } else { metric }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use features::MeasuredRow;
 use ndarray::{Array2, ArrayView1};
+use serde::{Deserialize, Serialize};
 
 /// Weight of the prior that all kinds are stretched alike, in rows.
 const PRIOR_ROWS: f64 = 20.0;
@@ -21,7 +22,7 @@ const FAR_LOG: f64 = 0.3;
 const SHARE_MIN: f64 = 1e-3;
 
 /// Stretching factors by group of rows.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Efficiency {
     factors: HashMap<Group, Vec<f64>>,
     pooled: Vec<f64>,

@@ -1,22 +1,30 @@
 //! Predictors of one metric for measurement tables, one for each way in which a row can be new.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
+    num::NonZero,
+    thread,
 };
 
 use features::Role;
 use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::{
     data::TableData,
     efficiency::Efficiency,
+    forest::Ensemble,
+    held_out::{HeldOut, evaluations},
     learner::{Lesson, TableSettings, means, train},
     new_device::NewDevice,
     reliability::{Errors, Reliability},
     residuals::{Residuals, fit_efficiency, with_efficiency},
 };
-use crate::{PredictorError, boosters::Ensemble, folds::grouped_folds};
+use crate::{Evaluation, Grouping, PredictorError, boosters::in_parallel, folds::grouped_folds};
+
+/// Fewest rows that are worth a thread.
+const ROWS_PER_THREAD_MIN: usize = 1_000;
 
 /// What of a row was never measured; each has errors of its own size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +70,7 @@ pub struct TablePrediction {
 }
 
 /// Predictors of one metric, trained on some rows of a table, to be asked about other rows of it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct TablePredictor {
     models: HashSet<usize>,
     devices: HashSet<usize>,
@@ -71,10 +79,13 @@ pub struct TablePredictor {
     new_configuration: Option<Learned>,
     new_model: Option<Learned>,
     pub(crate) new_device: Option<NewDevice>,
+    /// Known where it was trained; a release keeps it in its manifest.
+    #[serde(skip)]
+    evaluation: Vec<Evaluation>,
 }
 
 /// Boosters and what is known of their errors.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Learned {
     boosters: Ensemble,
     reliability: Reliability,
@@ -105,22 +116,36 @@ impl TablePredictor {
             new_configuration: None,
             new_model: None,
             new_device: None,
+            evaluation: Vec::new(),
         };
         if novelties.contains(&Novelty::Configuration) {
             let residuals = Residuals::fit(data, training, &features, settings)?;
-            predictor.new_configuration = Some(learn_configuration(data, training, &features, &residuals, settings)?);
+            let (learned, held) = learn_configuration(data, training, &features, &residuals, settings)?;
+            predictor.evaluation.extend(held.evaluations(data, Grouping::Configuration));
+            predictor.new_configuration = Some(learned);
             predictor.residuals = Some(residuals);
         }
         if novelties.contains(&Novelty::Model) {
             let families: Vec<usize> = training.iter().map(|row| data.families.of_row[*row]).collect();
             let start = vec![0.0; training.len()];
-            predictor.new_model = Some(learn(data, training, features, &start, &families, settings)?);
+            let (learned, held) = learn(data, training, features, &start, &families, settings)?;
+            predictor.evaluation.extend(held.evaluations(data, Grouping::Model));
+            predictor.new_model = Some(learned);
         }
         if novelties.contains(&Novelty::Device) {
             let bare = with_efficiency(data, training, &predictor.efficiency, Some(Role::Device));
-            predictor.new_device = Some(NewDevice::learn(data, training, &bare, settings)?);
+            let new_device = NewDevice::learn(data, training, &bare, settings)?;
+            let errors: Vec<HeldOut> =
+                new_device.held_out().map(|(row, error, half_width)| HeldOut { row, error, half_width }).collect();
+            predictor.evaluation.extend(evaluations(data, Grouping::Device, predictor.devices.len(), &errors));
+            predictor.new_device = Some(new_device);
         }
         Ok(predictor)
+    }
+
+    /// Errors on what was held out in training, by what was new; empty after loading.
+    pub fn evaluation(&self) -> &[Evaluation] {
+        &self.evaluation
     }
 
     /// What of a row was not measured among the rows trained on.
@@ -142,17 +167,29 @@ impl TablePredictor {
     ///
     /// [`PredictorError::Booster`] if XGBoost fails.
     pub fn predict(&self, data: &TableData, rows: &[usize]) -> Result<Vec<TablePrediction>, PredictorError> {
-        let mut by_novelty: BTreeMap<Novelty, Vec<usize>> = BTreeMap::new();
-        for row in rows {
-            by_novelty.entry(self.answerable(self.novelty(data, *row))).or_default().push(*row);
+        let threads = thread::available_parallelism().map_or(1, NonZero::get).min(rows.len() / ROWS_PER_THREAD_MIN);
+        if threads < 2 {
+            return self.predict_here(data, rows);
         }
-        let mut answers = HashMap::with_capacity(rows.len());
-        for (novelty, rows) in by_novelty {
-            for answer in self.predict_alike(data, &rows, novelty)? {
-                answers.insert(answer.row, answer);
+        let parts: Vec<&[usize]> = rows.chunks(rows.len().div_ceil(threads)).collect();
+        let count = u32::try_from(threads).unwrap_or(u32::MAX);
+        Ok(in_parallel(&parts, count, |part| self.predict_here(data, part))?.concat())
+    }
+
+    /// The same on this thread.
+    fn predict_here(&self, data: &TableData, rows: &[usize]) -> Result<Vec<TablePrediction>, PredictorError> {
+        let mut by_novelty: BTreeMap<Novelty, Vec<usize>> = BTreeMap::new();
+        for (place, row) in rows.iter().enumerate() {
+            by_novelty.entry(self.answerable(self.novelty(data, *row))).or_default().push(place);
+        }
+        let mut answers = vec![None; rows.len()];
+        for (novelty, places) in by_novelty {
+            let alike: Vec<usize> = places.iter().map(|place| rows[*place]).collect();
+            for (place, answer) in places.into_iter().zip(self.predict_alike(data, &alike, novelty)?) {
+                answers[place] = Some(answer);
             }
         }
-        Ok(rows.iter().map(|row| answers[row]).collect())
+        Ok(answers.into_iter().map(|answer| answer.expect("every row has a novelty")).collect())
     }
 
     fn answerable(&self, novelty: Novelty) -> Novelty {
@@ -232,7 +269,7 @@ fn learn_configuration(
     features: &Array2<f32>,
     residuals: &Residuals,
     settings: &TableSettings,
-) -> Result<Learned, PredictorError> {
+) -> Result<(Learned, Held), PredictorError> {
     let (start, features) = residuals.refer(data, training, features)?;
     let rows: Vec<usize> = (0..training.len()).collect();
     learn(data, training, features, &start, &rows, settings)
@@ -246,7 +283,7 @@ fn learn(
     start: &[f64],
     groups: &[usize],
     settings: &TableSettings,
-) -> Result<Learned, PredictorError> {
+) -> Result<(Learned, Held), PredictorError> {
     let targets: Vec<f64> = training.iter().zip(start).map(|(row, start)| data.target(*row) - start).collect();
     let (fold_of_row, folds) = grouped_folds(groups, settings.folds.max(2) as usize, settings.seed);
     let lesson = |kept: Vec<usize>, boosters| Lesson {
@@ -277,5 +314,29 @@ fn learn(
     let groups = training.iter().map(|row| data.devices.of_row[*row]).collect();
     let errors = Errors { features, logs, groups, folds: fold_of_row };
     let reliability = Reliability::fit(data.metric(), &errors, settings)?;
-    Ok(Learned { boosters, reliability })
+    let held = Held {
+        folds,
+        errors: training
+            .iter()
+            .zip(errors.logs.iter().zip(&reliability.held_out))
+            .map(|(row, (error, half_width))| HeldOut {
+                row: *row,
+                error: error - reliability.bias,
+                half_width: *half_width,
+            })
+            .collect(),
+    };
+    Ok((Learned { boosters, reliability }, held))
+}
+
+/// Errors out of fold.
+struct Held {
+    folds: usize,
+    errors: Vec<HeldOut>,
+}
+
+impl Held {
+    fn evaluations(&self, data: &TableData, grouping: Grouping) -> Vec<Evaluation> {
+        evaluations(data, grouping, self.folds, &self.errors)
+    }
 }

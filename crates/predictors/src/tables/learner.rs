@@ -3,9 +3,10 @@
 use messages::Metric;
 use ndarray::Array2;
 
+use super::forest::{Ensemble, Forest};
 use crate::{
-    PredictorError,
-    boosters::{Ensemble, Growth, Targets, TrainingRows, in_parallel, train_unweighted},
+    PredictorError, TrainSettings,
+    boosters::{Growth, Targets, TrainingRows, in_parallel, train_unweighted},
 };
 
 /// How trees grow that predict a value.
@@ -51,6 +52,20 @@ impl Default for TableSettings {
     }
 }
 
+impl From<TableSettings> for TrainSettings {
+    fn from(settings: TableSettings) -> Self {
+        let TableSettings { rounds, ensemble, folds, threads, seed } = settings;
+        Self { rounds, ensemble, folds, threads, seed }
+    }
+}
+
+impl From<TrainSettings> for TableSettings {
+    fn from(settings: TrainSettings) -> Self {
+        let TrainSettings { rounds, ensemble, folds, threads, seed } = settings;
+        Self { rounds, ensemble, folds, threads, seed }
+    }
+}
+
 /// What boosters train on, and how many of them.
 pub(crate) struct Lesson {
     /// Shape `[rows, features]`; NaN is a missing value.
@@ -91,22 +106,24 @@ fn grow(
         .enumerate()
         .flat_map(|(index, lesson)| (0..lesson.boosters.max(1)).map(move |member| (index, u64::from(member))))
         .collect();
-    let mut boosters = in_parallel(&members, settings.threads, |(index, member)| {
+    let mut forests = in_parallel(&members, settings.threads, |(index, member)| {
         let rows = TrainingRows { features: &lessons[*index].features, targets: &targets[*index] };
-        train_unweighted(&rows, growth, rounds, settings.seed.wrapping_mul(1_000).wrapping_add(*member))
-    })
-    .map_err(|source| PredictorError::Booster { action: "train", metric, source })?
+        let seed = settings.seed.wrapping_mul(1_000).wrapping_add(*member);
+        let booster = train_unweighted(&rows, growth, rounds, seed).map_err(|source| PredictorError::Booster {
+            action: "train",
+            metric,
+            source,
+        })?;
+        Forest::of_booster(metric, &booster, rows.features.ncols())
+    })?
     .into_iter();
     let ensembles = lessons.iter().zip(&targets).map(|(lesson, targets)| {
-        Ensemble::new(metric, targets.centre, boosters.by_ref().take(lesson.boosters.max(1) as usize).collect())
+        Ensemble::new(targets.centre, forests.by_ref().take(lesson.boosters.max(1) as usize).collect())
     });
     Ok(ensembles.collect())
 }
 
 /// The mean prediction of an ensemble, one per row.
 pub(crate) fn means(ensemble: &Ensemble, features: &Array2<f32>) -> Result<Vec<f64>, PredictorError> {
-    if features.nrows() == 0 {
-        return Ok(Vec::new());
-    }
-    Ok(ensemble.predict(features)?.into_iter().map(|answer| answer.mean).collect())
+    ensemble.means(features)
 }

@@ -7,10 +7,15 @@
 
 mod baselines;
 mod data;
+mod domain;
 mod efficiency;
 mod estimator;
+mod forest;
+mod held_out;
+mod known;
 mod learner;
 mod linear;
+mod names;
 mod new_device;
 mod protocol;
 mod references;
@@ -18,9 +23,11 @@ mod reliability;
 mod report;
 mod residuals;
 mod shots;
+mod trained;
 
 pub use data::TableData;
 pub use estimator::{Novelty, TablePrediction, TablePredictor};
 pub use learner::TableSettings;
 pub use protocol::{Choose, Protocol, evaluate, evaluate_split};
 pub use report::{Baseline, Baselines, Group, Point, Report};
+pub use trained::{MemoryFit, Questions, TableAnswer, TablePredictors};

@@ -3,20 +3,22 @@
 //! What is learned leaves the device's own properties out: with a handful of devices they are names in disguise. How
 //! far it may be off is learned by leaving each known device out in turn.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
 
 use super::{
     data::TableData,
     estimator::{Novelty, TablePrediction},
+    forest::Ensemble,
     learner::{Lesson, TableSettings, means, train},
     linear::factors,
     reliability::{is_good, quantile},
     residuals::Residuals,
     shots::{Correction, FACTORS, inputs},
 };
-use crate::{PredictorError, boosters::Ensemble, calibration::median};
+use crate::{PredictorError, calibration::median};
 
 /// Half-width where no device was ever left out that was as new as the one asked about: a factor of four either way,
 /// the spread of efficiencies between processors and GPUs.
@@ -27,14 +29,37 @@ const NORMAL_90: f64 = 1.645;
 const DRAWS: u64 = 6;
 
 /// Boosters for new devices, and the errors of their like on each known device.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NewDevice {
     boosters: Ensemble,
     left_out: Vec<LeftOut>,
+    /// Worked out by the first question.
+    #[serde(skip)]
+    doubts: OnceLock<Doubts>,
+}
+
+/// Half-width and confidence by platform, so that not every question sorts all errors.
+#[derive(Debug)]
+struct Doubts {
+    of_platform: HashMap<Option<String>, (f64, f64)>,
+    /// On a platform of which no device was left out.
+    elsewhere: (f64, f64),
+}
+
+impl Doubts {
+    fn of(new_device: &NewDevice) -> Self {
+        let left_out = &new_device.left_out;
+        let of_platform = |left: &LeftOut| NewDevice::doubt_of(&new_device.alike(left.platform.as_deref()));
+        let strange: Vec<&LeftOut> = left_out.iter().filter(|left| !left.platform_was_known).collect();
+        Self {
+            of_platform: left_out.iter().map(|left| (left.platform.clone(), of_platform(left))).collect(),
+            elsewhere: NewDevice::doubt_of(&strange),
+        }
+    }
 }
 
 /// A known device that was left out.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct LeftOut {
     device: usize,
     platform: Option<String>,
@@ -83,7 +108,7 @@ impl NewDevice {
                 rows,
             });
         }
-        Ok(Self { boosters, left_out })
+        Ok(Self { boosters, left_out, doubts: OnceLock::new() })
     }
 
     /// Log predictions of rows.
@@ -98,27 +123,26 @@ impl NewDevice {
         rows: &[usize],
         features: &Array2<f32>,
     ) -> Result<Vec<TablePrediction>, PredictorError> {
-        let mut doubts: HashMap<Option<&str>, (f64, f64)> = HashMap::new();
+        let doubts = self.doubts.get_or_init(|| Doubts::of(self));
         let answers = self.logs(features)?;
         Ok(rows
             .iter()
             .zip(answers)
             .map(|(row, log)| {
-                let platform = data.row(*row).platform.as_deref();
-                let (half_width, confidence) = *doubts.entry(platform).or_insert_with(|| self.doubt(platform));
+                let (half_width, confidence) =
+                    *doubts.of_platform.get(&data.row(*row).platform).unwrap_or(&doubts.elsewhere);
                 TablePrediction { row: *row, log, half_width, confidence, novelty: Novelty::Device }
             })
             .collect())
     }
 
-    /// Half-width and confidence for a new device of a platform.
+    /// Half-width and confidence for a new device, from devices that were as new.
     ///
     /// A device's errors have a level of their own, and spread about it. The level of a new device is drawn as those of
     /// the devices left out were, about 0. Each of those was predicted from one device of its platform fewer than the
     /// new one is: of `m` levels that differ alike, the mean of the others is off by `1 / (m − 1)` of their variance,
     /// and that of all by `1 / m`.
-    fn doubt(&self, platform: Option<&str>) -> (f64, f64) {
-        let alike = self.alike(platform);
+    fn doubt_of(alike: &[&LeftOut]) -> (f64, f64) {
         if alike.is_empty() {
             return (UNKNOWN_HALF_WIDTH, 0.0);
         }
@@ -141,6 +165,17 @@ impl NewDevice {
         let known = self.left_out.iter().any(|left| left.platform.as_deref() == platform);
         let same_platform = |left: &&LeftOut| !known || left.platform.as_deref() == platform;
         self.left_out.iter().filter(|left| left.platform_was_known == known).filter(same_platform).collect()
+    }
+
+    /// The errors on the devices left out, each with the half-width that the other devices say it has.
+    pub(crate) fn held_out(&self) -> impl Iterator<Item = (usize, f64, f64)> {
+        self.left_out.iter().flat_map(|left| {
+            let platform = left.platform.as_deref();
+            let others: Vec<&LeftOut> =
+                self.alike(platform).into_iter().filter(|other| other.device != left.device).collect();
+            let (half_width, _) = Self::doubt_of(&others);
+            left.rows.iter().zip(&left.errors).map(move |(row, error)| (*row, *error, half_width))
+        })
     }
 
     /// Predicts `rows` of one new device, of which `shots` were measured; both have their features.

@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::linear::{definite, solve};
 
 /// Pairs of models that the prior covariance weighs as much as.
@@ -20,7 +22,7 @@ const EIGENVALUE_MIN: f64 = 0.01;
 const RESIDUAL_LOG_MAX: f64 = 1.0;
 
 /// One residual: which model, in which class.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Residual {
     pub(crate) row: usize,
     pub(crate) model: usize,
@@ -41,7 +43,7 @@ pub(crate) struct Reference {
 }
 
 /// Residuals of all models in all classes, and how classes vary together.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct References {
     classes: usize,
     class_means: Vec<f64>,

@@ -10,11 +10,14 @@ use std::collections::HashMap;
 
 use messages::Metric;
 use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
 
-use super::learner::{Lesson, TableSettings, means, train_shallow};
+use super::{
+    forest::Ensemble,
+    learner::{Lesson, TableSettings, means, train_shallow},
+};
 use crate::{
     PredictorError,
-    boosters::Ensemble,
     calibration::{conformal_rank, median},
 };
 
@@ -49,15 +52,46 @@ pub(crate) struct Doubt {
 }
 
 /// Expects the size of errors.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Reliability {
     scale: Ensemble,
     /// To be subtracted from predictions: what makes the mean absolute percentage error of past ones smallest.
     pub(crate) bias: f64,
-    overall: f64,
-    of_group: HashMap<usize, f64>,
+    quantiles: Quantiles,
     /// Expected size and whether the prediction was good, by ascending size.
     past: Vec<(f64, bool)>,
+    /// Half-width of each error's own interval, calibrated on the other folds; known where it was trained only.
+    #[serde(skip)]
+    pub(crate) held_out: Vec<f64>,
+}
+
+/// How many times its expected size an error stays below in 90 % of cases.
+#[derive(Debug, Serialize, Deserialize)]
+struct Quantiles {
+    overall: f64,
+    of_group: HashMap<usize, f64>,
+}
+
+impl Quantiles {
+    /// Of errors, each a group and a score, of which there is at least one.
+    fn of(scores: impl Iterator<Item = (usize, f64)>) -> Self {
+        let mut all = Vec::new();
+        let mut of_groups: HashMap<usize, Vec<f64>> = HashMap::new();
+        for (group, score) in scores {
+            all.push(score);
+            of_groups.entry(group).or_default().push(score);
+        }
+        let of_group = of_groups
+            .into_iter()
+            .filter(|(_, scores)| scores.len() >= GROUP_ROWS_MIN)
+            .map(|(group, scores)| (group, quantile(scores)))
+            .collect();
+        Self { overall: quantile(all), of_group }
+    }
+
+    fn of_group(&self, group: usize) -> f64 {
+        *self.of_group.get(&group).unwrap_or(&self.overall)
+    }
 }
 
 impl Reliability {
@@ -88,19 +122,21 @@ impl Reliability {
         }
         let scores: Vec<f64> =
             errors.logs.iter().zip(&expected).map(|(e, size)| (e - bias).abs() / size.exp()).collect();
-        let mut of_groups: HashMap<usize, Vec<f64>> = HashMap::new();
-        for (group, score) in errors.groups.iter().zip(&scores) {
-            of_groups.entry(*group).or_default().push(*score);
-        }
-        let of_group = of_groups
-            .into_iter()
-            .filter(|(_, scores)| scores.len() >= GROUP_ROWS_MIN)
-            .map(|(group, scores)| (group, quantile(scores)))
+        let with_group = |row: usize| (errors.groups[row], scores[row]);
+        let calibrations: Vec<Quantiles> = (0..folds)
+            .map(|fold| {
+                Quantiles::of((0..sizes.len()).filter(|row| !parted || errors.folds[*row] != fold).map(with_group))
+            })
+            .collect();
+        let held_out = expected
+            .iter()
+            .enumerate()
+            .map(|(row, size)| size.exp() * calibrations[errors.folds[row]].of_group(errors.groups[row]))
             .collect();
         let mut past: Vec<(f64, bool)> =
             expected.iter().zip(&errors.logs).map(|(size, error)| (*size, is_good(error - bias))).collect();
         past.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Ok(Self { scale, bias, overall: quantile(scores), of_group, past })
+        Ok(Self { scale, bias, quantiles: Quantiles::of((0..sizes.len()).map(with_group)), past, held_out })
     }
 
     /// What to expect of predictions with these features, each of a group.
@@ -110,7 +146,7 @@ impl Reliability {
             .into_iter()
             .zip(groups)
             .map(|(size, group)| Doubt {
-                half_width: size.exp() * self.of_group.get(group).unwrap_or(&self.overall),
+                half_width: size.exp() * self.quantiles.of_group(*group),
                 confidence: self.confidence(size),
             })
             .collect())

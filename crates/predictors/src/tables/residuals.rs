@@ -4,14 +4,16 @@ use std::collections::HashMap;
 
 use features::MeasuredRow;
 use ndarray::{Array2, Axis, concatenate};
+use serde::{Deserialize, Serialize};
 
 use super::{
     data::TableData,
     efficiency::Efficiency,
+    forest::Ensemble,
     learner::{Lesson, TableSettings, means, train},
     references::{Reference, References, Residual},
 };
-use crate::{PredictorError, boosters::Ensemble, folds::grouped_folds};
+use crate::{PredictorError, folds::grouped_folds};
 
 /// Features of rows with the efficiency model's answer as the last column.
 pub(crate) fn with_efficiency(
@@ -42,7 +44,7 @@ fn append(matrix: &Array2<f32>, column: &[f32]) -> Array2<f32> {
 }
 
 /// Boosters that each left out a fold of the models, and what the models' residuals say of each other.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Residuals {
     fold_of_model: HashMap<usize, usize>,
     boosters: Vec<Ensemble>,
@@ -119,7 +121,7 @@ impl Residuals {
         let without = self.without_own(data, rows, features)?;
         let references: Vec<Reference> = rows
             .iter()
-            .map(|row| self.references.predict(Some(*row), data.models.of_row[*row], data.classes.of_row[*row]))
+            .map(|row| self.references.predict(data.own_row(*row), data.models.of_row[*row], data.classes.of_row[*row]))
             .collect();
         let logs: Vec<f64> = without.iter().zip(&references).map(|(log, reference)| log + reference.log).collect();
         #[expect(clippy::cast_possible_truncation, reason = "logs and counts are small")]

@@ -48,6 +48,7 @@ fn what_the_queue_measured_is_in_the_table() {
     let read = store.table_rows().expect("read");
     let measured = store.measured().expect("read");
     assert_eq!(read.bad, []);
+    assert_eq!(store.brought_rows().expect("read").rows, [row("a", 2.0)]);
     assert_eq!(read.rows.len(), 1 + measured.iter().map(|row| row.measurements as usize).sum::<usize>());
     let queued = read.rows.iter().find(|row| row.backend.as_deref() == Some("onnxruntime")).expect("a benchmark");
     assert!(queued.latency_ms.is_some() && queued.threads.is_some() && queued.params_m.is_some(), "{queued:?}");

@@ -162,3 +162,23 @@ fn a_release_is_stored_once() {
     assert_eq!(releases[0].evaluation[0].mape_pct, Some(12.5));
     assert_eq!(releases[0].evaluation[0].interval_90_coverage_pct, None);
 }
+
+#[test]
+fn accepted_measurements_come_back_as_they_were_accepted() {
+    let store = filled();
+    let found = store.accepted_measurements().expect("read");
+    let expected: Vec<_> = stream().iter().filter_map(accepted_of).collect();
+    assert!(!expected.is_empty());
+    for expected in expected {
+        let found = found.iter().find(|found| found.job_id == expected.job_id).expect("stored");
+        // The graph's memory is in no table.
+        let costs = messages::GraphCosts { memory: None, ..expected.costs.clone() };
+        assert_eq!(*found, messages::AcceptedMeasurement { costs, ..expected });
+    }
+}
+
+/// What is learned from a record, if it is a result that is accepted.
+fn accepted_of(record: &crate::Record) -> Option<messages::AcceptedMeasurement> {
+    let crate::Record::Result(result) = record else { return None };
+    crate::accept(result).ok()
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use graphs::{Dim, GraphProfile, KindProfile, OnnxModel, Shape, zoo_entry};
+use graphs::{GraphProfile, KindProfile, OnnxModel, Shape, zoo_entry};
 use messages::{GraphCosts, OperatorCost, OperatorKind, Precision};
 use serde::Serialize;
 use serde_json::json;
@@ -89,9 +89,9 @@ pub(super) fn run(arguments: &InspectArguments, context: &Context) -> anyhow::Re
     };
     let profile = graph.profile(&shape);
     let profile = profile.with_context(|| format!("failed to work out the costs of {}", arguments.model))?;
-    let shape = Shape { image_size: shape.image_size.or_else(|| fixed_image_size(&graph)), ..shape };
+    let shape = Shape { image_size: shape.image_size.or_else(|| graph.fixed_image_size()), ..shape };
     if arguments.operators {
-        let line = operators_line(&arguments.model, shape, &profile.costs);
+        let line = operators_line(&arguments.model, shape, &profile);
         return output::print(&line.to_string());
     }
     let inspection = inspection(&arguments.model, &graph, shape, profile);
@@ -116,18 +116,8 @@ fn file(arguments: &InspectArguments, context: &Context) -> anyhow::Result<PathB
     Ok(cached.path)
 }
 
-/// The edge of the images of a model that takes one size only.
-fn fixed_image_size(graph: &OnnxModel) -> Option<u32> {
-    graph.inputs().iter().find_map(|input| match input.dims[..] {
-        [_, _, Dim::Fixed(height), Dim::Fixed(width)] if input.element.is_float() && height == width => {
-            u32::try_from(height).ok()
-        }
-        _ => None,
-    })
-}
-
 /// One line of an operators table, as `predictor train --operators` reads it.
-fn operators_line(model: &str, shape: Shape, costs: &GraphCosts) -> serde_json::Value {
+fn operators_line(model: &str, shape: Shape, profile: &GraphProfile) -> serde_json::Value {
     let name = Path::new(model).file_stem().map_or(model.into(), |stem| stem.to_string_lossy());
     let cells = |cost: &OperatorCost| {
         let OperatorCost { kind, macs, activation_elements, weight_elements, kernel_size, count } = *cost;
@@ -137,7 +127,8 @@ fn operators_line(model: &str, shape: Shape, costs: &GraphCosts) -> serde_json::
         "model": if Path::new(model).is_file() { name.as_ref() } else { model },
         "image_size": shape.image_size,
         "fields": ["kind", "macs", "activation_elements", "weight_elements", "kernel_size", "count"],
-        "operators": costs.operators.iter().map(cells).collect::<Vec<_>>(),
+        "activation_peak_elements": profile.activation_peak_elements(),
+        "operators": profile.costs.operators.iter().map(cells).collect::<Vec<_>>(),
     });
     if let Some(length) = shape.sequence_length {
         line["sequence_length"] = json!(length);

@@ -1,13 +1,14 @@
 //! The devices that could run the model, each with what the current release predicts on it.
 
-use anyhow::{anyhow, bail};
-use features::PublishedDevice;
-use messages::{Backend, Configuration, Device, Metric, ModelRef, PeakSource, Precision};
+use anyhow::bail;
+use messages::Metric;
 use planner::{Estimate, Excluded, HardwareCandidate};
-use predictors::{Predicted, Releases};
 
 use super::HardwareArguments;
-use crate::{commands::device, context::Context};
+use crate::{
+    commands::predictor::predict::{self, PredictionRow, Question},
+    context::Context,
+};
 
 /// What may be ranked, what may not, and which release said it.
 pub(super) struct Asked {
@@ -18,120 +19,77 @@ pub(super) struct Asked {
 
 /// Asks the current release about every device.
 pub(super) fn of(arguments: &HardwareArguments, context: &Context) -> anyhow::Result<Asked> {
-    if arguments.precision != Precision::Fp32 {
-        bail!("{} is unavailable, because the release has learned from fp32 only", arguments.precision);
-    }
-    let directory = context.releases_directory(arguments.releases.as_deref())?;
-    let release = Releases::open(&directory)?
-        .current()?
-        .ok_or_else(|| anyhow!("there is no release of predictors yet in {}", directory.display()))?;
-    let (devices, mut excluded) = devices(arguments, context)?;
-    let models = context.models()?;
-    let cached = models.obtain(&arguments.model, arguments.precision)?;
-    let mut candidates = Vec::new();
-    for device in devices {
-        let mut configuration = Configuration {
-            model: ModelRef::clone(&cached.model),
-            platform: device.platform,
-            backend: Backend::Onnxruntime,
-            precision: arguments.precision,
-            batch_size: arguments.batch_size,
-            sequence_length: arguments.sequence_length,
-            image_size: arguments.image_size,
-            threads: arguments.threads,
-        };
-        pipeline::resolve_shape(&mut configuration);
-        configuration.validate()?;
-        let subject = pipeline::prediction_subject(&models, configuration, device.clone())?;
-        match release.predictors.predict(std::slice::from_ref(&subject)) {
-            Ok(predicted) => candidates.extend(predicted.first().map(|of| candidate(&device, of, context))),
-            Err(error) => excluded.push(Excluded { device: device.name, reason: chain(&error) }),
-        }
-    }
-    Ok(Asked { candidates, excluded, release: release.manifest.release_id.to_string() })
-}
-
-/// This machine's devices and the imported ones that were asked for; and those that cannot be asked about.
-fn devices(arguments: &HardwareArguments, context: &Context) -> anyhow::Result<(Vec<Device>, Vec<Excluded>)> {
-    let here = device::detect(context)?.devices;
-    let mut excluded = Vec::new();
-    let mut known = here;
-    for (name, published) in context.published_devices()? {
-        if known.iter().any(|device| device.name.eq_ignore_ascii_case(&name)) {
-            continue;
-        }
-        match described(&name, &published) {
-            Ok(device) => known.push(device),
-            Err(reason) => excluded.push(Excluded { device: name, reason }),
-        }
-    }
-    let is_asked = |device: &Device, word: &str| {
-        word.eq_ignore_ascii_case(&device.name) || word.eq_ignore_ascii_case(device.platform.as_str())
+    let is_platform = |word: &String| messages::Platform::ALL.iter().any(|platform| platform.as_str() == word);
+    let question = Question {
+        model: arguments.model.clone(),
+        batch_size: arguments.batch_size,
+        threads: arguments.threads,
+        precision: arguments.precision.clone(),
+        sequence_length: arguments.sequence_length,
+        image_size: arguments.image_size,
+        tables: arguments.tables.clone(),
+        releases: arguments.releases.clone(),
+        devices: arguments.available.iter().filter(|word| !is_platform(word)).cloned().collect(),
+    };
+    let mut rows = predict::on_every_device(question, context)?;
+    let release = rows.first().map(|row| row.release.clone()).unwrap_or_default();
+    let is_asked = |row: &PredictionRow, word: &String| {
+        word.eq_ignore_ascii_case(&row.device) || row.platform.as_ref().is_some_and(|platform| platform == word)
     };
     for word in &arguments.available {
-        let is_excluded = excluded.iter().any(|other| other.device.eq_ignore_ascii_case(word));
-        if !is_excluded && !known.iter().any(|device| is_asked(device, word)) {
-            let names: Vec<String> = known.iter().map(|device| format!("`{}`", device.name)).collect();
-            bail!("no device or platform is named `{word}`; known are {}", names.join(", "));
+        if !rows.iter().any(|row| is_asked(row, word)) {
+            bail!("the release `{release}` can be asked about no device or platform `{word}`");
         }
     }
     if !arguments.available.is_empty() {
-        known.retain(|device| arguments.available.iter().any(|word| is_asked(device, word)));
-        excluded.retain(|other| arguments.available.iter().any(|word| word.eq_ignore_ascii_case(&other.device)));
+        rows.retain(|row| arguments.available.iter().any(|word| is_asked(row, word)));
     }
-    Ok((known, excluded))
+    let (mut candidates, mut excluded): (Vec<HardwareCandidate>, Vec<Excluded>) = (Vec::new(), Vec::new());
+    let mut rest: Vec<&PredictionRow> = rows.iter().collect();
+    while let Some(first) = rest.first() {
+        let (same, others): (Vec<&PredictionRow>, Vec<&PredictionRow>) =
+            rest.iter().partition(|row| row.device == first.device);
+        match candidate(&same, context) {
+            Ok(candidate) => candidates.push(candidate),
+            Err(reason) => excluded.push(Excluded { device: first.device.clone(), reason }),
+        }
+        rest = others;
+    }
+    Ok(Asked { candidates, excluded, release })
 }
 
-/// A published device as predictors take it, or why they cannot.
-fn described(name: &str, published: &PublishedDevice) -> Result<Device, String> {
-    let platform = published.platform.as_deref().ok_or("its platform is unknown")?;
-    let platform = platform.parse().map_err(|error: messages::UnknownWord| error.to_string())?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a table's number of cores is small")]
-    let cores = published.cores.map(|cores| cores as u32);
-    Ok(Device {
-        memory_mb: published.memory_gb.map(|gb| gb * 1e3),
-        compute_units: cores,
-        hardware_threads: cores,
-        clock_mhz: published.clock_ghz.map(|ghz| ghz * 1e3),
-        cache_l3_kb: published.cache_mb.map(|mb| mb * 1e3),
-        peak_fp32_gflops: published.fp32_tflops.map(|tflops| tflops * 1e3),
-        memory_bandwidth_gb_per_s: published.memory_bandwidth_gb_per_s,
-        peak_source: published.fp32_tflops.map(|_| PeakSource::Published),
-        ..Device::unknown(name, platform)
-    })
-}
-
-fn candidate(device: &Device, predicted: &Predicted, context: &Context) -> HardwareCandidate {
-    let estimate = |metric| {
-        predicted.metric(metric).map(|of| Estimate {
-            value: of.value,
-            lower: of.lower,
-            upper: of.upper,
-            // This kind of release does not keep how often it was near.
-            confidence: None,
-        })
+/// A device with all that is predicted on it, or why nothing can run there; `rows` are a device's, at least one.
+fn candidate(rows: &[&PredictionRow], context: &Context) -> Result<HardwareCandidate, String> {
+    let first = rows[0];
+    if let Some(reason) = &first.impossible {
+        return Err(format!("it does not fit: {reason}"));
+    }
+    // Releases from tables have intervals for devices never seen; the others' promise too much there.
+    if !first.known_device && first.confidence.is_none() {
+        return Err("nothing was measured on it, and this release learned from measured devices only".to_owned());
+    }
+    let estimate = |metric: Metric| {
+        let row = rows.iter().find(|row| row.metric == metric.as_str())?;
+        Some(Estimate { value: row.predicted?, lower: row.lower?, upper: row.upper?, confidence: row.confidence })
     };
     let mut notes = Vec::new();
-    if !predicted.known_device {
-        notes.push("nothing was measured on this device, so its interval promises too much".to_owned());
-    } else if !predicted.known_model {
-        notes.push("the model was not measured on this device".to_owned());
+    if !first.known_device {
+        notes.push("nothing was measured on this device".to_owned());
     }
-    HardwareCandidate {
-        device: device.name.clone(),
-        platform: device.platform.to_string(),
+    if !first.known_model {
+        notes.push("the model was never measured".to_owned());
+    }
+    notes.extend(first.outside.iter().map(|reason| format!("outside the known domain: {reason}")));
+    Ok(HardwareCandidate {
+        device: first.device.clone(),
+        platform: first.platform.clone().unwrap_or_default(),
         latency_ms: estimate(Metric::LatencyMs),
         throughput_items_per_second: estimate(Metric::ThroughputItemsPerSecond),
         memory_peak_mb: estimate(Metric::MemoryPeakMb),
         power_w: estimate(Metric::PowerW),
-        memory_mb: device.memory_mb,
-        price_per_hour: context.loaded.settings.recommend.price(&device.name),
+        // What does not fit was excluded above, by what the release knows of the device.
+        memory_mb: None,
+        price_per_hour: context.loaded.settings.recommend.price(&first.device),
         notes,
-    }
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source()).map(ToString::to_string);
-    std::iter::once(error.to_string()).chain(causes).collect::<Vec<_>>().join(": ")
+    })
 }

@@ -1,0 +1,124 @@
+//! Predictions as people see them: a list where one configuration was asked about, else a matrix per metric.
+
+use super::PredictionRow;
+use crate::output::{self, Format};
+
+/// Prints predictions as JSON or as tables.
+pub(super) fn print(format: Format, rows: &[PredictionRow]) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return output::print(&serde_json::to_string_pretty(rows)?);
+    }
+    let configurations = distinct(rows.iter().map(|row| &row.configuration));
+    if configurations.len() <= 1 {
+        return output::print(&list(rows).to_string());
+    }
+    for (index, metric) in distinct(rows.iter().map(|row| &row.metric)).into_iter().enumerate() {
+        let of_metric: Vec<&PredictionRow> = rows.iter().filter(|row| row.metric == *metric).collect();
+        let gap = if index == 0 { "" } else { "\n" };
+        output::print(&format!("{gap}{metric}, with its 90 % interval\n{}", matrix(&of_metric)))?;
+    }
+    Ok(())
+}
+
+fn list(rows: &[PredictionRow]) -> comfy_table::Table {
+    let mut table = output::table(["configuration", "metric", "predicted", "90 % interval", "confidence"]);
+    for row in rows {
+        table.add_row([
+            row.configuration.clone(),
+            row.metric.clone(),
+            row.impossible.clone().unwrap_or_else(|| output::number(row.predicted)),
+            interval(row).unwrap_or_else(|| "–".to_owned()),
+            row.confidence.map_or_else(|| "–".to_owned(), |confidence| format!("{:.0} %", 100.0 * confidence)),
+        ]);
+    }
+    table
+}
+
+/// What was asked of one metric: a line for all that differs but the batch size, a column for each batch size.
+fn matrix(rows: &[&PredictionRow]) -> comfy_table::Table {
+    let batch_sizes = distinct(rows.iter().map(|row| &row.batch_size));
+    let line = |row: &PredictionRow| {
+        let precision = row.precision.as_deref().map_or_else(String::new, |precision| format!(" {precision}"));
+        let threads = row.threads.map_or_else(String::new, |threads| format!(" threads {threads}"));
+        format!("{}{precision}{threads}", row.device)
+    };
+    let lines = distinct(rows.iter().map(|row| line(row)));
+    let mut headings = vec![rows.first().map_or_else(String::new, |row| row.model.clone())];
+    headings.extend(batch_sizes.iter().map(|batch_size| format!("batch {batch_size}")));
+    let mut table = output::table::<String, 0>([]);
+    table.set_header(headings);
+    for name in lines {
+        let mut cells = vec![name.clone()];
+        for batch_size in &batch_sizes {
+            let asked = rows.iter().find(|row| row.batch_size == **batch_size && line(row) == name);
+            cells.push(asked.map_or_else(|| "–".to_owned(), |row| cell(row)));
+        }
+        table.add_row(cells);
+    }
+    table
+}
+
+fn cell(row: &PredictionRow) -> String {
+    match (&row.impossible, interval(row)) {
+        (None, Some(interval)) => format!("{} ({interval})", output::number(row.predicted)),
+        (None, None) => output::number(row.predicted),
+        (Some(_), _) => "does not fit".to_owned(),
+    }
+}
+
+fn interval(row: &PredictionRow) -> Option<String> {
+    let (lower, upper) = row.lower.zip(row.upper)?;
+    Some(format!("{} – {}", output::number(Some(lower)), output::number(Some(upper))))
+}
+
+/// The different ones of some values, in their order.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for value in values {
+        if !found.contains(&value) {
+            found.push(value);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(device: &str, batch_size: u32, predicted: Option<f64>) -> PredictionRow {
+        PredictionRow {
+            release: "r000001-00000000".to_owned(),
+            model: "resnet50".to_owned(),
+            device: device.to_owned(),
+            platform: Some("cuda".to_owned()),
+            configuration: format!("resnet50 {device} batch {batch_size}"),
+            precision: Some("amp".to_owned()),
+            batch_size,
+            threads: None,
+            metric: "latency_ms".to_owned(),
+            predicted,
+            lower: predicted.map(|value| value / 2.0),
+            upper: predicted.map(|value| value * 2.0),
+            confidence: Some(0.9),
+            novelty: "configuration",
+            known_model: true,
+            known_device: true,
+            outside: Vec::new(),
+            impossible: predicted.is_none().then(|| "needs too much".to_owned()),
+        }
+    }
+
+    #[test]
+    fn several_configurations_make_a_matrix() {
+        let rows = [row("A", 1, Some(10.0)), row("A", 8, Some(20.0)), row("B", 1, Some(30.0)), row("B", 8, None)];
+        let text = matrix(&rows.iter().collect::<Vec<_>>()).to_string();
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        assert_eq!(lines[0], ["resnet50", "batch 1", "batch 8"]);
+        assert_eq!(lines[2], ["A amp", "10.00 (5.000 – 20.00)", "20.00 (10.00 – 40.00)"]);
+        assert_eq!(lines[3], ["B amp", "30.00 (15.00 – 60.00)", "does not fit"]);
+    }
+}

@@ -1,0 +1,146 @@
+//! What a release that learned from tables is asked about: a model and devices, found by name.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use features::{
+    DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice, read_devices, read_operators,
+};
+use graphs::{OnnxModel, Shape, nearest, zoo, zoo_entry, zoo_structure};
+use predictors::tables::TablePredictors;
+
+use super::PredictArguments;
+use crate::context::Context;
+
+/// A model, with what is known of it beside the release.
+pub(super) struct AskedModel {
+    /// The model and its shape; all else is open.
+    pub(super) row: MeasuredRow,
+    pub(super) operators: OperatorTable,
+}
+
+/// Devices, with what is known of them beside the release.
+pub(super) struct AskedDevices {
+    pub(super) names: Vec<String>,
+    pub(super) table: DeviceTable,
+}
+
+/// A configuration for people.
+pub(super) fn configuration(row: &MeasuredRow) -> String {
+    let numbers = [("image", row.image_size), ("sequence", row.sequence_length), ("threads", row.threads)];
+    let words = [&row.backend, &row.backend_version, &row.compiler, &row.precision, &row.layout];
+    let mut parts = vec![format!("{} on {} batch {}", row.model, row.device, row.batch_size)];
+    parts.extend(numbers.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?))));
+    parts.extend(words.into_iter().flatten().cloned());
+    parts.join(" ")
+}
+
+/// Finds the model: in the release, in `--operators`, as a file, in the zoo, among the registered ones.
+pub(super) fn model(
+    arguments: &PredictArguments,
+    predictors: &TablePredictors,
+    context: &Context,
+) -> anyhow::Result<AskedModel> {
+    let name = arguments.model.as_str();
+    let operators = arguments.tables.operators.as_deref().map(read_operators).transpose()?.unwrap_or_default();
+    let row = MeasuredRow {
+        model: name.to_owned(),
+        image_size: arguments.image_size.map(f64::from),
+        sequence_length: arguments.sequence_length.map(f64::from),
+        ..MeasuredRow::default()
+    };
+    if predictors.models().any(|known| known == name) || operators.contains_key(name) {
+        return Ok(AskedModel { row, operators });
+    }
+    let path = Path::new(name);
+    let (graph, family) = if path.is_file() {
+        (OnnxModel::read(path)?, None)
+    } else if let Some(entry) = zoo_entry(name) {
+        (zoo_structure(name)?, Some(entry.family))
+    } else {
+        let models = context.models()?;
+        let registered: Vec<String> = models.list()?.into_iter().map(|cached| cached.model.name).collect();
+        if !registered.iter().any(|known| known == name) {
+            let names = predictors.models().chain(zoo().iter().map(|entry| entry.name));
+            bail!(unknown("model", name, names.chain(registered.iter().map(String::as_str))));
+        }
+        (OnnxModel::read(&models.obtain_registered(name)?.path)?, None)
+    };
+    of_graph(arguments, &graph, row, family)
+}
+
+/// A model that is known by its graph alone.
+fn of_graph(
+    arguments: &PredictArguments,
+    graph: &OnnxModel,
+    row: MeasuredRow,
+    family: Option<&str>,
+) -> anyhow::Result<AskedModel> {
+    let (usual_length, usual_size) = zoo_entry(&row.model).map_or((None, None), |entry| entry.shape.usual());
+    let shape = Shape {
+        batch_size: 1,
+        sequence_length: arguments.sequence_length.or(usual_length),
+        image_size: arguments.image_size.or(usual_size),
+    };
+    let profile =
+        graph.profile(&shape).with_context(|| format!("failed to work out the costs of {}", arguments.model))?;
+    let image_size = shape.image_size.or_else(|| graph.fixed_image_size()).map(f64::from);
+    let entry = ModelOperators {
+        image_size,
+        sequence_length: shape.sequence_length.map(f64::from),
+        activation_peak_elements: Some(profile.activation_peak_elements()),
+        operators: profile.costs.operators.clone(),
+    };
+    let path = Path::new(&row.model);
+    let name = if path.is_file() {
+        path.file_stem().map_or_else(|| row.model.clone(), |stem| stem.to_string_lossy().into_owned())
+    } else {
+        row.model.clone()
+    };
+    let row = MeasuredRow {
+        model: name.clone(),
+        family: family.map(str::to_owned),
+        image_size,
+        sequence_length: shape.sequence_length.map(f64::from),
+        params_m: Some(graph.parameters() as f64 / 1e6),
+        gmacs: Some(profile.costs.macs() as f64 / 1e9),
+        ..row
+    };
+    Ok(AskedModel { row, operators: OperatorTable::from([(name, vec![entry])]) })
+}
+
+/// Finds the devices: this machine's by platform, or by name in `--device-table` and in the release.
+pub(super) fn devices(
+    arguments: &PredictArguments,
+    predictors: &TablePredictors,
+    context: &Context,
+) -> anyhow::Result<AskedDevices> {
+    let mut table = arguments.tables.device_table.as_deref().map(read_devices).transpose()?.unwrap_or_default();
+    let mut names = Vec::new();
+    for platform in &arguments.platforms {
+        let device = crate::commands::device::of_platform(context, *platform)?;
+        names.push(device.name.clone());
+        table.entry(device.name.clone()).or_insert_with(|| PublishedDevice::from(&device));
+    }
+    for name in &arguments.devices {
+        let known: Vec<&str> = predictors.devices().chain(table.keys().map(String::as_str)).collect();
+        match known.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+            Some(known) => names.push((*known).to_owned()),
+            None => bail!(unknown("device", name, known.into_iter())),
+        }
+    }
+    if names.is_empty() {
+        let known: Vec<&str> = predictors.devices().collect();
+        bail!(
+            "say with --devices or --platforms what to predict for; this release was trained on {}",
+            known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        );
+    }
+    Ok(AskedDevices { names, table })
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near: Vec<String> = nearest(name, known).into_iter().map(|name| format!("`{name}`")).collect();
+    let near = if near.is_empty() { String::new() } else { format!("; near it are {}", near.join(", ")) };
+    format!("no {what} is named `{name}`{near}")
+}

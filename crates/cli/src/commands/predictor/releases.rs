@@ -1,0 +1,319 @@
+//! `augur predictor list|show|promote|rollback`: releases, whatever they learned from.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use messages::{Metric, ReleaseId};
+use predictors::{Evaluation, Grouping, Manifest, Releases, Source};
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    output::{self, Format},
+};
+
+/// Which releases, and how to answer.
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Where releases are kept. Not given: `releases` in the state directory.
+    #[arg(long)]
+    releases: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    /// The release; the current one if not given.
+    release: Option<ReleaseId>,
+    /// Another release to compare it with, metric by metric.
+    #[arg(long, value_name = "RELEASE")]
+    against: Option<ReleaseId>,
+    #[command(flatten)]
+    list: ListArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PromoteArguments {
+    /// The release.
+    release: ReleaseId,
+    /// Where releases are kept. Not given: `releases` in the state directory.
+    #[arg(long)]
+    releases: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArguments {
+    /// Where releases are kept. Not given: `releases` in the state directory.
+    #[arg(long)]
+    releases: Option<PathBuf>,
+}
+
+/// A release and what it says of itself.
+#[derive(Serialize)]
+pub(super) struct ReleaseLine {
+    release: String,
+    is_current: bool,
+    parent: Option<String>,
+    created_at: String,
+    /// `jobs` or `tables`.
+    learned_from: &'static str,
+    training_rows: u32,
+    models: usize,
+    devices: Vec<String>,
+    feature_schema: String,
+    evaluation: Vec<EvaluationLine>,
+}
+
+#[derive(Serialize)]
+struct EvaluationLine {
+    metric: String,
+    tested_on: &'static str,
+    rows: u32,
+    mape_pct: f64,
+    median_ape_pct: f64,
+    interval_90_coverage_pct: f64,
+    interval_90_half_width_median_pct: f64,
+    roofline_mape_pct: f64,
+}
+
+/// Two releases side by side.
+#[derive(Serialize)]
+struct Comparison {
+    release: String,
+    against: String,
+    /// Errors are of each release's own rows; where these differ, so may the difficulty.
+    same_number_of_rows: bool,
+    metrics: Vec<ComparisonLine>,
+}
+
+#[derive(Serialize)]
+struct ComparisonLine {
+    metric: String,
+    tested_on: &'static str,
+    mape_pct: Option<f64>,
+    against_mape_pct: Option<f64>,
+    interval_90_coverage_pct: Option<f64>,
+    against_interval_90_coverage_pct: Option<f64>,
+    interval_90_half_width_median_pct: Option<f64>,
+    against_interval_90_half_width_median_pct: Option<f64>,
+}
+
+pub(super) fn open(context: &Context, flag: Option<&Path>) -> anyhow::Result<Releases> {
+    Ok(Releases::open(&context.releases_directory(flag)?)?)
+}
+
+pub(super) fn none_yet() -> anyhow::Error {
+    anyhow!(
+        "there is no release of predictors yet; run a suite of benchmarks with `augur updater start` running, or train \
+         one from measurement tables with `augur predictor train`"
+    )
+}
+
+pub(super) fn list(arguments: &ListArguments, context: &Context) -> anyhow::Result<()> {
+    let releases = open(context, arguments.releases.as_deref())?;
+    let current = releases.current_id()?;
+    let lines: Vec<_> = releases.list()?.iter().map(|manifest| line(manifest, current.as_ref())).collect();
+    output::answer(arguments.format, &lines, |lines| releases_table(lines))
+}
+
+pub(super) fn show(arguments: &ShowArguments, context: &Context) -> anyhow::Result<()> {
+    let releases = open(context, arguments.list.releases.as_deref())?;
+    let current = releases.current_id()?;
+    let wanted = arguments.release.clone().or_else(|| current.clone()).ok_or_else(none_yet)?;
+    let manifest = releases.manifest(&wanted)?;
+    let Some(against) = &arguments.against else {
+        let line = line(&manifest, current.as_ref());
+        return output::answer(arguments.list.format, &line, evaluation_table);
+    };
+    let comparison = compare(&manifest, &releases.manifest(against)?);
+    output::answer(arguments.list.format, &comparison, comparison_table)?;
+    if !comparison.same_number_of_rows {
+        eprintln!("note: the releases were tested on rows of their own, whose numbers differ");
+    }
+    Ok(())
+}
+
+pub(super) fn promote(arguments: &PromoteArguments, context: &Context) -> anyhow::Result<()> {
+    open(context, arguments.releases.as_deref())?.promote(&arguments.release)?;
+    output::print(&format!("{} is the current release", arguments.release))
+}
+
+pub(super) fn rollback(arguments: &RollbackArguments, context: &Context) -> anyhow::Result<()> {
+    let current = open(context, arguments.releases.as_deref())?.rollback()?;
+    output::print(&format!("{current} is the current release"))
+}
+
+pub(super) fn line(manifest: &Manifest, current: Option<&ReleaseId>) -> ReleaseLine {
+    let evaluation = manifest.evaluation.iter().map(|evaluation| EvaluationLine {
+        metric: evaluation.metric.to_string(),
+        tested_on: tested_on(evaluation.grouping),
+        rows: evaluation.rows,
+        mape_pct: evaluation.mape_pct,
+        median_ape_pct: evaluation.median_ape_pct,
+        interval_90_coverage_pct: evaluation.interval_90_coverage_pct,
+        interval_90_half_width_median_pct: evaluation.interval_90_half_width_median_pct,
+        roofline_mape_pct: evaluation.roofline_mape_pct,
+    });
+    let (models, devices) = subjects(&manifest.source);
+    ReleaseLine {
+        release: manifest.release_id.to_string(),
+        is_current: current == Some(&manifest.release_id),
+        parent: manifest.parent.as_ref().map(ToString::to_string),
+        created_at: manifest.created_at.to_string(),
+        learned_from: manifest.source.as_str(),
+        training_rows: manifest.training_rows,
+        models,
+        devices,
+        feature_schema: manifest.feature_schema.clone(),
+        evaluation: evaluation.collect(),
+    }
+}
+
+/// How many models were measured, and on which devices.
+fn subjects(source: &Source) -> (usize, Vec<String>) {
+    match source {
+        Source::Tables(tables) => (tables.models as usize, tables.devices.clone()),
+        Source::Jobs(jobs) => {
+            let distinct = |mut names: Vec<String>| {
+                names.sort_unstable();
+                names.dedup();
+                names
+            };
+            let models = distinct(jobs.known.iter().map(|known| known.sha256.to_string()).collect());
+            (models.len(), distinct(jobs.known.iter().map(|known| known.device.clone()).collect()))
+        }
+    }
+}
+
+const fn tested_on(grouping: Grouping) -> &'static str {
+    match grouping {
+        Grouping::Configuration => "configurations never seen",
+        Grouping::Model => "models never seen",
+        Grouping::Device => "devices never seen",
+    }
+}
+
+fn releases_table(lines: &[ReleaseLine]) -> comfy_table::Table {
+    let mut table =
+        output::table(["release", "made", "learned from", "rows", "parent", "latency error", "memory error"]);
+    for line in lines {
+        let error = |metric: Metric| {
+            let of_metric = line.evaluation.iter().find(|evaluation| evaluation.metric == metric.as_str());
+            of_metric.map_or_else(|| "–".to_owned(), |evaluation| percent(evaluation.mape_pct))
+        };
+        table.add_row([
+            format!("{}{}", line.release, if line.is_current { " (current)" } else { "" }),
+            line.created_at.clone(),
+            line.learned_from.to_owned(),
+            line.training_rows.to_string(),
+            output::text(line.parent.as_ref()),
+            error(Metric::LatencyMs),
+            error(Metric::MemoryPeakMb),
+        ]);
+    }
+    table
+}
+
+/// The errors of a release, after a line on stderr that says which one it is.
+pub(super) fn evaluation_table(line: &ReleaseLine) -> comfy_table::Table {
+    eprintln!(
+        "release {} of {}, learned from {}: {} training rows, {} models, {} devices",
+        line.release,
+        line.created_at,
+        line.learned_from,
+        line.training_rows,
+        line.models,
+        line.devices.len()
+    );
+    let mut table = output::table([
+        "metric",
+        "tested on",
+        "rows",
+        "mean error",
+        "median error",
+        "90 % interval held",
+        "its half width",
+        "roofline alone",
+    ]);
+    for evaluation in &line.evaluation {
+        table.add_row([
+            evaluation.metric.clone(),
+            evaluation.tested_on.to_owned(),
+            evaluation.rows.to_string(),
+            percent(evaluation.mape_pct),
+            percent(evaluation.median_ape_pct),
+            percent(evaluation.interval_90_coverage_pct),
+            percent(evaluation.interval_90_half_width_median_pct),
+            percent(evaluation.roofline_mape_pct),
+        ]);
+    }
+    table
+}
+
+fn compare(manifest: &Manifest, against: &Manifest) -> Comparison {
+    let find = |manifest: &Manifest, metric, grouping| {
+        let is_same = |found: &&Evaluation| found.metric == metric && found.grouping == grouping;
+        manifest.evaluation.iter().find(is_same).copied()
+    };
+    let mut metrics = Vec::new();
+    for metric in Metric::ALL {
+        for grouping in [Grouping::Configuration, Grouping::Model, Grouping::Device] {
+            let (own, other) = (find(manifest, *metric, grouping), find(against, *metric, grouping));
+            if own.is_none() && other.is_none() {
+                continue;
+            }
+            let coverage = |found: Evaluation| found.interval_90_coverage_pct;
+            let half_width = |found: Evaluation| found.interval_90_half_width_median_pct;
+            metrics.push(ComparisonLine {
+                metric: metric.to_string(),
+                tested_on: tested_on(grouping),
+                mape_pct: own.map(|found| found.mape_pct),
+                against_mape_pct: other.map(|found| found.mape_pct),
+                interval_90_coverage_pct: own.map(coverage),
+                against_interval_90_coverage_pct: other.map(coverage),
+                interval_90_half_width_median_pct: own.map(half_width),
+                against_interval_90_half_width_median_pct: other.map(half_width),
+            });
+        }
+    }
+    Comparison {
+        release: manifest.release_id.to_string(),
+        against: against.release_id.to_string(),
+        same_number_of_rows: manifest.training_rows == against.training_rows,
+        metrics,
+    }
+}
+
+fn comparison_table(comparison: &Comparison) -> comfy_table::Table {
+    let Comparison { release, against, metrics, .. } = comparison;
+    let mut table = output::table([
+        "metric".to_owned(),
+        "tested on".to_owned(),
+        format!("mean error of {against}"),
+        format!("of {release}"),
+        "change".to_owned(),
+        "90 % interval held".to_owned(),
+        "its half width".to_owned(),
+    ]);
+    for line in metrics {
+        let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), percent);
+        let both = |before: Option<f64>, after: Option<f64>| format!("{} → {}", shown(before), shown(after));
+        let change = line.mape_pct.zip(line.against_mape_pct).map(|(own, other)| format!("{:+.1}", own - other));
+        table.add_row([
+            line.metric.clone(),
+            line.tested_on.to_owned(),
+            shown(line.against_mape_pct),
+            shown(line.mape_pct),
+            output::text(change),
+            both(line.against_interval_90_coverage_pct, line.interval_90_coverage_pct),
+            both(line.against_interval_90_half_width_median_pct, line.interval_90_half_width_median_pct),
+        ]);
+    }
+    table
+}
+
+fn percent(value: f64) -> String {
+    format!("{value:.1} %")
+}
