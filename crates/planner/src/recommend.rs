@@ -233,12 +233,14 @@ fn checked(candidate: &HardwareCandidate, goal: Goal, limits: &Limits) -> Result
     let estimate =
         candidate.estimate(goal.metric()).ok_or_else(|| format!("nothing predicts its {}", goal.metric().as_str()))?;
     let mut reasons = Vec::new();
-    let holds = |what: &str, unit: &str, estimate: Estimate, limit: f64| {
+    // `limit` comes with what it is, for people.
+    let holds = |what: &str, unit: &str, estimate: Estimate, (limit, whose): (f64, &str)| {
         let Estimate { value, lower, upper, .. } = estimate;
         if value > limit {
-            return Err(format!("{what} of {value:.4} {unit} ({lower:.4} – {upper:.4}) exceeds {limit} {unit}"));
+            let [value, lower, upper] = [value, lower, upper].map(shown);
+            return Err(format!("{what} of {value} {unit} ({lower} – {upper}) exceeds {limit} {unit}{whose}"));
         }
-        Ok((upper > limit).then(|| format!("{what} may exceed {limit} {unit}: up to {upper:.4}")))
+        Ok((upper > limit).then(|| format!("{what} may exceed {limit} {unit}{whose}: up to {}", shown(upper))))
     };
     for (metric, what, unit) in [
         (Metric::LatencyMs, "predicted latency", "ms"),
@@ -249,10 +251,10 @@ fn checked(candidate: &HardwareCandidate, goal: Goal, limits: &Limits) -> Result
         let Some(estimate) = candidate.estimate(metric) else {
             return Err(format!("nothing predicts its {metric}, which has a limit"));
         };
-        reasons.extend(holds(what, unit, estimate, limit)?);
+        reasons.extend(holds(what, unit, estimate, (limit, ""))?);
     }
     if let (Some(memory), Some(has)) = (candidate.memory_peak_mb, candidate.memory_mb) {
-        reasons.extend(holds("predicted memory", "MB, which is all it has,", memory, has)?);
+        reasons.extend(holds("predicted memory", "MB", memory, (has, ", all that it has"))?);
     }
     Ok((estimate, reasons))
 }
@@ -281,6 +283,12 @@ fn place(goal: Goal, estimate: &Estimate, all: &[Estimate], leader: usize, tied:
         },
     };
     if tied > 1 { format!("{than_best}; tied with {} within uncertainty", plural(tied - 1)) } else { than_best }
+}
+
+/// A number with about four digits.
+fn shown(value: f64) -> String {
+    let decimals = [1e3, 1e2, 1e1, 1e0].into_iter().take_while(|power| value < *power).count();
+    format!("{value:.decimals$}")
 }
 
 fn plural(others: usize) -> String {
@@ -351,12 +359,17 @@ mod tests {
     }
 
     #[test]
+    fn numbers_have_about_four_digits() {
+        assert_eq!([4070.05, 458.72, 12.345, 1.5].map(shown), ["4070", "458.7", "12.35", "1.500"]);
+    }
+
+    #[test]
     fn what_does_not_fit_into_memory_is_excluded() {
         let small = HardwareCandidate { memory_mb: Some(500.0), ..candidate("small", 5.0, 1.1) };
         let ranks = [("large", 1, false)];
         let recommendation =
             check(vec![small, candidate("large", 10.0, 1.1)], Goal::Latency, Limits::default(), &ranks);
-        assert!(recommendation.excluded[0].reason.contains("900"), "{recommendation:?}");
+        assert!(recommendation.excluded[0].reason.ends_with("exceeds 500 MB, all that it has"), "{recommendation:?}");
     }
 
     #[test]

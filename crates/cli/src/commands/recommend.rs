@@ -235,7 +235,7 @@ fn bars(arguments: &HardwareArguments, recommendation: &Recommendation) -> Bars 
     let bar = |ranked: &Ranked| {
         let estimate = ranked.candidate.estimate(goal.metric())?;
         let tied = if ranked.is_tied { ", tied" } else { "" };
-        let sure = estimate.confidence.map_or_else(String::new, |sure| format!(", {:.0} % sure", 100.0 * sure));
+        let sure = estimate.confidence.map_or_else(String::new, |sure| format!(", confidence {:.0} %", 100.0 * sure));
         Some(Bar {
             name: ranked.candidate.device.clone(),
             value: estimate.value,

@@ -134,7 +134,7 @@ impl Heatmap {
             x += theme::width(&highest, SMALL) + 12;
         }
         let kind = if scale.is_logarithmic { ", logarithmic" } else { "" };
-        let rest = format!("{}{kind}    –  {}", self.unit, self.empty);
+        let rest = format!("{}{kind}; – {}", self.unit, self.empty);
         canvas.draw_text(&rest, &theme::text(SMALL, SOFT, LEFT), (x, y))?;
         Ok(())
     }

@@ -33,7 +33,7 @@ pub(super) fn draw(model: &str, metric: Metric, predictions: &[DrawnPrediction],
         name: prediction.name.clone(),
         value: prediction.value,
         interval: Some((prediction.lower, prediction.upper)),
-        note: prediction.confidence.map_or_else(String::new, |sure| format!("{:.0} % sure", 100.0 * sure)),
+        note: prediction.confidence.map_or_else(String::new, |sure| format!("confidence {:.0} %", 100.0 * sure)),
     };
     let bars = Bars {
         title: format!("{model}{batch}: {}, with 90 % intervals", name(metric)),

@@ -82,12 +82,8 @@ pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::
     let releases = open(context, question.releases.as_deref())?;
     let release = releases.current_id()?.ok_or_else(none_yet)?;
     let here = crate::commands::device::detect(context)?.devices;
-    let mut platforms: Vec<Platform> = Vec::new();
-    for device in here {
-        if !platforms.contains(&device.platform) {
-            platforms.push(device.platform);
-        }
-    }
+    let mut platforms: Vec<Platform> = here.iter().map(|device| device.platform).collect();
+    platforms.dedup();
     let mut arguments = PredictArguments {
         model: question.model,
         platforms,
@@ -111,7 +107,6 @@ pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::
             arguments.tables.or_devices_of(&context.devices_file()?)?;
             arguments.devices = tables::device_names(&arguments, &release)?;
             let is_known = |name: &String| arguments.devices.iter().any(|known| known.eq_ignore_ascii_case(name));
-            let here = crate::commands::device::detect(context)?.devices;
             let is_here = |name: &String| here.iter().any(|device| device.name.eq_ignore_ascii_case(name));
             let strange: Vec<String> =
                 question.devices.into_iter().filter(|name| !is_known(name) && !is_here(name)).collect();

@@ -55,6 +55,13 @@ pub(super) fn of(arguments: &HardwareArguments, context: &Context) -> anyhow::Re
         }
         rest = others;
     }
+    let learned_from_jobs = rows.iter().all(|row| row.confidence.is_none() && row.impossible.is_none());
+    if learned_from_jobs && arguments.available.is_empty() {
+        let mut others: Vec<String> = context.published_devices()?.into_keys().collect();
+        others.retain(|device| !rows.iter().any(|row| row.device.eq_ignore_ascii_case(device)));
+        let reason = "the release learned from jobs and can be asked about this machine only";
+        excluded.extend(others.into_iter().map(|device| Excluded { device, reason: reason.to_owned() }));
+    }
     Ok(Asked { candidates, excluded, release })
 }
 
