@@ -50,6 +50,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("prost", "graphs"),
     ("clap", "cli"),
     ("config", "cli"),
+    ("plotters", "cli"),
     ("anyhow", "cli"),
     ("thirtyfour", "browsers"),
 ];

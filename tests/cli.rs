@@ -41,9 +41,11 @@ fn help_lists_the_commands() {
       result       The result stream
       dead-letter  Dead letters: jobs that used up their attempts
       model        The model zoo
-      device       This machine's devices
+      device       Devices: this machine's and published ones
+      measurement  Measurements that were made elsewhere, and all measurements as a table
       feature      The numbers that predictors learn from
       predictor    Predictors and their releases
+      recommend    Which hardware suits a model
       plan         What to benchmark next
       settings     Settings and where each value comes from
       completions  Prints shell completions

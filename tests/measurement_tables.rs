@@ -74,3 +74,144 @@ fn features_are_extracted_as_parquet() {
     let parquet = std::fs::read(output).expect("written");
     assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
 }
+
+/// A file of timm's, as it is published, with a bad row.
+const TIMM: &str = "model,infer_img_size,infer_batch_size,infer_samples_per_sec,infer_step_time,infer_gmacs,infer_macts,\
+                    param_count\n\
+                    tinynet_e,106,1024.0,75290.96,13.591,0.03,0.69,2.04\n\
+                    resnet18,224,1024.0,11101.69,92.228,1.82,2.48,11.69\n\
+                    resnet34,224,1024.0,NaN,157.425,3.67,3.74,21.8\n";
+const TIMM_NAME: &str = "benchmark-infer-amp-nhwc-pt210-cu121-rtx3090.csv";
+
+#[test]
+fn an_import_counts_each_row_once_and_names_the_bad_one() {
+    let world = world();
+    let (table, published) = (world.write("t.csv", &table()), world.write(TIMM_NAME, TIMM));
+    let import = ["measurement", "import", &table, &published, "--format", "json"];
+    let refused = world.augur(&[&import[..], &["--strict"]].concat());
+    assert!(refused.stderr.contains("2 bad rows"), "{}", refused.stderr);
+    refused.expect(2);
+    let first = world.augur(&import);
+    assert!(first.stderr.contains("t.csv:74: left out: `latency_ms` is -5, not above 0"), "{}", first.stderr);
+    assert!(first.stderr.contains("rtx3090.csv:4: left out: `infer_samples_per_sec` is `NaN`"), "{}", first.stderr);
+    let first = first.json();
+    let counts = |answer: &serde_json::Value, key: &str| [answer[0][key].as_u64(), answer[1][key].as_u64()];
+    assert_eq!((counts(&first, "new"), counts(&first, "known")), ([Some(72), Some(2)], [Some(0), Some(0)]));
+    let again = world.augur(&import).json();
+    assert_eq!((counts(&again, "new"), counts(&again, "known")), ([Some(0), Some(0)], [Some(72), Some(2)]));
+}
+
+#[test]
+fn an_export_imports_as_the_same_rows() {
+    let world = world();
+    let table = world.write("t.csv", &table());
+    world.augur(&["measurement", "import", &table]).expect(0);
+    let other = world.path("other.duckdb").display().to_string();
+    for form in ["csv", "csv.gz", "parquet"] {
+        let output = world.path(&format!("out.{form}")).display().to_string();
+        world.augur(&["measurement", "export", "--output", &output]).expect(0);
+        let back = world.augur(&["measurement", "import", &output, "--db", &other, "--format", "json"]).json();
+        let (new, known) = if form == "csv" { (72, 0) } else { (0, 72) };
+        assert_eq!((back[0]["new"].as_u64(), back[0]["known"].as_u64()), (Some(new), Some(known)), "{form}");
+    }
+    // A database is a source, too, and the file that it came from changes nothing.
+    let third = world.path("third.duckdb").display().to_string();
+    let back = world.augur(&["measurement", "import", &other, "--db", &third, "--format", "json"]).json();
+    assert_eq!(back[0]["new"].as_u64(), Some(72));
+}
+
+#[test]
+fn coverage_shows_what_is_missing() {
+    let world = world();
+    let rows =
+        "model,device,precision,batch_size,latency_ms\na,X,fp32,1,1\na,X,fp32,2,2\na,X,fp32,2,2.5\nb,Y,fp16,1,1\n";
+    let (table, plot) = (world.write("t.csv", rows), world.path("c.svg"));
+    let plot_name = plot.display().to_string();
+    let answer = world.augur(&["measurement", "coverage", "--input", &table, "--plot", &plot_name, "--format", "json"]);
+    assert!(
+        answer.stderr.contains("2 of 4 cells have measurements: 3 configurations, 4 measurements"),
+        "{}",
+        answer.stderr
+    );
+    let cells = answer.json();
+    let counts: Vec<_> = cells.as_array().expect("cells").iter().map(|cell| cell["configurations"].as_u64()).collect();
+    assert_eq!(counts, [Some(2), Some(0), Some(0), Some(1)]);
+    assert!(std::fs::read_to_string(&plot).expect("drawn").contains("configurations measured"));
+    let missing = world.augur(&["measurement", "coverage"]);
+    assert!(missing.stderr.contains("there is no database"), "{}", missing.stderr);
+    missing.expect(2);
+}
+
+#[test]
+fn devices_are_kept_and_listed() {
+    let world = world();
+    let file =
+        world.write("d.csv", "device,platform,fp32_tflops,memory_gb\nTesla T4,cuda,8.1,16\nNVIDIA L4,cuda,30.3,24\n");
+    let imported = world.augur(&["device", "import", &file]).expect(0);
+    assert!(imported.contains("2 devices added"), "{imported}");
+    let changed =
+        world.write("d2.csv", "device,platform,fp32_tflops,memory_gb\nTesla T4,cuda,8.14,16\nNVIDIA L4,cuda,30.3,24\n");
+    let imported = world.augur(&["device", "import", &changed]).expect(0);
+    assert!(imported.contains("0 devices added, 1 replaced, 1 there already; 2 in all"), "{imported}");
+    let listed = world.augur(&["device", "list", "--format", "json"]).json();
+    let rows = listed.as_array().expect("rows");
+    assert!(rows[0]["is_here"] == true && rows[0]["measured_fp32_tflops"].is_f64(), "{listed}");
+    let t4 = rows.iter().find(|row| row["device"] == "Tesla T4").expect("listed");
+    assert_eq!((t4["published_fp32_tflops"].as_f64(), t4["measured_fp32_tflops"].as_f64()), (Some(8.14), None));
+    let bad = world.augur(&["device", "import", &world.write("bad.csv", "device,fp32_tflops\nX,-1\n")]);
+    assert!(bad.stderr.contains("bad.csv:2"), "{}", bad.stderr);
+    bad.expect(2);
+}
+
+#[test]
+fn a_recommendation_for_training_is_refused_with_the_reason() {
+    let world = world();
+    let refused = world.augur(&["recommend", "hardware", "--model", "resnet50", "--task", "training"]);
+    assert!(refused.stderr.contains("nothing was ever measured of training"), "{}", refused.stderr);
+    refused.expect(2);
+    let none = world.augur(&["recommend", "hardware", "--model", "resnet50"]);
+    assert!(none.stderr.contains("no release of predictors"), "{}", none.stderr);
+    none.expect(2);
+}
+
+#[test]
+fn an_evaluation_is_drawn() {
+    let world = world();
+    let (input, plot) = (world.write("t.csv", &table()), world.path("e.svg"));
+    let plot_name = plot.display().to_string();
+    world.augur(&["predictor", "evaluate", "--input", &input, "--plot", &plot_name]).expect(0);
+    let svg = std::fs::read_to_string(&plot).expect("drawn");
+    assert!(
+        svg.contains("predicted against measured") && svg.contains("error of the prediction (outermost bars"),
+        "{svg}"
+    );
+}
+
+#[test]
+fn hardware_is_ranked_by_a_release_that_learned_from_imported_tables() {
+    let world = world();
+    let table = world.write("t.csv", &table());
+    world.augur(&["measurement", "import", &table]).expect(0);
+    let db = world.path("state").join("augur.duckdb").display().to_string();
+    let trained = world.augur(&["predictor", "train", "--db", &db, "--metrics", "latency_ms"]);
+    assert!(trained.stderr.contains("0 accepted measurements, 72 from elsewhere"), "{}", trained.stderr);
+    trained.expect(0);
+    let plot = world.path("r.svg").display().to_string();
+    let ask = ["recommend", "hardware", "--model", "m5", "--batch-size", "4", "--format", "json", "--available"];
+    let answer = world.augur(&[&ask[..], &["A,B,C", "--max-latency-ms", "14", "--plot", &plot]].concat()).json();
+    let ranked = answer["ranked"].as_array().expect("ranks");
+    let devices: Vec<_> = ranked.iter().filter_map(|row| row["device"].as_str()).collect();
+    assert_eq!(devices, ["C", "B"], "{answer}");
+    assert!(ranked.iter().all(|row| row["latency_ms"]["confidence"].is_f64()), "{answer}");
+    assert_eq!(answer["excluded"][0]["device"], "A", "{answer}");
+    assert!(answer["excluded"][0]["reason"].as_str().is_some_and(|why| why.contains("exceeds 14 ms")), "{answer}");
+    assert!(std::fs::read_to_string(&plot).expect("drawn").contains("devices by latency"));
+    let unknown = world.augur(&[&ask[..], &["D"]].concat());
+    assert!(unknown.stderr.contains("`D`"), "{}", unknown.stderr);
+    unknown.expect(2);
+    let throughput = world.augur(&[&ask[..], &["cuda", "--optimize", "throughput"]].concat()).json();
+    assert_eq!(throughput["ranked"][0]["device"], "C", "{throughput}");
+    let power = world.augur(&[&ask[..], &["A", "--optimize", "power"]].concat());
+    assert!(power.stdout.contains("nothing predicts its power_w"), "{}", power.stdout);
+    power.expect(1);
+}

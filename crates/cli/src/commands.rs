@@ -8,9 +8,11 @@ mod dispatching;
 mod feature;
 mod job;
 mod learner;
+mod measurement;
 mod model;
 mod plan;
 mod predictor;
+mod recommend;
 mod result;
 mod run;
 mod suite;
@@ -102,15 +104,21 @@ pub(crate) enum Command {
     /// The model zoo.
     #[command(subcommand)]
     Model(model::ModelCommand),
-    /// This machine's devices.
+    /// Devices: this machine's and published ones.
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    /// Measurements that were made elsewhere, and all measurements as a table.
+    #[command(subcommand)]
+    Measurement(measurement::MeasurementCommand),
     /// The numbers that predictors learn from.
     #[command(subcommand)]
     Feature(feature::FeatureCommand),
     /// Predictors and their releases.
     #[command(subcommand)]
     Predictor(predictor::PredictorCommand),
+    /// Which hardware suits a model.
+    #[command(subcommand)]
+    Recommend(recommend::RecommendCommand),
     /// What to benchmark next.
     #[command(subcommand)]
     Plan(plan::PlanCommand),
@@ -168,9 +176,11 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Result(command) => result::run(command, context).await,
         Command::DeadLetter(command) => dead_letter::run(command, context).await,
         Command::Model(command) => model::run(command, context),
-        Command::Device(command) => device::run(&command, context),
+        Command::Device(command) => device::run(command, context),
+        Command::Measurement(command) => measurement::run(command, context).await,
         Command::Feature(command) => feature::run(command),
         Command::Predictor(command) => predictor::run(command, context).await,
+        Command::Recommend(command) => recommend::run(&command, context),
         Command::Plan(command) => plan::run(command, context).await,
         Command::Settings(SettingsCommand::Show { format }) => show_settings(format, context),
         Command::Completions { shell } => {

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use broker::{AmqpUrl, Patience};
+use features::DeviceTable;
 use graphs::ModelCache;
 
 use crate::{api::Api, settings::Loaded};
@@ -75,6 +76,33 @@ impl Context {
     /// Where what can be made again is kept.
     pub(crate) fn cache_directory(&self) -> anyhow::Result<PathBuf> {
         directory(&self.loaded.settings.cache_directory, "XDG_CACHE_HOME", ".cache")
+    }
+
+    /// The database, unless a flag names another: `augur.duckdb` in the state directory, which is made.
+    pub(crate) fn database(&self, flag: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+        match flag {
+            Some(path) => Ok(path),
+            None => Ok(self.made_state_directory()?.join("augur.duckdb")),
+        }
+    }
+
+    /// Where `device import` keeps published devices.
+    pub(crate) fn devices_file(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.state_directory()?.join("devices.csv"))
+    }
+
+    /// The published devices that were imported; none if none were.
+    pub(crate) fn published_devices(&self) -> anyhow::Result<DeviceTable> {
+        let path = self.devices_file()?;
+        let is_there = path.try_exists().with_context(|| format!("failed to look for {}", path.display()))?;
+        if is_there { Ok(features::read_devices(&path)?) } else { Ok(DeviceTable::new()) }
+    }
+
+    /// The state directory, made if it is not there.
+    pub(crate) fn made_state_directory(&self) -> anyhow::Result<PathBuf> {
+        let directory = self.state_directory()?;
+        std::fs::create_dir_all(&directory).with_context(|| format!("failed to create {}", directory.display()))?;
+        Ok(directory)
     }
 
     /// Where releases are kept, unless a flag says otherwise.

@@ -59,6 +59,9 @@ fn hint(error: &anyhow::Error, exit: Exit) -> Option<String> {
     if let Some(graphs::GraphError::ModelMissing { .. }) = error.chain().find_map(|cause| cause.downcast_ref()) {
         return Some("`augur model list` shows the models; `augur model register NAME FILE.onnx` adds one".to_owned());
     }
+    if let Some(store::StoreError::Locked { .. }) = error.chain().find_map(|cause| cause.downcast_ref()) {
+        return Some("one process owns a database: stop the aggregator, or name another file with --db".to_owned());
+    }
     if exit != Exit::Unreachable {
         return None;
     }

@@ -7,6 +7,7 @@ mod doctor;
 mod exit;
 mod moments;
 mod output;
+mod plots;
 mod report;
 mod settings;
 mod shutdown;

@@ -32,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) worker: WorkerSection,
     pub(crate) updater: UpdaterSection,
     pub(crate) learner: LearnerSection,
+    pub(crate) recommend: RecommendSection,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -104,6 +105,20 @@ pub(crate) struct LearnerSection {
     pub(crate) threads: Vec<u32>,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecommendSection {
+    pub(crate) price_per_hour: BTreeMap<String, f64>,
+}
+
+impl RecommendSection {
+    /// What a device costs per hour, if it has a price; keys of settings are in small letters.
+    pub(crate) fn price(&self, device: &str) -> Option<f64> {
+        let price = self.price_per_hour.iter().find(|(name, _)| name.eq_ignore_ascii_case(device));
+        price.map(|(_, price)| *price).filter(|price| *price > 0.0)
+    }
+}
+
 /// One setting as `settings show` prints it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub(crate) struct Shown {
@@ -166,10 +181,12 @@ fn merge(file: Option<&(String, String)>, environment: &BTreeMap<String, String>
     note_origins(&defaults, "", "default", &mut origins);
     let known: BTreeMap<String, String> = origins.keys().map(|key| (variable(key), key.clone())).collect();
     let mut builder = Config::builder().add_source(config::File::from_str(DEFAULTS, FileFormat::Toml));
+    let mut of_file = toml::Table::new();
     if let Some((name, text)) = file {
         let table = toml::from_str::<toml::Table>(text).map_err(|error| anyhow!("settings {name}: {error}"))?;
         note_origins(&table, "", name, &mut origins);
         builder = builder.add_source(config::File::from_str(text, FileFormat::Toml));
+        of_file = table;
     }
     for (variable, value) in environment {
         if OTHER_VARIABLES.contains(&variable.as_str()) || variable.starts_with("AUGUR_TEST_") {
@@ -198,7 +215,10 @@ fn merge(file: Option<&(String, String)>, environment: &BTreeMap<String, String>
     let shown = origins
         .into_iter()
         .map(|(key, origin)| {
-            let value = merged.get::<config::Value>(&key).map(|value| show(&value)).unwrap_or_default();
+            let value = merged.get::<config::Value>(&key).map(|value| show(&value));
+            // A name with blanks is no path of `config`'s; only a file can have one.
+            let in_file = || Some(lookup(&of_file, &key)?.to_string());
+            let value = value.ok().or_else(in_file).unwrap_or_default();
             let secret = SECRET_KEYS.contains(&key.as_str()) && !value.is_empty();
             let value = if secret { hide(&value) } else { value };
             Shown { key, value, origin }
@@ -307,6 +327,17 @@ mod tests {
         let loaded = merged(None, &[("AUGUR_AMQP_URL", url)]).expect("good settings");
         assert_eq!(loaded.settings.amqp_url, url);
         assert_eq!(origin(&loaded, "amqp_url").0, "amqp://u:***@one:5672,two:5673/augur");
+    }
+
+    #[test]
+    fn a_device_has_a_price_whatever_its_case() {
+        let loaded = merged(Some("[recommend.price_per_hour]\n\"Tesla T4\" = 0.35\n"), &[]).expect("good settings");
+        let recommend = &loaded.settings.recommend;
+        assert_eq!(
+            (recommend.price("Tesla T4"), recommend.price("tesla t4"), recommend.price("L4")),
+            (Some(0.35), Some(0.35), None)
+        );
+        assert_eq!(origin(&loaded, "recommend.price_per_hour.Tesla T4"), ("0.35", "test.toml"));
     }
 
     #[test]

@@ -1,13 +1,23 @@
 //! Measurement tables as commands are given them: files, read and checked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use features::{DeviceTable, MeasuredRow, MeasuredTable, OperatorTable, read_devices, read_operators};
+use features::{BadRow, DeviceTable, MeasuredRow, MeasuredTable, OperatorTable, read_devices, read_operators};
 
 /// Bad rows that are named one by one.
 const NAMED_BAD_ROWS_MAX: usize = 20;
+
+/// Names bad rows on stderr, by file and line.
+pub(crate) fn name_bad_rows(path: &Path, bad: &[BadRow]) {
+    for BadRow { line, reason } in bad.iter().take(NAMED_BAD_ROWS_MAX) {
+        eprintln!("{}:{line}: left out: {reason}", path.display());
+    }
+    if bad.len() > NAMED_BAD_ROWS_MAX {
+        eprintln!("{}: {} more bad rows left out", path.display(), bad.len() - NAMED_BAD_ROWS_MAX);
+    }
+}
 
 /// Tables that say more of devices and models than a measurement table does.
 #[derive(Debug, Args)]
@@ -39,12 +49,7 @@ impl Beside {
         let mut rows = Vec::new();
         for path in paths {
             let table = MeasuredTable::read(path)?;
-            for bad in table.bad.iter().take(NAMED_BAD_ROWS_MAX) {
-                eprintln!("{}:{}: left out: {}", path.display(), bad.line, bad.reason);
-            }
-            if table.bad.len() > NAMED_BAD_ROWS_MAX {
-                eprintln!("{}: {} more bad rows left out", path.display(), table.bad.len() - NAMED_BAD_ROWS_MAX);
-            }
+            name_bad_rows(path, &table.bad);
             if self.strict && !table.bad.is_empty() {
                 bail!("`{}` has {} bad rows; without --strict they are left out", path.display(), table.bad.len());
             }

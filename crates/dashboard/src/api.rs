@@ -130,6 +130,10 @@ pub(crate) async fn measured(State(shared): State<Shared>) -> Answered<Vec<store
     shared.read(store::Store::measured).await.map(Answer)
 }
 
+pub(crate) async fn coverage(State(shared): State<Shared>) -> Answered<Vec<store::CoverageCell>> {
+    shared.read(store::Store::coverage).await.map(Answer)
+}
+
 pub(crate) async fn releases(State(shared): State<Shared>) -> Answered<Vec<store::ReleaseRow>> {
     shared.read(store::Store::releases).await.map(Answer)
 }

@@ -81,6 +81,7 @@ fn router(shared: Shared) -> Router {
         .route("/api/jobs/{id}/attempts", get(api::job_attempts))
         .route("/api/workers", get(api::workers))
         .route("/api/measured", get(api::measured))
+        .route("/api/coverage", get(api::coverage))
         .route("/api/releases", get(api::releases))
         .route("/api/prediction-errors", get(api::prediction_errors))
         .route("/api/digest", get(api::digest))

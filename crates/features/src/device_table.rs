@@ -1,6 +1,6 @@
 //! Device tables: the published properties of hardware that this machine does not have.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -94,9 +94,65 @@ pub fn read_devices(path: &Path) -> Result<DeviceTable, FeatureError> {
         .collect()
 }
 
+/// Writes a device table as CSV, whole or not at all; [`read_devices`] reads the same table from it.
+///
+/// # Errors
+///
+/// [`FeatureError::File`]; an older table at `path` is still there then.
+pub fn write_devices(path: &Path, devices: &DeviceTable) -> Result<(), FeatureError> {
+    let mut text = DEVICE_COLUMNS.join(",") + "\n";
+    for (name, device) in devices {
+        let mut device = device.clone();
+        let numbers =
+            NUMBERS.iter().map(|(_, field)| field(&mut device).map(|number| number.to_string())).collect::<Vec<_>>();
+        let cells = [Some(name.clone()), device.platform].into_iter().chain(numbers);
+        text += &(cells.map(|cell| quoted(&cell.unwrap_or_default())).collect::<Vec<_>>().join(",") + "\n");
+    }
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| FeatureError::File { action, path, source }
+    };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".tmp-{}", std::process::id()));
+    let partial = path.with_file_name(name);
+    fs::write(&partial, text).map_err(failed("write", &partial))?;
+    fs::rename(&partial, path).map_err(failed("rename a temporary file to", path))
+}
+
+/// A cell by RFC 4180: quoted where it holds a comma, a quote or a line break.
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_written_table_reads_back_the_same() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("devices.csv");
+        let full = PublishedDevice {
+            platform: Some("cuda".to_owned()),
+            fp16_tflops: Some(65.0),
+            fp32_tflops: Some(8.1),
+            memory_bandwidth_gb_per_s: Some(320.0),
+            memory_gb: Some(16.0),
+            tdp_w: Some(70.0),
+            cores: Some(40.0),
+            fp32_lanes: Some(2560.0),
+            clock_ghz: Some(1.0 / 3.0),
+            cache_mb: Some(4.0),
+            year: Some(2018.0),
+        };
+        let devices = DeviceTable::from([
+            ("Tesla T4, \"refurbished\"".to_owned(), full),
+            ("unknown".to_owned(), PublishedDevice::default()),
+        ]);
+        write_devices(&path, &devices).expect("written");
+        assert_eq!(read_devices(&path).expect("read"), devices);
+        assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1, "no temporary file is left");
+    }
 
     #[test]
     fn devices_are_read_by_name_and_a_bad_cell_is_named() {

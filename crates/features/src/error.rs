@@ -91,6 +91,14 @@ pub enum FeatureError {
         /// The column.
         column: String,
     },
+    /// A published result file says neither in its name nor in its columns what was measured.
+    #[error("`{}` does not say what was measured: {reason}", path.display())]
+    Unlabelled {
+        /// Which file.
+        path: PathBuf,
+        /// What is missing, and what would help.
+        reason: String,
+    },
     /// A row of a table cannot be used.
     #[error("{}:{line}: {reason}", path.display())]
     BadRow {

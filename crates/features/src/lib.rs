@@ -23,11 +23,13 @@ mod table;
 mod table_columns;
 mod table_features;
 mod tables;
+mod timm;
 
-pub use device_table::{DEVICE_COLUMNS, DeviceTable, PublishedDevice, read_devices};
+pub use device_table::{DEVICE_COLUMNS, DeviceTable, PublishedDevice, read_devices, write_devices};
 pub use error::FeatureError;
 pub use frame::FeatureFrame;
-pub use measured::{MEASUREMENT_COLUMNS, MeasuredRow, MeasuredTable, TABLE_METRICS};
+pub use measured::{MEASUREMENT_COLUMNS, MeasuredTable};
+pub use messages::{MeasuredRow, TABLE_METRICS};
 pub use operator_table::{ModelOperators, OperatorTable, read_operators};
 pub use own_measurements::OwnTables;
 pub use roofline::{Roofline, roofline};

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use messages::Metric;
+use messages::{MeasuredRow, TABLE_METRICS};
 
 use crate::{
     FeatureError,
     tables::{BadRow, Table},
+    timm,
 };
 
 /// The columns that a measurement table may have.
@@ -33,85 +34,6 @@ pub const MEASUREMENT_COLUMNS: &[&str] = &[
     "power_w",
 ];
 
-/// The metrics that a measurement table may hold.
-pub const TABLE_METRICS: [Metric; 4] =
-    [Metric::LatencyMs, Metric::ThroughputItemsPerSecond, Metric::MemoryPeakMb, Metric::PowerW];
-
-/// One row of a measurement table: a configuration and what was measured of it.
-///
-/// Unlike a [`messages::Configuration`] its words are open: a table may come from any runtime.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct MeasuredRow {
-    /// The model's name.
-    pub model: String,
-    /// The family that the model belongs to, e.g. `resnet`.
-    pub family: Option<String>,
-    /// The device's name.
-    pub device: String,
-    /// Kind of execution target, e.g. `cuda`.
-    pub platform: Option<String>,
-    /// The runtime.
-    pub backend: Option<String>,
-    /// Its version.
-    pub backend_version: Option<String>,
-    /// How the runtime prepared the model, e.g. `eager`.
-    pub compiler: Option<String>,
-    /// Number format; `amp` is mixed.
-    pub precision: Option<String>,
-    /// Order of tensor axes, e.g. `nchw`.
-    pub layout: Option<String>,
-    /// Items per batch.
-    pub batch_size: f64,
-    /// Pixels per image edge.
-    pub image_size: Option<f64>,
-    /// Tokens per item.
-    pub sequence_length: Option<f64>,
-    /// Threads of the session.
-    pub threads: Option<f64>,
-    /// Parameters, in millions.
-    pub params_m: Option<f64>,
-    /// Multiply-accumulates of one item, in 10^9.
-    pub gmacs: Option<f64>,
-    /// Elements of one item's activations, in millions.
-    pub activations_m: Option<f64>,
-    /// Milliseconds per batch.
-    pub latency_ms: Option<f64>,
-    /// Items per second.
-    pub throughput_items_per_second: Option<f64>,
-    /// Peak memory, in MB (10^6 bytes).
-    pub memory_peak_mb: Option<f64>,
-    /// Mean power, in watts.
-    pub power_w: Option<f64>,
-}
-
-impl MeasuredRow {
-    /// What was measured of a metric. Of latency and throughput one follows from the other.
-    pub fn measured(&self, metric: Metric) -> Option<f64> {
-        let turned_over = |value: Option<f64>| value.map(|value| self.batch_size * 1e3 / value);
-        match metric {
-            Metric::LatencyMs => self.latency_ms.or_else(|| turned_over(self.throughput_items_per_second)),
-            Metric::ThroughputItemsPerSecond => {
-                self.throughput_items_per_second.or_else(|| turned_over(self.latency_ms))
-            }
-            Metric::MemoryPeakMb => self.memory_peak_mb,
-            Metric::PowerW => self.power_w,
-            Metric::LoadMs => None,
-        }
-    }
-
-    /// What one device did alike: everything of the configuration that has a name, so not the shape of the batch.
-    pub fn class(&self) -> [Option<&str>; 6] {
-        [
-            Some(&self.device),
-            self.backend.as_deref(),
-            self.backend_version.as_deref(),
-            self.compiler.as_deref(),
-            self.precision.as_deref(),
-            self.layout.as_deref(),
-        ]
-    }
-}
-
 /// A measurement table: its usable rows, in their order, and what is wrong with the others.
 #[derive(Debug, Clone, Default)]
 pub struct MeasuredTable {
@@ -130,7 +52,22 @@ impl MeasuredTable {
     /// a column that is not in [`MEASUREMENT_COLUMNS`], [`FeatureError::MissingColumn`] one that is needed. A bad row
     /// is no error: it is in [`Self::bad`].
     pub fn read(path: &Path) -> Result<Self, FeatureError> {
-        let table = Table::read(path, MEASUREMENT_COLUMNS)?;
+        Self::from_table(path, &Table::open(path)?)
+    }
+
+    /// As [`Self::read`], but also reads the result files of timm as they are published.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`]; [`FeatureError::Unlabelled`] if a file of timm's has a name that does not say what was
+    /// measured, or has the results of training.
+    pub fn read_published(path: &Path) -> Result<Self, FeatureError> {
+        let table = Table::open(path)?;
+        if timm::is_timm(&table) { timm::read(path, &table) } else { Self::from_table(path, &table) }
+    }
+
+    fn from_table(path: &Path, table: &Table) -> Result<Self, FeatureError> {
+        table.refuse_unknown(path, MEASUREMENT_COLUMNS)?;
         let missing = |column: &str| FeatureError::MissingColumn { path: path.to_owned(), column: column.to_owned() };
         if let Some(column) = ["model", "device", "batch_size"].into_iter().find(|column| !table.has(column)) {
             return Err(missing(column));
@@ -212,6 +149,8 @@ const NUMBERS: &[(&str, NumberField)] = &[
 
 #[cfg(test)]
 mod tests {
+    use messages::Metric;
+
     use super::*;
 
     fn read(text: &str) -> Result<MeasuredTable, FeatureError> {

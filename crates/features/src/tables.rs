@@ -27,13 +27,23 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Reads `path` and refuses columns that are not among `known`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`] and [`Self::refuse_unknown`].
+    pub(crate) fn read(path: &Path, known: &[&str]) -> Result<Self, FeatureError> {
+        let table = Self::open(path)?;
+        table.refuse_unknown(path, known)?;
+        Ok(table)
+    }
+
     /// Reads `path`: Parquet where its name ends so, else CSV, gzipped or not.
     ///
     /// # Errors
     ///
-    /// [`FeatureError::File`], [`FeatureError::Table`], or [`FeatureError::UnknownColumn`] for a column that is not
-    /// among `known`.
-    pub(crate) fn read(path: &Path, known: &[&str]) -> Result<Self, FeatureError> {
+    /// [`FeatureError::File`] or [`FeatureError::Table`].
+    pub(crate) fn open(path: &Path) -> Result<Self, FeatureError> {
         let unreadable = |source| FeatureError::Table { path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(|source| FeatureError::File {
             action: "open table",
@@ -51,14 +61,23 @@ impl Table {
                 .and_then(SerReader::finish)
         }
         .map_err(unreadable)?;
-        let unknown = frame.get_column_names().into_iter().find(|name| !known.contains(&name.as_str()));
+        Ok(Self { frame })
+    }
+
+    /// Refuses a column that is not among `known`.
+    ///
+    /// # Errors
+    ///
+    /// [`FeatureError::UnknownColumn`] names the first.
+    pub(crate) fn refuse_unknown(&self, path: &Path, known: &[&str]) -> Result<(), FeatureError> {
+        let unknown = self.frame.get_column_names().into_iter().find(|name| !known.contains(&name.as_str()));
         match unknown {
             Some(column) => Err(FeatureError::UnknownColumn {
                 path: path.to_owned(),
                 column: column.to_string(),
                 known: known.join(", "),
             }),
-            None => Ok(Self { frame }),
+            None => Ok(()),
         }
     }
 

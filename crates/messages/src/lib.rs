@@ -13,6 +13,7 @@ mod dispatch;
 mod heartbeat;
 mod ids;
 mod job;
+mod measured_row;
 mod measurement;
 mod release;
 mod result;
@@ -31,6 +32,7 @@ pub use dispatch::{Dispatch, Need, Offer, PastAttempt, Requirements};
 pub use heartbeat::{Heartbeat, Progress, RunningJob};
 pub use ids::{IdError, JobId, ReleaseId, RunId, WorkerId};
 pub use job::{BenchmarkSpec, Job, JobKind, JobSpec, RunRef, TestSpec};
+pub use measured_row::{MeasuredRow, TABLE_METRICS};
 pub use measurement::{AcceptedMeasurement, PredictedMetric, Prediction};
 pub use release::{MetricEvaluation, ReleasePublished};
 pub use result::{

@@ -9,10 +9,11 @@ use features::{DeviceTable, MeasuredRow, OperatorTable, PublishedDevice};
 use messages::Metric;
 use predictors::{
     Evaluation, Grouping,
-    tables::{TablePredictors, TableSettings},
+    tables::{Learner, TablePredictors, TableSettings},
 };
 
-const QUICK: TableSettings = TableSettings { rounds: 150, ensemble: 2, folds: 5, threads: 2, seed: 1 };
+const QUICK: TableSettings =
+    TableSettings { learner: Learner::GradientBoosting, rounds: 150, ensemble: 2, folds: 5, threads: 2, seed: 1 };
 
 /// Rows and devices of one GPU's trace.
 fn trace(text: &str, gpu: &str, rows: &mut Vec<MeasuredRow>, devices: &mut DeviceTable) {

@@ -53,7 +53,7 @@ fn file_name(first_offset: u64) -> String {
 }
 
 /// A path as a text of SQL.
-fn quoted(path: &Path) -> Result<String, StoreError> {
+pub(crate) fn quoted(path: &Path) -> Result<String, StoreError> {
     let text = path.to_str().ok_or_else(|| StoreError::File {
         attempted: "name a file in SQL",
         path: path.to_owned(),
@@ -62,7 +62,7 @@ fn quoted(path: &Path) -> Result<String, StoreError> {
     Ok(format!("'{}'", text.replace('\'', "''")))
 }
 
-fn file_failed(attempted: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+pub(crate) fn file_failed(attempted: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path: PathBuf = path.to_owned();
     move |source| StoreError::File { attempted, path, source }
 }

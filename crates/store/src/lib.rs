@@ -10,6 +10,7 @@ mod accept;
 pub mod archive;
 mod digest;
 mod error;
+mod imports;
 mod json;
 mod migrations;
 mod open;
@@ -23,10 +24,12 @@ mod tests;
 
 pub use accept::{Rejection, accept};
 pub use error::StoreError;
+pub use imports::{ImportSummary, ImportedTable, ReadTable, read_database};
 pub use open::Store;
 pub use record::Record;
 pub use rows::{
-    AttemptCounts, AttemptRow, EvaluationRow, MeasuredRow, NeedRow, OffsetRow, OpenClaim, OutboxRow, PredictedRow,
-    PredictionErrorRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest, WorkerRow,
+    AttemptCounts, AttemptRow, CoverageCell, EvaluationRow, MeasuredRow, NeedRow, OffsetRow, OpenClaim, OutboxRow,
+    PredictedRow, PredictionErrorRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest,
+    WorkerRow,
 };
 pub use write::{CommitSummary, OutboxMode, StreamPosition};

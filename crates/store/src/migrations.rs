@@ -31,6 +31,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "delivery tables",
         apply: |connection| connection.execute_batch(include_str!("../migrations/0003_delivery_tables.sql")),
     },
+    Migration {
+        version: 4,
+        name: "imported tables",
+        apply: |connection| connection.execute_batch(include_str!("../migrations/0004_imported_tables.sql")),
+    },
 ];
 
 /// Names that migrations take for Augur's own tables.
@@ -53,6 +58,8 @@ const OWN_TABLES: &[&str] = &[
     "run_jobs",
     "run_needs",
     "dead_letters",
+    "imported_measurements",
+    "measurement_table",
 ];
 
 /// The schema version that this build writes.

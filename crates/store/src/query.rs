@@ -44,7 +44,7 @@ impl Store {
 }
 
 /// Runs a query and reads each row with `read`; `attempted` completes "failed to …".
-fn select<T>(
+pub(crate) fn select<T>(
     connection: &Connection,
     attempted: &'static str,
     sql: &str,
@@ -66,14 +66,14 @@ fn parse<T: DeserializeOwned>(what: &'static str, found: String) -> Result<T, St
 }
 
 /// Reads a row's columns from left to right, in the order of the struct that they fill.
-struct Columns<'r, 's> {
-    row: &'r Row<'s>,
+pub(crate) struct Columns<'r, 's> {
+    pub(crate) row: &'r Row<'s>,
     next: usize,
 }
 
 impl Columns<'_, '_> {
     /// The next column.
-    fn get<T: FromSql>(&mut self) -> duckdb::Result<T> {
+    pub(crate) fn get<T: FromSql>(&mut self) -> duckdb::Result<T> {
         self.next += 1;
         self.row.get(self.next - 1)
     }

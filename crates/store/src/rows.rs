@@ -241,6 +241,25 @@ fn word<T: std::str::FromStr>(what: &'static str, found: &str) -> Result<T, Stor
     found.parse().map_err(|_| StoreError::Unreadable { what, found: found.to_owned() })
 }
 
+/// What was measured of one model on one device in one precision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoverageCell {
+    /// Name of the model.
+    pub model: String,
+    /// The family that it belongs to.
+    pub family: Option<String>,
+    /// Name of the device.
+    pub device: String,
+    /// The kind of execution target.
+    pub platform: Option<String>,
+    /// Number format.
+    pub precision: Option<String>,
+    /// Distinct configurations measured.
+    pub configurations: u32,
+    /// Measurements of them, repeats counted.
+    pub measurements: u32,
+}
+
 /// One metric's error on rows that its predictor did not train on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRow {

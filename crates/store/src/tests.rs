@@ -4,6 +4,7 @@ mod adoption;
 pub(crate) mod builders;
 mod commit;
 mod delivery;
+mod imports;
 mod opening;
 mod order;
 mod queries;

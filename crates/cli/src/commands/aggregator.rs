@@ -30,13 +30,7 @@ pub(crate) async fn run(command: AggregatorCommand, context: &Context) -> anyhow
     let AggregatorCommand::Start { db, listen } = command;
     let url = context.amqp_url()?;
     let section = &context.loaded.settings.aggregator;
-    let db = if let Some(path) = db {
-        path
-    } else {
-        let directory = context.state_directory()?;
-        std::fs::create_dir_all(&directory).with_context(|| format!("failed to create {}", directory.display()))?;
-        directory.join("augur.duckdb")
-    };
+    let db = context.database(db)?;
     let store = tokio::task::block_in_place(|| Store::open(&db))
         .with_context(|| format!("failed to open database {}", db.display()))?;
     let listen = listen.unwrap_or_else(|| section.listen.clone());

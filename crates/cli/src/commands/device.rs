@@ -1,4 +1,8 @@
-//! `augur device detect`.
+//! `augur device detect|list|import`.
+
+mod published;
+
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::Subcommand;
@@ -20,6 +24,18 @@ pub(crate) enum DeviceCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Lists this machine's devices and the imported ones: published peaks beside measured ones.
+    #[command(after_help = "Example: augur device list")]
+    List {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Keeps the published properties of devices; one of a name that is there already replaces it.
+    #[command(after_help = "Example: augur device import devices.csv")]
+    Import {
+        /// A device table: CSV or Parquet.
+        file: PathBuf,
+    },
 }
 
 #[derive(Serialize)]
@@ -37,14 +53,22 @@ struct DeviceRow {
     remedy: Option<String>,
 }
 
-pub(crate) fn run(command: &DeviceCommand, context: &Context) -> anyhow::Result<Exit> {
-    let DeviceCommand::Detect { format } = command;
-    let rows = rows(&detect(context)?);
-    output::answer(*format, &rows, |rows| table(rows))?;
+pub(crate) fn run(command: DeviceCommand, context: &Context) -> anyhow::Result<Exit> {
+    match command {
+        DeviceCommand::Detect { format } => {
+            let rows = rows(&detect(context)?);
+            output::answer(format, &rows, |rows| table(rows))?;
+        }
+        DeviceCommand::List { format } => {
+            published::list(&detect(context)?.devices, &context.published_devices()?, format)?;
+        }
+        DeviceCommand::Import { file } => published::import(&file, context)?,
+    }
     Ok(Exit::Done)
 }
 
-fn detect(context: &Context) -> anyhow::Result<Detection> {
+/// What this machine has and has not.
+pub(crate) fn detect(context: &Context) -> anyhow::Result<Detection> {
     let cache = context.cache_directory()?;
     Ok(tokio::task::block_in_place(|| hardware::detect(&cache))?)
 }

@@ -1,7 +1,8 @@
 //! `augur predictor train|predict|evaluate|list|show|wait|promote|rollback`.
 
+mod drawing;
 mod evaluate;
-mod predict;
+pub(crate) mod predict;
 mod releases;
 mod train;
 

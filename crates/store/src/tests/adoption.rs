@@ -7,7 +7,7 @@ use crate::{OutboxMode, Store};
 
 /// The older schema as it is found: integer keys without sequences, floats, foreign keys, an index, a view, a column
 /// that Augur has not, and tables without `metadata` or `created_at`, or not there at all.
-const OLDER: &str = "
+pub(super) const OLDER: &str = "
 CREATE TABLE hardware_platforms (hardware_id INTEGER PRIMARY KEY, hardware_type VARCHAR NOT NULL, device_name VARCHAR,
     platform VARCHAR, platform_version VARCHAR, driver_version VARCHAR, memory_gb FLOAT, compute_units INTEGER,
     metadata JSON, created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);

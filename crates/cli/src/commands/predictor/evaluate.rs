@@ -9,6 +9,7 @@ use predictors::tables::{Choose, Held, Learner, Protocol, Report, TableData, Tab
 
 use crate::{
     output::{self, Format},
+    plots::{Accuracy, AccuracyPoint, Plot},
     tables::Beside,
 };
 
@@ -51,6 +52,9 @@ pub(crate) struct EvaluateArguments {
     /// Boosters per predictor, whose mean is the prediction.
     #[arg(long, default_value_t = TableSettings::default().ensemble, value_parser = clap::value_parser!(u32).range(1..))]
     ensemble: u32,
+    /// Draws predicted against measured and the errors, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Boosters that train at once. Not given: the cores of this machine.
     #[arg(long)]
     threads: Option<u32>,
@@ -91,6 +95,9 @@ pub(super) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     if let Some(path) = &arguments.predictions {
         write(path, &csv(&data, &report.predictions))?;
     }
+    if let Some(path) = &arguments.plot {
+        plot(&report).write(path)?;
+    }
     output::answer(arguments.format, &report, table)
 }
 
@@ -112,6 +119,30 @@ fn protocol(arguments: &EvaluateArguments) -> Protocol {
         "leave-device-out" => Protocol::LeaveDeviceOut,
         "few-shot" => Protocol::FewShot { shots: arguments.shots as usize, choose: arguments.choose },
         _ => Protocol::Random,
+    }
+}
+
+fn plot(report: &Report) -> Accuracy {
+    let Report { n, mape_pct, median_ape_pct, within_20_pct, interval_90_coverage_pct, .. } = report;
+    let unit = match report.metric {
+        "throughput_items_per_second" => "throughput, items per second",
+        "memory_peak_mb" => "peak memory, MB",
+        "power_w" => "power, W",
+        _ => "latency, ms per batch",
+    };
+    let point = |held: &Held| AccuracyPoint {
+        measured: held.measured,
+        predicted: held.predicted,
+        is_inside: (held.lower..=held.upper).contains(&held.measured),
+    };
+    Accuracy {
+        title: format!("{}, {}: predicted against measured", report.metric, report.protocol),
+        subtitle: format!(
+            "{n} rows held out; error: mean {mape_pct:.1} %, median {median_ape_pct:.1} %; {within_20_pct:.0} % within \
+             ±20 %; 90 % intervals held {interval_90_coverage_pct:.1} %"
+        ),
+        unit: unit.to_owned(),
+        points: report.predictions.iter().map(point).collect(),
     }
 }
 

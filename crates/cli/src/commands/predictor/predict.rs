@@ -12,7 +12,11 @@ use clap::Args;
 use messages::{Metric, Platform, ReleaseId};
 use predictors::Source;
 
-use super::releases::{none_yet, open};
+pub(crate) use self::tables::TableArguments;
+use super::{
+    drawing::{self, DrawnPrediction},
+    releases::{none_yet, open},
+};
 use crate::{context::Context, output::Format};
 
 #[derive(Debug, Args)]
@@ -42,15 +46,74 @@ pub(crate) struct PredictArguments {
     #[arg(long, value_delimiter = ',')]
     metrics: Vec<Metric>,
     #[command(flatten)]
-    tables: tables::TableArguments,
+    tables: TableArguments,
     /// The release; the current one if not given.
     #[arg(long)]
     release: Option<ReleaseId>,
     /// Where releases are kept. Not given: `releases` in the state directory.
     #[arg(long)]
     releases: Option<PathBuf>,
+    /// Draws the first metric: over the batch size where several sizes are asked for, else as bars.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// One configuration about which every device is asked that a release can be asked about.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    /// As [`PredictArguments`] have them.
+    pub(crate) model: String,
+    pub(crate) batch_size: u32,
+    pub(crate) threads: Option<u32>,
+    pub(crate) precision: Option<String>,
+    pub(crate) sequence_length: Option<u32>,
+    pub(crate) image_size: Option<u32>,
+    pub(crate) tables: TableArguments,
+    pub(crate) releases: Option<PathBuf>,
+    /// Devices that must be known, beside all that are.
+    pub(crate) devices: Vec<String>,
+}
+
+/// Predicts all metrics of a configuration on this machine's devices and, if the release learned from tables, on
+/// theirs and on those of the device table; the table of imported devices stands in where none is named.
+pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::Result<Vec<PredictionRow>> {
+    let releases = open(context, question.releases.as_deref())?;
+    let release = releases.current_id()?.ok_or_else(none_yet)?;
+    let here = crate::commands::device::detect(context)?.devices;
+    let mut platforms: Vec<Platform> = here.iter().map(|device| device.platform).collect();
+    platforms.dedup();
+    let mut arguments = PredictArguments {
+        model: question.model,
+        platforms,
+        devices: Vec::new(),
+        batch_sizes: vec![question.batch_size],
+        threads: question.threads.into_iter().collect(),
+        precisions: question.precision.into_iter().collect(),
+        sequence_length: question.sequence_length,
+        image_size: question.image_size,
+        metrics: Vec::new(),
+        tables: question.tables,
+        release: Some(release.clone()),
+        releases: question.releases,
+        plot: None,
+        format: Format::Json,
+    };
+    match releases.manifest(&release)?.source {
+        Source::Jobs(_) => jobs::ask(&arguments, &releases.load(&release)?, context),
+        Source::Tables(_) => {
+            let release = releases.load_tables(&release)?;
+            arguments.tables.or_devices_of(&context.devices_file()?)?;
+            arguments.devices = tables::device_names(&arguments, &release)?;
+            let is_known = |name: &String| arguments.devices.iter().any(|known| known.eq_ignore_ascii_case(name));
+            let is_here = |name: &String| here.iter().any(|device| device.name.eq_ignore_ascii_case(name));
+            let strange: Vec<String> =
+                question.devices.into_iter().filter(|name| !is_known(name) && !is_here(name)).collect();
+            arguments.devices.extend(strange);
+            Ok(tables::ask(&arguments, &release, context)?.rows)
+        }
+    }
 }
 
 pub(super) fn run(arguments: &PredictArguments, context: &Context) -> anyhow::Result<()> {
@@ -69,29 +132,52 @@ pub(super) fn run(arguments: &PredictArguments, context: &Context) -> anyhow::Re
     }
 }
 
+/// Draws the first metric of the predictions, if a picture is asked for.
+fn draw(arguments: &PredictArguments, rows: &[PredictionRow]) -> anyhow::Result<()> {
+    let (Some(path), Some(first)) = (&arguments.plot, rows.first()) else { return Ok(()) };
+    let metric: Metric = first.metric.parse()?;
+    let point = |row: &PredictionRow| {
+        let threads = row.threads.map_or_else(String::new, |threads| match threads {
+            1 => ", 1 thread".to_owned(),
+            threads => format!(", {threads} threads"),
+        });
+        Some(DrawnPrediction {
+            name: format!("{}, {}{threads}", row.device, row.precision.as_deref().unwrap_or("any precision")),
+            batch_size: row.batch_size,
+            value: row.predicted?,
+            lower: row.lower?,
+            upper: row.upper?,
+            confidence: row.confidence,
+        })
+    };
+    let points: Vec<_> = rows.iter().filter(|row| row.metric == first.metric).filter_map(point).collect();
+    drawing::draw(&first.model, metric, &points, path)
+}
+
 /// One metric of one configuration, as JSON has it.
 #[derive(Debug, serde::Serialize)]
-struct PredictionRow {
-    release: String,
+pub(crate) struct PredictionRow {
+    pub(crate) release: String,
     model: String,
-    device: String,
+    pub(crate) device: String,
+    pub(crate) platform: Option<String>,
     configuration: String,
     precision: Option<String>,
     batch_size: u32,
     threads: Option<u32>,
-    metric: String,
+    pub(crate) metric: String,
     /// Null where the configuration does not fit into the device's memory, with `lower` and `upper`.
-    predicted: Option<f64>,
-    lower: Option<f64>,
-    upper: Option<f64>,
+    pub(crate) predicted: Option<f64>,
+    pub(crate) lower: Option<f64>,
+    pub(crate) upper: Option<f64>,
     /// Share of similar past predictions that fell within ±20 %; null where the release does not keep it.
-    confidence: Option<f64>,
+    pub(crate) confidence: Option<f64>,
     /// What of the configuration was never measured: `configuration`, `model` or `device`.
     novelty: &'static str,
-    known_model: bool,
-    known_device: bool,
+    pub(crate) known_model: bool,
+    pub(crate) known_device: bool,
     /// Why the question is outside the known domain, if it is.
-    outside: Vec<String>,
+    pub(crate) outside: Vec<String>,
     /// Why the configuration cannot run, if it cannot.
-    impossible: Option<String>,
+    pub(crate) impossible: Option<String>,
 }

@@ -89,7 +89,19 @@ fn own(path: &Path) -> anyhow::Result<OwnTables> {
     if !path.is_file() {
         bail!("there is no database `{}`", path.display());
     }
-    let measurements = Store::open(path)?.accepted_measurements()?;
-    eprintln!("{}: {} accepted measurements", path.display(), measurements.len());
-    Ok(OwnTables::of(&measurements, |model| graphs::zoo_entry(model).map(|entry| entry.family.to_owned())))
+    let store = Store::open(path)?;
+    let (measurements, brought) = (store.accepted_measurements()?, store.brought_rows()?);
+    eprintln!(
+        "{}: {} accepted measurements, {} from elsewhere",
+        path.display(),
+        measurements.len(),
+        brought.rows.len()
+    );
+    for (result_id, flaw) in brought.bad {
+        eprintln!("{}: left out: of the result {result_id}, {flaw}", path.display());
+    }
+    let mut tables =
+        OwnTables::of(&measurements, |model| graphs::zoo_entry(model).map(|entry| entry.family.to_owned()));
+    tables.rows.extend(brought.rows);
+    Ok(tables)
 }

@@ -91,6 +91,7 @@ mod tests {
             release: "r000001-00000000".to_owned(),
             model: "resnet50".to_owned(),
             device: device.to_owned(),
+            platform: Some("cuda".to_owned()),
             configuration: format!("resnet50 {device} batch {batch_size}"),
             precision: Some("amp".to_owned()),
             batch_size,

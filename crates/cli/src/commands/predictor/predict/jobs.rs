@@ -9,6 +9,23 @@ use super::{PredictArguments, PredictionRow, answers};
 use crate::context::Context;
 
 pub(super) fn predict(arguments: &PredictArguments, release: &Release, context: &Context) -> anyhow::Result<()> {
+    let rows = ask(arguments, release, context)?;
+    super::draw(arguments, &rows)?;
+    answers::print(arguments.format, &rows)?;
+    if rows.iter().any(|row| !row.known_device) {
+        eprintln!("note: nothing was measured on this device yet; the intervals promise too much");
+    } else if rows.iter().any(|row| !row.known_model) {
+        eprintln!("note: this model was not measured on this device yet; the intervals are those of models never seen");
+    }
+    Ok(())
+}
+
+/// Predicts everything that is asked about.
+pub(super) fn ask(
+    arguments: &PredictArguments,
+    release: &Release,
+    context: &Context,
+) -> anyhow::Result<Vec<PredictionRow>> {
     let precisions = if arguments.precisions.is_empty() {
         vec![Precision::Fp32]
     } else {
@@ -54,6 +71,7 @@ pub(super) fn predict(arguments: &PredictArguments, release: &Release, context: 
                 release: release.manifest.release_id.to_string(),
                 model: configuration.model.name.clone(),
                 device: subject.device.name.clone(),
+                platform: Some(subject.device.platform.to_string()),
                 configuration: configuration.to_string(),
                 precision: Some(configuration.precision.to_string()),
                 batch_size: configuration.batch_size,
@@ -75,11 +93,5 @@ pub(super) fn predict(arguments: &PredictArguments, release: &Release, context: 
             });
         }
     }
-    answers::print(arguments.format, &rows)?;
-    if predicted.iter().any(|predicted| !predicted.known_device) {
-        eprintln!("note: nothing was measured on this device yet; the intervals promise too much");
-    } else if predicted.iter().any(|predicted| !predicted.known_model) {
-        eprintln!("note: this model was not measured on this device yet; the intervals are those of models never seen");
-    }
-    Ok(())
+    Ok(rows)
 }

@@ -1,10 +1,10 @@
 //! Predictions by a release that learned from tables, for any device that is described.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use features::MeasuredRow;
+use features::{MeasuredRow, read_devices};
 use messages::Metric;
 use predictors::{
     TableRelease,
@@ -15,7 +15,7 @@ use super::{PredictArguments, PredictionRow, answers, asked};
 use crate::context::Context;
 
 /// What only a release that learned from tables can be asked.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct TableArguments {
     /// Published properties of more devices.
     #[arg(long, value_name = "FILE")]
@@ -36,7 +36,45 @@ pub(crate) struct TableArguments {
     layout: Option<String>,
 }
 
+impl TableArguments {
+    /// Takes the devices of a file that may not be there, where no table of devices was named.
+    pub(super) fn or_devices_of(&mut self, file: &Path) -> anyhow::Result<()> {
+        if self.device_table.is_none() && file.try_exists()? {
+            self.device_table = Some(file.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Predictions, with what notes need to know of them.
+pub(super) struct Answered {
+    pub(super) rows: Vec<PredictionRow>,
+    questions: Questions,
+    fits: Vec<MemoryFit>,
+}
+
+/// Names of all devices that the release or the table of devices knows.
+pub(super) fn device_names(arguments: &PredictArguments, release: &TableRelease) -> anyhow::Result<Vec<String>> {
+    let table = arguments.tables.device_table.as_deref().map(read_devices).transpose()?.unwrap_or_default();
+    let mut names: Vec<String> = release.predictors.devices().map(str::to_owned).collect();
+    names.extend(table.into_keys().filter(|name| !release.predictors.devices().any(|known| known == name)));
+    Ok(names)
+}
+
 pub(super) fn predict(arguments: &PredictArguments, release: &TableRelease, context: &Context) -> anyhow::Result<()> {
+    let Answered { rows, questions, fits } = ask(arguments, release, context)?;
+    if fits.iter().all(MemoryFit::is_too_large) {
+        let fit = &fits[0];
+        bail!("{} does not fit: {}", asked::configuration(&questions.rows()[0]), does_not_fit(fit));
+    }
+    super::draw(arguments, &rows)?;
+    answers::print(arguments.format, &rows)?;
+    notes(release, &questions, &fits);
+    Ok(())
+}
+
+/// Predicts everything that is asked about; a row that cannot run says why.
+pub(super) fn ask(arguments: &PredictArguments, release: &TableRelease, context: &Context) -> anyhow::Result<Answered> {
     let predictors = &release.predictors;
     let model = asked::model(arguments, predictors, context)?;
     let devices = asked::devices(arguments, predictors, context)?;
@@ -53,13 +91,7 @@ pub(super) fn predict(arguments: &PredictArguments, release: &TableRelease, cont
             predicted.push(row(release, &questions, &answers[question], impossible.clone()));
         }
     }
-    if fits.iter().all(MemoryFit::is_too_large) {
-        let fit = &fits[0];
-        bail!("{} does not fit: {}", asked::configuration(&questions.rows()[0]), does_not_fit(fit));
-    }
-    answers::print(arguments.format, &predicted)?;
-    notes(release, &questions, &fits);
-    Ok(())
+    Ok(Answered { rows: predicted, questions, fits })
 }
 
 /// A row per precision, batch size and number of threads on one device.
@@ -104,6 +136,7 @@ fn row(
         release: release.manifest.release_id.to_string(),
         model: asked.model.clone(),
         device: asked.device.clone(),
+        platform: asked.platform.clone(),
         configuration: asked::configuration(asked),
         precision: asked.precision.clone(),
         batch_size: whole(asked.batch_size),
