@@ -94,7 +94,7 @@ impl Samples {
             let last = median(&values[values.len() - third..]);
             let too_much = last - first > least && last > first * (1.0 + GROWTH_SHARE_MAX);
             grown.extend(too_much.then_some(what));
-            let growth = format!("{:+.1}{}", last - first, if too_much { " TOO MUCH" } else { "" });
+            let growth = format!("{:+.1}{}", last - first, if too_much { " GROWS" } else { "" });
             table.add_row([what.to_owned(), format!("{first:.1}"), format!("{last:.1}"), growth]);
         }
         println!("{table}");
