@@ -149,7 +149,8 @@ fn cosine(steps: usize) -> runnt::learning::LearningRate {
     })
 }
 
-/// Mean and standard deviation of each column's known values; 1 where they do not vary.
+/// Mean and standard deviation of each column's known values; what never varied says nothing, so its deviation is
+/// infinite.
 fn moments(features: &Array2<f32>) -> (Vec<f32>, Vec<f32>) {
     let of_column = |column: ArrayView1<'_, f32>| {
         let known = || column.iter().filter(|value| !value.is_nan()).map(|value| f64::from(*value));
@@ -157,7 +158,7 @@ fn moments(features: &Array2<f32>) -> (Vec<f32>, Vec<f32>) {
         let mean = known().sum::<f64>() / count;
         let deviation = (known().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
         #[expect(clippy::cast_possible_truncation, reason = "features are in single precision")]
-        (mean as f32, if deviation > DEVIATION_MIN { deviation as f32 } else { 1.0 })
+        (mean as f32, if deviation > DEVIATION_MIN { deviation as f32 } else { f32::INFINITY })
     };
     features.columns().into_iter().map(of_column).unzip()
 }
