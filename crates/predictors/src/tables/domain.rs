@@ -53,10 +53,28 @@ const fn bordered(feature: &'static str, name: &'static str, of: Of, added: f64)
 /// Between which values each feature was measured, on each device and on all.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Domain {
-    of_device: HashMap<usize, Vec<Option<Range>>>,
-    overall: Vec<Option<Range>>,
+    of_device: HashMap<usize, Vec<Seen>>,
+    overall: Vec<Seen>,
     /// Standard deviation of each feature.
     deviations: Vec<f32>,
+}
+
+/// What was measured of one feature.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Seen {
+    range: Option<Range>,
+    /// Whether it was measured without, too: a text model has no image size.
+    without: bool,
+}
+
+impl Seen {
+    fn note(&mut self, value: f32) {
+        if value.is_nan() {
+            self.without = true;
+        } else {
+            widen(&mut self.range, value);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -85,13 +103,13 @@ impl Outside {
 impl Domain {
     pub(crate) fn of(data: &TableData) -> Self {
         let columns: Vec<_> = BORDERED.iter().map(|bordered| data.column(bordered.feature)).collect();
-        let mut overall = vec![None; columns.len()];
-        let mut of_device: HashMap<usize, Vec<Option<Range>>> = HashMap::new();
+        let mut overall = vec![Seen::default(); columns.len()];
+        let mut of_device: HashMap<usize, Vec<Seen>> = HashMap::new();
         for (row, device) in data.devices.of_row.iter().enumerate() {
-            let own = of_device.entry(*device).or_insert_with(|| vec![None; columns.len()]);
-            for (index, column) in columns.iter().enumerate().filter(|(_, column)| !column[row].is_nan()) {
-                widen(&mut own[index], column[row]);
-                widen(&mut overall[index], column[row]);
+            let own = of_device.entry(*device).or_insert_with(|| vec![Seen::default(); columns.len()]);
+            for (index, column) in columns.iter().enumerate() {
+                own[index].note(column[row]);
+                overall[index].note(column[row]);
             }
         }
         let deviation = |column: &ndarray::ArrayView1<'_, f32>| {
@@ -108,7 +126,7 @@ impl Domain {
         let columns: Vec<_> = BORDERED.iter().map(|bordered| questions.column(bordered.feature)).collect();
         let of_row = |(row, device): (usize, &usize)| {
             let known = self.of_device.get(device);
-            let ranges = known.unwrap_or(&self.overall);
+            let seen = known.unwrap_or(&self.overall);
             let mut outside = Outside::default();
             let mut is_graph_missing = false;
             for (index, bordered) in BORDERED.iter().enumerate() {
@@ -117,8 +135,9 @@ impl Domain {
                     continue;
                 }
                 let value = columns[index][row];
-                match ranges[index] {
+                match seen[index].range {
                     Some(_) if value.is_nan() && bordered.of == Of::Graph => is_graph_missing = true,
+                    Some(_) if value.is_nan() && seen[index].without => {}
                     Some(_) if value.is_nan() => {
                         outside.add(1.0, format!("it has no {}, as all that was measured has", bordered.name));
                     }
@@ -190,6 +209,11 @@ mod tests {
         }
     }
 
+    /// What has no image.
+    fn bare(device: &str) -> MeasuredRow {
+        MeasuredRow { image_size: None, ..row(device, 1.0) }
+    }
+
     fn operators() -> OperatorTable {
         let operator = OperatorCost {
             kind: OperatorKind::Conv,
@@ -211,7 +235,7 @@ mod tests {
     }
 
     fn check(question: MeasuredRow, reasons: &[&str], steps: std::ops::RangeInclusive<f64>) {
-        let table: Vec<MeasuredRow> = vec![row("x", 32.0), row("x", 512.0), row("y", 1.0)];
+        let table: Vec<MeasuredRow> = vec![row("x", 32.0), row("x", 512.0), row("y", 1.0), row("z", 1.0), bare("z")];
         let names = Names::of(&table);
         let data = TableData::new(table, &DeviceTable::new(), &operators(), Metric::LatencyMs).expect("measured");
         let asked = TableData::questions(vec![question], &DeviceTable::new(), &operators(), &names).expect("asked");
@@ -236,6 +260,8 @@ mod tests {
             &["it has no image size, as all that was measured has", "sequence length 128: none was measured"],
             1.4..=1.5,
         );
+        check(bare("z"), &[], 0.0..=0.0);
+        check(bare("y"), &["it has no image size, as all that was measured has"], 1.0..=1.0);
         let unknown = MeasuredRow { model: "other".to_owned(), ..row("x", 64.0) };
         check(unknown, &["the model's operators are unknown"], 1.0..=1.0);
     }
