@@ -45,6 +45,7 @@ impl Regime {
 /// What a row's device can do at its precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Peaks {
+    /// Operations per second, of a processor's cores those that the row's threads keep busy.
     pub(crate) flops: f64,
     pub(crate) bytes_per_s: f64,
     /// Bytes of one activation element.
@@ -65,11 +66,22 @@ impl Peaks {
         let tflops = device.and_then(|device| if halves { device.fp16_tflops } else { None }.or(device.fp32_tflops));
         let bandwidth = device.and_then(|device| device.memory_bandwidth_gb_per_s);
         Self {
-            flops: tflops.map_or(NOMINAL_FLOPS, |tflops| tflops * 1e12),
+            flops: tflops.map_or(NOMINAL_FLOPS, |tflops| tflops * 1e12) * share_of_cores(row, device),
             bytes_per_s: bandwidth.map_or(NOMINAL_BYTES_PER_S, |gigabytes| gigabytes * 1e9),
             activation_bytes,
             weight_bytes,
         }
+    }
+}
+
+/// The share of a processor's cores that a row's threads can keep busy; 1 where threads are not what computes, or where
+/// they are unknown. Bandwidth is not scaled: how much of it one thread draws is left to what is learned.
+fn share_of_cores(row: &MeasuredRow, device: Option<&PublishedDevice>) -> f64 {
+    let platform = row.platform.as_deref().or(device.and_then(|device| device.platform.as_deref()));
+    let cores = device.and_then(|device| device.cores).filter(|cores| *cores >= 1.0);
+    match (platform, row.threads, cores) {
+        (Some("cpu" | "wasm"), Some(threads), Some(cores)) => threads.clamp(1.0, cores) / cores,
+        _ => 1.0,
     }
 }
 
@@ -309,6 +321,7 @@ pub(crate) mod tests {
             fp32_tflops: Some(0.1),
             fp16_tflops: Some(0.2),
             memory_bandwidth_gb_per_s: Some(20.0),
+            cores: Some(4.0),
             ..PublishedDevice::default()
         };
         let operator = |kind, macs, activation_elements, count| OperatorCost {
@@ -353,6 +366,21 @@ pub(crate) mod tests {
         check(|row| row.image_size = Some(448.0), 96.0);
         check(|row| row.batch_size = 4.0, 48.0);
         check(|row| row.sequence_length = Some(64.0), 24.0);
+    }
+
+    #[test]
+    fn threads_raise_the_peak_of_a_processor_up_to_its_cores() {
+        let on = |platform: &'static str, threads: f64| {
+            move |row: &mut MeasuredRow| {
+                row.platform = Some(platform.to_owned());
+                row.threads = Some(threads);
+            }
+        };
+        // Of four cores one computes: 80 ms of arithmetic instead of 20 ms, and the same 4 ms of bytes.
+        check(on("cpu", 1.0), 84.0);
+        check(on("cpu", 4.0), 24.0);
+        check(on("cpu", 64.0), 24.0);
+        check(on("cuda", 1.0), 24.0);
     }
 
     #[test]

@@ -2,31 +2,12 @@
 
 use std::path::PathBuf;
 
-use messages::Platform;
 use polars::error::PolarsError;
 use thiserror::Error;
 
-/// Why subjects gave no features, or a table could not be read or written.
+/// Why rows gave no features, or a table could not be read or written.
 #[derive(Debug, Error)]
 pub enum FeatureError {
-    /// A device lacks a property without which there is no roofline.
-    #[error("device `{device}` ({platform}) cannot be described: its {missing} is unknown")]
-    DeviceUndescribed {
-        /// The device's name.
-        device: String,
-        /// Its platform.
-        platform: Platform,
-        /// What is missing, with its unit.
-        missing: &'static str,
-    },
-    /// A model's graph costs are not there or cost nothing.
-    #[error("model `{model}` cannot be described: {missing}")]
-    ModelUndescribed {
-        /// The model's name.
-        model: String,
-        /// What is missing.
-        missing: &'static str,
-    },
     /// The plan from raw columns to features failed.
     #[error("failed to compute the feature frame")]
     Frame {

@@ -1,47 +1,77 @@
-//! The feature frame: one row per subject, one `f32` column per feature.
+//! The feature frame of measurement tables: a Polars lazy plan from raw columns to named features.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
-use polars::prelude::{Column, DataFrame, DataType, Float32Chunked, IntoLazy};
+use messages::{Metric, OperatorKind};
+use polars::prelude::{Column, DataFrame, DataType, Expr, Float32Chunked, IntoLazy, NamedFrom, Series, col, lit};
+use sha2::{Digest, Sha256};
 
-use crate::{FeatureError, Subject, features, raw::raw_frame, table::write_parquet};
+use crate::{
+    DeviceTable, FeatureError, MeasuredRow, OperatorTable,
+    described::{Described, KINDS, Regime, describe},
+    table::write_parquet_with,
+};
 
-/// Features of subjects.
-///
-/// Shape `[n_subjects, n_features]`, rows in the order of the subjects, columns as [`features`] lists them.
+/// Whose property a feature is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The model's graph, or how the graph meets the device's peaks.
+    Graph,
+    /// The configuration's.
+    Configuration,
+    /// The device's alone; useless, or worse, where few devices were measured and the one asked about is new.
+    Device,
+}
+
+/// A column of the feature frame of measurement tables.
+#[derive(Debug, Clone)]
+pub struct Feature {
+    /// Name of the column.
+    pub name: String,
+    /// Unit of the column, or of what is under its logarithm.
+    pub unit: &'static str,
+    /// What it says.
+    pub meaning: String,
+    /// Whose property it is.
+    pub role: Role,
+    expression: Expr,
+}
+
+/// Features of rows, and the physics that predictors take ratios to.
 #[derive(Debug, Clone)]
 pub struct FeatureFrame {
     frame: DataFrame,
+    bases: [Vec<f64>; 3],
+    memory_least_mb: Vec<f64>,
 }
 
 impl FeatureFrame {
-    /// Builds the frame.
+    /// Describes rows, in their order; shape `[rows, features().len()]`, a missing value is null.
     ///
     /// # Errors
     ///
-    /// [`FeatureError::DeviceUndescribed`] and [`FeatureError::ModelUndescribed`] name what the first subject at
-    /// fault lacks.
-    pub fn build(subjects: &[Subject]) -> Result<Self, FeatureError> {
-        let plan: Vec<_> =
-            features().iter().map(|feature| feature.expression().cast(DataType::Float32).alias(feature.name)).collect();
-        let frame = if subjects.is_empty() {
-            // No row names no raw columns, so there is nothing for the plan to select from.
-            let columns = features().iter().map(|feature| empty_column(feature.name)).collect();
-            DataFrame::new(0, columns)
-        } else {
-            raw_frame(subjects)?.lazy().select(plan).collect()
-        };
-        frame.map(|frame| Self { frame }).map_err(|source| FeatureError::Frame { source })
+    /// [`FeatureError::Frame`] if the plan fails.
+    pub fn build(rows: &[MeasuredRow], devices: &DeviceTable, operators: &OperatorTable) -> Result<Self, FeatureError> {
+        let described = describe(rows, devices, operators);
+        let failed = |source| FeatureError::Frame { source };
+        let raw = raw_frame(&described).map_err(failed)?;
+        let plan: Vec<Expr> = features()
+            .into_iter()
+            .map(|feature| feature.expression.cast(DataType::Float32).alias(feature.name))
+            .collect();
+        let frame = raw.lazy().select(plan).collect().map_err(failed)?;
+        let bases = [
+            described.iter().map(Described::latency_base_ms).collect(),
+            described.iter().map(Described::memory_base_mb).collect(),
+            described.iter().map(Described::power_base_w).collect(),
+        ];
+        let memory_least_mb = described.iter().map(Described::memory_least_mb).collect();
+        Ok(Self { frame, bases, memory_least_mb })
     }
 
-    /// Number of subjects.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.frame.height()
-    }
-
-    /// Number of features.
-    pub fn columns(&self) -> usize {
-        self.frame.width()
     }
 
     /// The frame itself.
@@ -49,9 +79,23 @@ impl FeatureFrame {
         &self.frame
     }
 
+    /// What a metric's learned ratio is a ratio to, one per row in the metric's unit; latency's for throughput.
+    pub fn base(&self, metric: Metric) -> &[f64] {
+        match metric {
+            Metric::LatencyMs | Metric::ThroughputItemsPerSecond | Metric::LoadMs => &self.bases[0],
+            Metric::MemoryPeakMb => &self.bases[1],
+            Metric::PowerW => &self.bases[2],
+        }
+    }
+
+    /// What each row takes of memory at least, in MB, by its graph alone.
+    pub fn memory_least_mb(&self) -> &[f64] {
+        &self.memory_least_mb
+    }
+
     /// All values, row after row; a missing value is NaN.
     pub fn to_matrix(&self) -> Vec<f32> {
-        let (rows, columns) = (self.rows(), self.columns());
+        let (rows, columns) = (self.frame.height(), self.frame.width());
         let mut matrix = vec![f32::NAN; rows * columns];
         for (index, column) in self.frame.columns().iter().enumerate() {
             for (row, value) in single_precision(column).iter().enumerate() {
@@ -63,13 +107,15 @@ impl FeatureFrame {
         matrix
     }
 
-    /// Writes the frame as Parquet, whole or not at all.
+    /// Writes the frame as Parquet, whole or not at all; the file's metadata say unit and meaning of each column.
     ///
     /// # Errors
     ///
     /// [`FeatureError::File`] or [`FeatureError::Parquet`].
     pub fn write_parquet(&self, path: &Path) -> Result<(), FeatureError> {
-        write_parquet(&mut self.frame.clone(), path)
+        let meanings =
+            features().into_iter().map(|feature| (feature.name, format!("[{}] {}", feature.unit, feature.meaning)));
+        write_parquet_with(&mut self.frame.clone(), path, meanings.collect())
     }
 }
 
@@ -77,110 +123,345 @@ fn single_precision(column: &Column) -> &Float32Chunked {
     column.f32().expect("the plan casts every feature to f32")
 }
 
-fn empty_column(name: &str) -> Column {
-    Column::new_empty(name.into(), &DataType::Float32)
+/// Every raw column: totals of the graph, configuration, device. A missing value is null.
+fn raw_frame(described: &[Described<'_>]) -> polars::error::PolarsResult<DataFrame> {
+    let mut columns = Vec::new();
+    let mut add = |name: String, value: &dyn Fn(&Described<'_>) -> Option<f64>| {
+        let cells: Vec<Option<f64>> =
+            described.iter().map(|row| value(row).filter(|value| value.is_finite())).collect();
+        columns.push(Column::from(Series::new(name.into(), cells)));
+    };
+    for kind in OperatorKind::ALL {
+        let index = *kind as usize;
+        add(format!("macs_{kind}"), &|row| row.sums.map(|sums| sums.macs[index]));
+        add(format!("elements_{kind}"), &|row| row.sums.map(|sums| sums.elements[index]));
+        add(format!("operators_{kind}"), &|row| row.sums.map(|sums| sums.operators[index]));
+        for regime in Regime::ALL {
+            let name = format!("seconds_{kind}_{}", regime.as_str());
+            add(name, &|row| row.sums.map(|sums| sums.seconds[index][regime as usize]));
+        }
+    }
+    for (name, value) in GRAPH_COLUMNS {
+        add((*name).to_owned(), &|row| row.sums.as_ref().map(value));
+    }
+    for (name, value) in ROW_COLUMNS {
+        add((*name).to_owned(), value);
+    }
+    DataFrame::new(described.len(), columns)
+}
+
+type GraphColumn = fn(&crate::described::GraphSums) -> f64;
+type RowColumn = fn(&Described<'_>) -> Option<f64>;
+
+const GRAPH_COLUMNS: &[(&str, GraphColumn)] = &[
+    ("macs", |sums| sums.macs.iter().sum()),
+    ("elements", |sums| sums.elements.iter().sum()),
+    ("operators", |sums| sums.operators.iter().sum()),
+    ("roofline_seconds", |sums| sums.roofline_seconds()),
+    ("weights", |sums| sums.weights),
+    ("distinct", |sums| sums.distinct),
+    ("fused_seconds", |sums| sums.fused_seconds),
+    ("compute_bound_seconds", |sums| sums.compute_bound_seconds),
+    ("largest_elements", |sums| sums.largest_elements),
+    ("log_intensity_of_macs", |sums| sums.log_intensity_of_macs),
+    ("log_weight_reuse", |sums| sums.log_weight_reuse),
+    ("log_elements_of_elements", |sums| sums.log_elements_of_elements),
+    ("large_kernel_macs", |sums| sums.large_kernel_macs),
+    ("patch_kernel_macs", |sums| sums.patch_kernel_macs),
+    ("depthwise_kernel_elements", |sums| sums.depthwise_kernel_elements),
+];
+
+const ROW_COLUMNS: &[(&str, RowColumn)] = &[
+    ("activation_bytes", |row| Some(row.peaks.activation_bytes)),
+    ("weight_bytes", |row| Some(row.peaks.weight_bytes)),
+    ("flops", |row| Some(row.peaks.flops)),
+    ("bytes_per_s", |row| Some(row.peaks.bytes_per_s)),
+    ("batch_size", |row| Some(row.row.batch_size)),
+    ("image_size", |row| row.row.image_size),
+    ("sequence_length", |row| row.row.sequence_length),
+    ("threads", |row| row.row.threads),
+    ("params_m", |row| row.row.params_m),
+    ("gmacs", |row| row.row.gmacs),
+    ("activations_m", |row| row.row.activations_m),
+    ("version", |row| row.row.backend_version.as_deref().and_then(version_number)),
+    ("compiled", |row| row.row.compiler.as_deref().map(|compiler| flag(compiler != "eager"))),
+    ("channels_last", |row| row.row.layout.as_deref().map(|layout| flag(layout == "nhwc"))),
+    ("accelerator", |row| {
+        let platform = row.row.platform.as_deref().or(row.device.and_then(|device| device.platform.as_deref()));
+        platform.map(|platform| flag(!matches!(platform, "cpu" | "wasm")))
+    }),
+    ("cores", |row| row.device.and_then(|device| device.cores)),
+    ("fp32_lanes", |row| row.device.and_then(|device| device.fp32_lanes)),
+    ("clock_ghz", |row| row.device.and_then(|device| device.clock_ghz)),
+    ("cache_mb", |row| row.device.and_then(|device| device.cache_mb)),
+    ("memory_gb", |row| row.device.and_then(|device| device.memory_gb)),
+    ("tdp_w", |row| row.device.and_then(|device| device.tdp_w)),
+    ("year", |row| row.device.and_then(|device| device.year)),
+];
+
+fn flag(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
+}
+
+/// A version as a number that grows with it: 2.10.1 is 2.10, after 2.9.1, which is 2.09.
+fn version_number(version: &str) -> Option<f64> {
+    let mut parts = version.split('.').map(str::parse::<f64>);
+    let major = parts.next()?.ok()?;
+    let minor = parts.next().and_then(Result::ok).unwrap_or_default();
+    Some(major + minor.min(99.0) / 100.0)
+}
+
+/// The columns of the feature frame of measurement tables, in order.
+pub fn features() -> Vec<Feature> {
+    let mut features = Vec::with_capacity(7 * KINDS);
+    graph_features(&mut features);
+    for kind in OperatorKind::ALL {
+        kind_features(*kind, &mut features);
+    }
+    configuration_features(&mut features);
+    device_features(&mut features);
+    features
+}
+
+/// Counts up when a feature, or the physics beside them, keeps its name and changes its meaning.
+const SCHEMA_VERSION: u32 = 2;
+
+/// Names the schema of [`features`]: 16 hexadecimal digits that change with any name, the order, and the meaning.
+pub fn schema_id() -> String {
+    let mut hash = Sha256::new();
+    hash.update(SCHEMA_VERSION.to_le_bytes());
+    for feature in features() {
+        hash.update(feature.name.as_bytes());
+        hash.update([0]);
+    }
+    hash.finalize().iter().take(8).fold(String::new(), |mut id, byte| {
+        write!(id, "{byte:02x}").expect("writing to a String cannot fail");
+        id
+    })
+}
+
+/// Whether a feature is the share of one kind and regime in the roofline, of which all together make up the whole.
+pub fn is_time_share(name: &str) -> bool {
+    name.starts_with("time_share_")
+}
+
+fn feature(name: impl Into<String>, unit: &'static str, meaning: &str, role: Role, expression: Expr) -> Feature {
+    Feature { name: name.into(), unit, meaning: meaning.to_owned(), role, expression }
+}
+
+fn ln(value: Expr) -> Expr {
+    value.log(lit(std::f64::consts::E))
+}
+
+/// The part of a total, 0 where the total is 0.
+fn share(part: &str, total: &str) -> Expr {
+    col(part) / (col(total) + lit(f64::MIN_POSITIVE))
+}
+
+fn moved_bytes() -> Expr {
+    col("elements") * col("activation_bytes") + col("weights") * col("weight_bytes")
+}
+
+fn graph_features(features: &mut Vec<Feature>) {
+    let mut add =
+        |name: &str, unit, meaning, expression| features.push(feature(name, unit, meaning, Role::Graph, expression));
+    add("log_macs", "MACs", "multiply-accumulates per batch", col("macs").log1p());
+    add("log_macs_per_item", "MACs", "multiply-accumulates per item", (col("macs") / col("batch_size")).log1p());
+    add("log_elements", "elements", "activation elements read and written per batch", col("elements").log1p());
+    let per_item = (col("elements") / col("batch_size")).log1p();
+    add("log_elements_per_item", "elements", "activation elements read and written per item", per_item);
+    add("log_weights", "elements", "weight elements read per batch", col("weights").log1p());
+    add("log_operators", "operators", "operators, repeats counted: kernel launches", col("operators").log1p());
+    add("log_distinct", "operators", "distinct operators", col("distinct").log1p());
+    add(
+        "log_intensity",
+        "operations/byte",
+        "operations per byte moved",
+        (lit(2.0) * col("macs") / moved_bytes()).log1p(),
+    );
+    let weight_share = col("weights") * col("weight_bytes") / moved_bytes();
+    add("weight_byte_share", "1", "share of weights in the bytes moved", weight_share);
+    add("log_largest_elements", "elements", "elements of the largest operator", col("largest_elements").log1p());
+    add(
+        "log_roofline_ms",
+        "ms",
+        "roofline latency of a batch, operators run one by one",
+        ln(lit(1e3) * col("roofline_seconds")),
+    );
+    let per_operator = ln(lit(1e6) * col("roofline_seconds") / col("operators"));
+    add("log_roofline_us_per_operator", "µs", "mean roofline latency of one operator", per_operator);
+    add(
+        "log_fused_share",
+        "1",
+        "roofline latency with fused operators over that without",
+        ln(share("fused_seconds", "roofline_seconds")),
+    );
+    add(
+        "compute_bound_share",
+        "1",
+        "share of the roofline latency that arithmetic bounds",
+        share("compute_bound_seconds", "roofline_seconds"),
+    );
+    add(
+        "log_intensity_of_macs",
+        "operations/byte",
+        "operations per byte of the operator of a mean MAC",
+        col("log_intensity_of_macs"),
+    );
+    add("log_weight_reuse", "1", "uses of a weight by the operator of a mean MAC", col("log_weight_reuse"));
+    add(
+        "log_elements_of_elements",
+        "elements",
+        "elements per item of the operator of a mean element",
+        col("log_elements_of_elements"),
+    );
+    add("large_kernel_share", "1", "share of kernels of at least 5×5 in the MACs", share("large_kernel_macs", "macs"));
+    add("patch_kernel_share", "1", "share of 2×2 kernels in the MACs", share("patch_kernel_macs", "macs"));
+    let depthwise = share("depthwise_kernel_elements", "elements");
+    add(
+        "depthwise_kernel_edge",
+        "elements",
+        "kernel edge of depthwise convolutions, times their share of elements",
+        depthwise,
+    );
+}
+
+fn kind_features(kind: OperatorKind, features: &mut Vec<Feature>) {
+    let mut add = |name: String, meaning: String, expression| {
+        features.push(feature(name, "1", &meaning, Role::Graph, expression));
+    };
+    let computes = !matches!(
+        kind,
+        OperatorKind::Norm
+            | OperatorKind::Act
+            | OperatorKind::Softmax
+            | OperatorKind::Copy
+            | OperatorKind::Reduce
+            | OperatorKind::Elem
+    );
+    if computes {
+        add(
+            format!("mac_share_{kind}"),
+            format!("share of {kind} in the MACs"),
+            share(&format!("macs_{kind}"), "macs"),
+        );
+    }
+    let elements = share(&format!("elements_{kind}"), "elements");
+    add(format!("element_share_{kind}"), format!("share of {kind} in the activation elements"), elements);
+    let operators = share(&format!("operators_{kind}"), "operators");
+    add(format!("operator_share_{kind}"), format!("share of {kind} in the operators"), operators);
+    for regime in Regime::ALL.into_iter().filter(|regime| computes || *regime == Regime::Memory) {
+        let regime = regime.as_str();
+        add(
+            format!("time_share_{kind}_{regime}"),
+            format!("share of {kind}, {regime}-bound, in the roofline latency"),
+            share(&format!("seconds_{kind}_{regime}"), "roofline_seconds"),
+        );
+    }
+}
+
+fn configuration_features(features: &mut Vec<Feature>) {
+    let mut add = |name: &str, unit, meaning, expression| {
+        features.push(feature(name, unit, meaning, Role::Configuration, expression));
+    };
+    add("log_batch_size", "items", "items per batch", ln(col("batch_size")));
+    add("log_image_size", "pixels", "pixels per image edge", ln(col("image_size")));
+    add("log_sequence_length", "tokens", "tokens per item", ln(col("sequence_length")));
+    add("log_threads", "threads", "threads of the session", ln(col("threads")));
+    add("log_params", "10^6", "parameters, as the table has them", ln(col("params_m")));
+    add("log_gmacs", "10^9 MACs", "multiply-accumulates per item, as the table has them", ln(col("gmacs") + lit(1e-4)));
+    add(
+        "log_activations",
+        "10^6 elements",
+        "activations per item, as the table has them",
+        ln(col("activations_m") + lit(1e-3)),
+    );
+    add("backend_version", "1", "version of the runtime, minor ones as hundredths", col("version"));
+    add("compiled", "0 or 1", "whether a compiler prepared the model", col("compiled"));
+    add("channels_last", "0 or 1", "whether channels are the last axis", col("channels_last"));
+    add("activation_bytes", "bytes", "bytes of one activation element", col("activation_bytes"));
+    add("weight_bytes", "bytes", "bytes of one weight", col("weight_bytes"));
+    add("accelerator", "0 or 1", "whether the device is something else than a processor", col("accelerator"));
+}
+
+fn device_features(features: &mut Vec<Feature>) {
+    let mut add =
+        |name: &str, unit, meaning, expression| features.push(feature(name, unit, meaning, Role::Device, expression));
+    add("log_flops", "operations/s", "peak arithmetic at the precision, within reach of the threads", ln(col("flops")));
+    add("log_bytes_per_s", "bytes/s", "bandwidth to memory", ln(col("bytes_per_s")));
+    add(
+        "log_balance",
+        "operations/byte",
+        "operations within reach per byte of bandwidth",
+        ln(col("flops") / col("bytes_per_s")),
+    );
+    add("log_cores", "cores", "cores or streaming multiprocessors", ln(col("cores")));
+    add("log_fp32_lanes", "lanes", "scalar fp32 units", ln(col("fp32_lanes")));
+    add("log_clock", "GHz", "clock under load", ln(col("clock_ghz")));
+    add("log_cache", "MB", "last-level cache", ln(col("cache_mb")));
+    add("log_memory", "GB", "memory", ln(col("memory_gb")));
+    add("log_tdp", "W", "power limit", ln(col("tdp_w")));
+    add("year", "year", "year of release", col("year"));
 }
 
 #[cfg(test)]
 mod tests {
-    use messages::{ContentHash, Device, Platform};
-
     use super::*;
-    use crate::{feature_names, schema_id, subject::tests::subject};
-
-    fn value(subject: &Subject, feature: &str) -> f32 {
-        let frame = FeatureFrame::build(std::slice::from_ref(subject)).expect("described");
-        let column = feature_names().iter().position(|name| *name == feature).expect("a feature");
-        frame.to_matrix()[column]
-    }
-
-    fn check(feature: &str, expected: f64) {
-        let found = f64::from(value(&subject(), feature));
-        assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{feature}: {found}, not {expected}");
-    }
+    use crate::described::tests::tables;
 
     #[test]
     fn features_say_what_their_meaning_says() {
-        check("log_macs", 2e9_f64.ln());
-        check("log_activation_elements", 80e6_f64.ln());
-        check("log_operators", 6_f64.ln());
-        check("log_distinct_operators", 3_f64.ln());
-        check("log_intensity", (1.0 + 4e9 / (4.0 * 82e6_f64)).ln());
-        check("weight_byte_share", 2.0 / 82.0);
-        check("mac_share_conv", 1.0);
-        check("element_share_elem", 0.75);
-        check("operator_share_copy", 0.0);
-        check("log_roofline_ms", 52_f64.ln());
-        check("compute_bound_share", 40.0 / 52.0);
-        check("log_roofline_mb", 100_f64.ln());
-        check("log_threads", 4_f64.ln());
-        check("threads_per_core", 1.0);
-        check("threads_per_hardware_thread", 0.5);
-        check("log_image_size", 224_f64.ln());
-        check("log_weight_bytes_per_l3", (1.0 + 8e6 / 16e6_f64).ln());
-        check("log_balance", 5_f64.ln());
-    }
-
-    #[test]
-    fn what_is_unknown_is_missing_and_everything_else_is_finite() {
-        let missing = ["log_sequence_length", "log_weight_bytes_per_l2", "log_memory_mb", "log_clock_mhz"];
-        for name in feature_names() {
-            assert_eq!(value(&subject(), name).is_nan(), missing.contains(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn rows_keep_the_order_of_the_subjects() {
-        let subjects: Vec<_> = (1..=50)
-            .map(|batch_size| {
-                let mut subject = subject();
-                subject.configuration.batch_size = batch_size;
-                subject
-            })
-            .collect();
-        let frame = FeatureFrame::build(&subjects).expect("described");
-        assert_eq!((frame.rows(), frame.columns()), (50, feature_names().len()));
-        let column = feature_names().iter().position(|name| *name == "log_batch_size").expect("a feature");
-        for (row, values) in frame.to_matrix().chunks(frame.columns()).enumerate() {
-            let expected = (row as f32 + 1.0).ln();
-            assert!((values[column] - expected).abs() < 1e-5, "row {row}: {}", values[column]);
-        }
+        let (rows, devices, operators) = tables();
+        let built = FeatureFrame::build(&rows, &devices, &operators).expect("built");
+        let names: Vec<_> = features().into_iter().map(|feature| feature.name).collect();
+        let matrix = built.to_matrix();
+        let check = |name: &str, expected: f64| {
+            let found = f64::from(matrix[names.iter().position(|found| found == name).expect("a feature")]);
+            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{name}: {found}, not {expected}");
+        };
+        check("log_macs", 1e9_f64.ln());
+        check("log_roofline_ms", 24_f64.ln());
+        check("compute_bound_share", 20.0 / 24.0);
+        check("time_share_conv_dense", 20.0 / 24.0);
+        check("time_share_elem_memory", 4.0 / 24.0);
+        check("log_fused_share", (21_f64 / 24.0).ln());
+        check("operator_share_elem", 2.0 / 3.0);
+        check("log_batch_size", 2_f64.ln());
+        assert_eq!(built.base(Metric::LatencyMs).len(), 1);
+        let shares: f32 =
+            names.iter().zip(&matrix).filter(|(name, _)| is_time_share(name)).map(|(_, share)| share).sum();
+        assert!((shares - 1.0).abs() < 1e-5, "{shares}");
+        let unknown = names.iter().position(|name| name == "log_sequence_length").expect("a feature");
+        assert!(matrix[unknown].is_nan(), "what is unknown is missing");
     }
 
     #[test]
     fn names_of_models_and_devices_do_not_matter() {
-        let known = FeatureFrame::build(&[subject()]).expect("described").to_matrix();
-        let mut renamed = subject();
-        renamed.configuration.model.name = "another".to_owned();
-        renamed.configuration.model.sha256 = ContentHash([9; 32]);
-        renamed.device.name = "Another CPU".to_owned();
-        let renamed = FeatureFrame::build(&[renamed]).expect("described").to_matrix();
-        assert_eq!(
-            known.iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
-            renamed.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
-        );
+        let bits = |rows: &[MeasuredRow], devices: &DeviceTable, operators: &OperatorTable| -> Vec<u32> {
+            let built = FeatureFrame::build(rows, devices, operators).expect("built");
+            built.to_matrix().into_iter().map(f32::to_bits).collect()
+        };
+        let (mut rows, mut devices, mut operators) = tables();
+        let known = bits(&rows, &devices, &operators);
+        rows[0].model = "another".to_owned();
+        rows[0].device = "Another GPU".to_owned();
+        operators = operators.into_values().map(|entries| ("another".to_owned(), entries)).collect();
+        devices = devices.into_values().map(|device| ("Another GPU".to_owned(), device)).collect();
+        assert_eq!(bits(&rows, &devices, &operators), known);
     }
 
     #[test]
-    fn one_undescribed_subject_is_an_error() {
-        let mut unknown = subject();
-        unknown.device = Device::unknown("New NPU", Platform::Qnn);
-        let error = FeatureFrame::build(&[subject(), unknown]).expect_err("undescribed").to_string();
-        assert!(error.contains("New NPU"), "{error}");
+    fn no_rows_make_an_empty_frame_and_the_schema_names_each_feature_once() {
+        let empty = FeatureFrame::build(&[], &DeviceTable::new(), &OperatorTable::new()).expect("built");
+        assert_eq!((empty.rows(), empty.frame().width()), (0, features().len()));
+        let names: std::collections::HashSet<_> = features().into_iter().map(|feature| feature.name).collect();
+        assert_eq!((names.len(), schema_id().len()), (features().len(), 16));
     }
 
     #[test]
-    fn no_subjects_make_an_empty_frame_of_the_same_columns() {
-        let frame = FeatureFrame::build(&[]).expect("empty");
-        assert_eq!((frame.rows(), frame.columns()), (0, feature_names().len()));
-    }
-
-    #[test]
-    fn the_schema_names_each_feature_once() {
-        let mut names = feature_names().to_vec();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), feature_names().len());
-        assert_eq!(schema_id().len(), 16);
+    fn versions_grow() {
+        let versions = ["1.13", "2.2.1", "2.9.1", "2.10"].map(|version| version_number(version).expect("a number"));
+        assert!(versions.is_sorted(), "{versions:?}");
+        assert_eq!(version_number("nightly"), None);
     }
 }

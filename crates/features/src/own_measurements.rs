@@ -1,10 +1,14 @@
-//! The measurements of our own jobs in the form of measurement tables, so that both are learned from alike.
+//! The measurements of our own jobs in the form of measurement tables, so that both are learned from alike, and
+//! configurations in the form of questions to what was learned.
 
 use std::collections::BTreeMap;
 
-use messages::{AcceptedMeasurement, Device, OperatorCost};
+use messages::{AcceptedMeasurement, Configuration, Device, GraphCosts, OperatorCost, Precision};
 
-use crate::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice};
+use crate::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice, Subject};
+
+/// A model's name, image size and sequence length.
+type SizedModel<'a> = (&'a str, Option<u32>, Option<u32>);
 
 /// Tables made of measurements, as those that people bring.
 #[derive(Debug, Clone, Default)]
@@ -20,50 +24,64 @@ pub struct OwnTables {
 impl OwnTables {
     /// Makes tables of measurements; `family` names the family of a model, if it is known.
     pub fn of(measurements: &[AcceptedMeasurement], family: impl Fn(&str) -> Option<String>) -> Self {
+        let described = measurements.iter().map(|of| (&of.configuration, &of.device, &of.costs));
+        let mut tables = Self::described(described);
+        for (row, measurement) in tables.rows.iter_mut().zip(measurements) {
+            row.family = family(&row.model);
+            row.backend_version = Some(measurement.backend_version.clone());
+            row.latency_ms = positive(measurement.latency_ms);
+            row.throughput_items_per_second = positive(measurement.throughput_items_per_second);
+            row.memory_peak_mb = measurement.memory_peak_mb.and_then(positive);
+            row.power_w = measurement.power_w.and_then(positive);
+        }
+        tables
+    }
+
+    /// Makes tables without a metric: rows to be asked about, in the order of the subjects.
+    pub fn asked(subjects: &[Subject]) -> Self {
+        Self::described(subjects.iter().map(|of| (&of.configuration, &of.device, &of.costs)))
+    }
+
+    fn described<'a>(subjects: impl Iterator<Item = (&'a Configuration, &'a Device, &'a GraphCosts)>) -> Self {
         let mut tables = Self::default();
-        // Costs are of a whole batch; the smallest is nearest to one item.
-        let mut smallest: BTreeMap<(&str, Option<u32>, Option<u32>), &AcceptedMeasurement> = BTreeMap::new();
-        for measurement in measurements {
-            let configuration = &measurement.configuration;
-            tables.rows.push(row(measurement, family(&configuration.model.name)));
-            tables.devices.insert(measurement.device.name.clone(), PublishedDevice::from(&measurement.device));
+        let mut plainest: BTreeMap<SizedModel<'a>, (&Configuration, &GraphCosts)> = BTreeMap::new();
+        for (configuration, device, costs) in subjects {
+            tables.rows.push(row(configuration, device, costs));
+            tables.devices.entry(device.name.clone()).or_insert_with(|| PublishedDevice::from(device));
             let key = (configuration.model.name.as_str(), configuration.image_size, configuration.sequence_length);
-            let kept = smallest.entry(key).or_insert(measurement);
-            if configuration.batch_size < kept.configuration.batch_size {
-                *kept = measurement;
+            let kept = plainest.entry(key).or_insert((configuration, costs));
+            if plainness(configuration) < plainness(kept.0) {
+                *kept = (configuration, costs);
             }
         }
-        for ((model, ..), measurement) in smallest {
-            tables.operators.entry(model.to_owned()).or_default().push(operators(measurement));
+        for ((model, ..), (configuration, costs)) in plainest {
+            tables.operators.entry(model.to_owned()).or_default().push(operators(configuration, costs));
         }
         tables
     }
 }
 
-fn row(measurement: &AcceptedMeasurement, family: Option<String>) -> MeasuredRow {
-    let configuration = &measurement.configuration;
+/// Orders configurations of one model by how well their graph stands for all: one that was not quantised, since that
+/// adds operators, and the smallest batch, which is nearest to one item.
+const fn plainness(configuration: &Configuration) -> (bool, u32) {
+    (matches!(configuration.precision, Precision::Int8 | Precision::Int4), configuration.batch_size)
+}
+
+fn row(configuration: &Configuration, device: &Device, costs: &GraphCosts) -> MeasuredRow {
     let items = f64::from(configuration.batch_size);
     MeasuredRow {
         model: configuration.model.name.clone(),
-        family,
-        device: measurement.device.name.clone(),
+        device: device.name.clone(),
         platform: Some(configuration.platform.to_string()),
         backend: Some(configuration.backend.to_string()),
-        backend_version: Some(measurement.backend_version.clone()),
-        compiler: None,
         precision: Some(configuration.precision.to_string()),
-        layout: None,
         batch_size: items,
         image_size: configuration.image_size.map(f64::from),
         sequence_length: configuration.sequence_length.map(f64::from),
         threads: Some(f64::from(configuration.threads)),
-        params_m: Some(measurement.costs.parameters as f64 / 1e6),
-        gmacs: Some(measurement.costs.macs() as f64 / 1e9 / items),
-        activations_m: None,
-        latency_ms: positive(measurement.latency_ms),
-        throughput_items_per_second: positive(measurement.throughput_items_per_second),
-        memory_peak_mb: measurement.memory_peak_mb.and_then(positive),
-        power_w: measurement.power_w.and_then(positive),
+        params_m: Some(costs.parameters as f64 / 1e6),
+        gmacs: Some(costs.macs() as f64 / 1e9 / items),
+        ..MeasuredRow::default()
     }
 }
 
@@ -71,19 +89,20 @@ fn positive(value: f64) -> Option<f64> {
     (value.is_finite() && value > 0.0).then_some(value)
 }
 
-fn operators(measurement: &AcceptedMeasurement) -> ModelOperators {
-    let configuration = &measurement.configuration;
+fn operators(configuration: &Configuration, costs: &GraphCosts) -> ModelOperators {
     let items = u64::from(configuration.batch_size.max(1));
     let of_one = |operator: &OperatorCost| OperatorCost {
         macs: operator.macs / items,
         activation_elements: operator.activation_elements / items,
         ..*operator
     };
+    let element_bytes = if configuration.precision == Precision::Fp16 { 2.0 } else { 4.0 };
+    let peak_elements = |bytes: u64| bytes as f64 / element_bytes / items as f64;
     ModelOperators {
         image_size: configuration.image_size.map(f64::from),
         sequence_length: configuration.sequence_length.map(f64::from),
-        activation_peak_elements: None,
-        operators: measurement.costs.operators.iter().map(of_one).collect(),
+        activation_peak_elements: costs.memory.map(|memory| peak_elements(memory.activation_peak_bytes)),
+        operators: costs.operators.iter().map(of_one).collect(),
     }
 }
 
@@ -95,7 +114,7 @@ impl From<&Device> for PublishedDevice {
             fp32_tflops: device.peak_fp32_gflops.map(|gflops| gflops / 1e3),
             memory_bandwidth_gb_per_s: device.memory_bandwidth_gb_per_s,
             memory_gb: device.memory_mb.map(|megabytes| megabytes / 1e3),
-            cores: device.compute_units.map(f64::from),
+            cores: device.compute_units.or(device.hardware_threads).map(f64::from),
             clock_ghz: device.clock_mhz.map(|megahertz| megahertz / 1e3),
             cache_mb: device.cache_l3_kb.map(|kilobytes| kilobytes / 1e3),
             ..Self::default()
@@ -144,9 +163,33 @@ mod tests {
         let [operators] = &tables.operators["test-model"][..] else { panic!("{:?}", tables.operators) };
         assert_eq!(operators.operators[0].macs, 500_000_000);
         assert_eq!(operators.operators[0].weight_elements, 1_000_000, "weights do not grow with the batch");
+        assert_eq!(operators.activation_peak_elements, None, "nobody followed the lifetimes");
         // The base is what the roofline of the same measurement is: 40 ms compute and 12 ms bytes at batch 2.
-        let base = crate::TableFeatures::build(&tables.rows, &tables.devices, &tables.operators).expect("built");
+        let base = crate::FeatureFrame::build(&tables.rows, &tables.devices, &tables.operators).expect("built");
         let found = base.base(messages::Metric::LatencyMs)[1];
         assert!((found / 52.0 - 1.0).abs() < 1e-9, "{found}");
+    }
+
+    #[test]
+    fn operators_are_those_of_the_graph_that_was_not_quantised() {
+        let mut quantised = measurement(2, 24.0);
+        quantised.configuration.precision = Precision::Int8;
+        quantised.costs.operators.truncate(1);
+        let memory = messages::GraphMemory { weight_bytes: 0, activation_peak_bytes: 3_200, activation_max_bytes: 0 };
+        let plain = AcceptedMeasurement {
+            costs: GraphCosts { memory: Some(memory), ..measurement(8, 80.0).costs },
+            ..measurement(8, 80.0)
+        };
+        let tables = OwnTables::of(&[quantised, plain], |_| None);
+        let [operators] = &tables.operators["test-model"][..] else { panic!("{:?}", tables.operators) };
+        assert_eq!((operators.operators.len(), operators.activation_peak_elements), (2, Some(100.0)));
+    }
+
+    #[test]
+    fn what_is_asked_has_no_metric() {
+        let tables = OwnTables::asked(&[subject()]);
+        let [row] = &tables.rows[..] else { panic!("{:?}", tables.rows) };
+        assert_eq!((row.latency_ms, row.backend_version.as_ref(), row.threads), (None, None, Some(4.0)));
+        assert_eq!((tables.devices.len(), tables.operators["test-model"].len()), (1, 1));
     }
 }

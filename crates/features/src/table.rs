@@ -212,7 +212,8 @@ mod tests {
         fs::write(&path, b"PAR1 but not really").expect("written");
         let broken = TrainingTable::read(&path).expect_err("broken");
         assert!(broken.to_string().contains("training.parquet"), "{broken}");
-        let other = crate::FeatureFrame::build(&[subject()]).expect("frame");
+        let tables = crate::OwnTables::asked(&[subject()]);
+        let other = crate::FeatureFrame::build(&tables.rows, &tables.devices, &tables.operators).expect("frame");
         other.write_parquet(&path).expect("written");
         let wrong = TrainingTable::read(&path).expect_err("another table");
         assert!(matches!(wrong, FeatureError::Parquet { .. }), "{wrong:?}");

@@ -29,5 +29,5 @@ pub use replay::{
     replay_into,
 };
 pub use suite::{Case, CaseSpec, Suite, SuiteError, prediction_subject, resolve_shape};
-pub use updater::{UpdaterSettings, training_table, update};
+pub use updater::{UpdaterSettings, model_family, training_table, update};
 pub use worker::{WorkerSettings, work};

@@ -10,10 +10,10 @@ use std::{
 };
 
 use broker::{AmqpUrl, Delivery, Outgoing, Patience, Publisher, Settlement, Subscription, resume};
-use features::TrainingTable;
+use features::{OwnTables, TrainingTable};
 use hardware::DeviceLease;
-use messages::{AcceptedMeasurement, Platform, Timestamp, encode};
-use predictors::{Manifest, Predictors, ROWS_NEEDED, Releases, Source, TrainSettings};
+use messages::{AcceptedMeasurement, Metric, Platform, Timestamp, encode};
+use predictors::{Manifest, PredictorError, Predictors, ROWS_NEEDED, Releases, Source, TrainSettings};
 use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::{debug, info, warn};
@@ -82,18 +82,26 @@ async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationTok
         Subscription::start(url, "augur updater read", names::MEASUREMENTS, start, PREFETCH, settings.patience, &stop)
             .await
             .map_err(failed())?;
-    let rows_trained = releases
-        .current_id()
-        .and_then(|current| current.map(|release_id| releases.manifest(&release_id)).transpose())
-        .map_err(PipelineError::predictors("updater"))?
-        // A release that someone trained from tables has none of the jobs' measurements.
-        .filter(|manifest| matches!(manifest.source, Source::Jobs(_)))
-        .map_or(0, |manifest| manifest.training_rows as usize);
+    let rows_trained = rows_trained(&releases).map_err(PipelineError::predictors("updater"))?;
     info!(rows = table.len(), rows_trained, "updater ready");
     let mut updater = Updater { measurements, publisher, releases, table, rows_trained, settings, stop };
     updater.run().await?;
     info!("updater stopped");
     Ok(())
+}
+
+/// How many of our jobs' measurements the current release was trained on.
+fn rows_trained(releases: &Releases) -> Result<usize, PredictorError> {
+    let Some(release_id) = releases.current_id()? else { return Ok(0) };
+    Ok(match releases.manifest(&release_id) {
+        Ok(manifest) if manifest.source == Source::Jobs => manifest.training_rows as usize,
+        // A release that someone trained from tables has none of them.
+        Ok(_) => 0,
+        Err(error) => {
+            warn!(%release_id, error = %chain(&error), "the current release is of no use; the next one replaces it");
+            0
+        }
+    })
 }
 
 struct Updater {
@@ -223,9 +231,26 @@ fn train(
     if let Err(error) = &lease {
         warn!(error = %chain(error), "training beside a benchmark");
     }
-    let predictors = Predictors::train(rows, &settings.train).map_err(PipelineError::predictors("updater"))?;
+    let predictors = learn(rows, &settings.train).map_err(PipelineError::predictors("updater"))?;
     drop(lease);
-    releases.publish(&predictors, Timestamp::now(), &settings.version).map_err(PipelineError::predictors("updater"))
+    let published = releases.publish(&predictors, Source::Jobs, Timestamp::now(), &settings.version);
+    published.map_err(PipelineError::predictors("updater"))
+}
+
+/// Trains all metrics that enough configurations have, latency among them.
+fn learn(rows: &[AcceptedMeasurement], settings: &TrainSettings) -> Result<Predictors, PredictorError> {
+    let OwnTables { rows, devices, operators } = OwnTables::of(rows, model_family);
+    let mut metrics = Predictors::trainable(&rows);
+    if !metrics.contains(&Metric::LatencyMs) {
+        // Too few is said where it is counted.
+        metrics = vec![Metric::LatencyMs];
+    }
+    Predictors::train(rows, &devices, &operators, &metrics, settings, |step| debug!("{step}"))
+}
+
+/// The family of a model of the zoo.
+pub fn model_family(model: &str) -> Option<String> {
+    graphs::zoo_entry(model).map(|entry| entry.family.to_owned())
 }
 
 /// The measurements that the updater has collected so far.

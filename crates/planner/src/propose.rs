@@ -16,7 +16,7 @@ use crate::{Candidate, PlannerError};
 /// How to choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Strategy {
-    /// Where the ensemble's boosters disagree most about latency.
+    /// Where the ensemble's members disagree most about latency.
     Uncertainty,
     /// Any, by chance: the baseline that every strategy has to beat.
     Random,
@@ -60,7 +60,7 @@ pub struct Proposal {
     pub configuration: Configuration,
     /// What is predicted of it, to be held against the measurement.
     pub predicted: Predicted,
-    /// How much the boosters disagree about its latency: standard deviation of the logarithm.
+    /// How much the members disagree about its latency: standard deviation of the logarithm.
     pub spread_log: f64,
     /// How long its timed iterations will take at most, warm-up included, at the predicted latency, in seconds.
     pub expected_seconds: f64,
@@ -129,7 +129,7 @@ fn score<S: BuildHasher>(
         .filter(|subject| !measured.contains(&subject.configuration) && seen.insert(&subject.configuration))
         .cloned()
         .collect();
-    let predicted = release.predict(&subjects)?;
+    let predicted = release.predict_subjects(&subjects)?;
     let scored = subjects.into_iter().zip(predicted).filter_map(|(subject, predicted)| {
         let latency = *predicted.metric(Metric::LatencyMs)?;
         Some(Scored {

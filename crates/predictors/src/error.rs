@@ -86,7 +86,9 @@ pub enum PredictorError {
         reason: String,
     },
     /// The manifest is of another form.
-    #[error("the manifest of release `{release}` has format version {found}; this Augur reads {supported}")]
+    #[error(
+        "the manifest of release `{release}` has format version {found}; this Augur reads {supported}: train a new release"
+    )]
     ManifestVersion {
         /// The release.
         release: ReleaseId,
@@ -106,18 +108,6 @@ pub enum PredictorError {
         found: String,
         /// The schema of this program.
         expected: String,
-    },
-    /// The release learned from something else than is needed.
-    #[error(
-        "release `{release}` learned from {found}, and one that learned from {needed} is needed: name or promote another"
-    )]
-    OtherSource {
-        /// The release.
-        release: ReleaseId,
-        /// What it learned from.
-        found: &'static str,
-        /// What is needed.
-        needed: &'static str,
     },
     /// There is no earlier release to go back to.
     #[error("there is no release to go back to in `{}`{}", directory.display(), of_current(current.as_ref()))]

@@ -1,13 +1,9 @@
 //! Trains, calibrates, evaluates, saves and asks the predictors: one trained estimator per metric.
 //!
-//! What the boosted trees learn is the log ratio of a measured value to the roofline, so efficiency rather than
-//! scale, and a prediction starts from physics. An ensemble of boosters, each trained on rows weighted at random,
-//! gives the value (its mean) and the spread. The interval is conformal: the spread, scaled so that 90 % of
-//! out-of-fold errors were inside. Two such calibrations exist, one for a new configuration of a model that the
-//! device already ran, one for a model never seen, since errors of the second kind are larger.
-//!
-//! `throughput_items_per_second` has no booster of its own: it is `batch size × 1000 / latency_ms` by definition, and
-//! so is its prediction; its errors are evaluated on their own.
+//! What is learned is the log ratio of a measured value to physics, so efficiency rather than scale, and a prediction
+//! starts from physics. Intervals are conformal: calibrated on rows that were held out in the way in which the question
+//! is new. `throughput_items_per_second` has no estimator of its own: it is `batch size × 1000 / latency_ms` by
+//! definition, and so is its prediction; its errors are evaluated on their own.
 //!
 //! [`Releases`] keeps trained predictors on disk, whole or not at all.
 
@@ -22,12 +18,14 @@ mod predicted;
 mod releases;
 #[cfg(test)]
 mod synthetic;
-pub mod tables;
-mod training;
+mod tables;
 
 pub use error::PredictorError;
 pub use evaluation::{Evaluation, Grouping};
-pub use manifest::{KnownModel, Manifest, MeasuredJobs, MeasuredTables, ReleaseFile, Source};
+pub use manifest::{Manifest, ReleaseFile, Source};
 pub use predicted::{Predicted, PredictedWithSpread};
-pub use releases::{Release, Releases, TableRelease};
-pub use training::{Predictors, ROWS_NEEDED, TrainSettings};
+pub use releases::{Release, Releases};
+pub use tables::{
+    Answer, Baseline, Baselines, Choose, Group, Held, Learner, MemoryFit, Novelty, Predictors, Protocol, Questions,
+    ROWS_NEEDED, Report, TableData, TablePrediction, TablePredictor, TrainSettings, evaluate, evaluate_split,
+};

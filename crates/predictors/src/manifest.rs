@@ -1,34 +1,12 @@
 //! What a release says of itself, and the JSON that says it.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
-use features::Subject;
-use messages::{ContentHash, Metric, MetricEvaluation, ReleaseId, ReleasePublished, Timestamp};
+use messages::{ContentHash, Metric, MetricEvaluation, ReleaseId, ReleasePublished, Timestamp, UnknownWord};
 
-use crate::{Evaluation, Grouping, PredictorError, TrainSettings, calibration::Calibration};
+use crate::{Evaluation, Grouping, PredictorError, TrainSettings};
 
 mod wire;
-
-/// A model that was measured on a device.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KnownModel {
-    /// The model's name, for people.
-    pub model: String,
-    /// Its content, which is what identifies it.
-    pub sha256: ContentHash,
-    /// Name of the device.
-    pub device: String,
-}
-
-impl KnownModel {
-    pub(crate) fn of(subject: &Subject) -> Self {
-        Self {
-            model: subject.configuration.model.name.clone(),
-            sha256: subject.configuration.model.sha256,
-            device: subject.device.name.clone(),
-        }
-    }
-}
 
 /// A file of a release with its content hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +34,14 @@ pub struct Manifest {
     pub feature_names: Vec<String>,
     /// Measurements it was trained on.
     pub training_rows: u32,
-    /// What it learned from.
+    /// Whose measurements these are.
     pub source: Source,
+    /// How many models were measured.
+    pub models: u32,
+    /// Names of the devices that something was measured on.
+    pub devices: Vec<String>,
+    /// The metrics that were trained; throughput follows from latency.
+    pub metrics: Vec<Metric>,
     /// Errors out of fold.
     pub evaluation: Vec<Evaluation>,
     /// How it was trained.
@@ -66,48 +50,21 @@ pub struct Manifest {
     pub files: Vec<ReleaseFile>,
 }
 
-/// What a release learned from, which decides what it can be asked about.
-#[derive(Debug, Clone, PartialEq)]
+/// Whose measurements a release learned from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// Jobs that this installation ran.
-    Jobs(MeasuredJobs),
-    /// Measurement tables, whoever measured them.
-    Tables(MeasuredTables),
-}
-
-/// The jobs behind a release.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MeasuredJobs {
-    /// Which models were measured on which devices.
-    pub known: Vec<KnownModel>,
-    pub(crate) estimators: Vec<EstimatorEntry>,
-}
-
-/// The tables behind a release.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeasuredTables {
-    /// How many models were measured.
-    pub models: u32,
-    /// Names of the devices that something was measured on.
-    pub devices: Vec<String>,
-    /// The metrics that were trained; throughput follows from latency.
-    pub metrics: Vec<Metric>,
+    /// This installation's jobs alone.
+    Jobs,
+    /// Measurement tables, alone or with jobs beside them.
+    Tables,
 }
 
 impl Source {
     /// The word for it.
-    pub const fn as_str(&self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Jobs(_) => "jobs",
-            Self::Tables(_) => "tables",
-        }
-    }
-
-    /// The feature schema that this program computes for such a release.
-    pub(crate) fn feature_schema(&self) -> String {
-        match self {
-            Self::Jobs(_) => features::schema_id(),
-            Self::Tables(_) => features::table_schema_id(),
+            Self::Jobs => "jobs",
+            Self::Tables => "tables",
         }
     }
 }
@@ -118,14 +75,16 @@ impl fmt::Display for Source {
     }
 }
 
-/// How a metric's files become an estimator again.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct EstimatorEntry {
-    pub(crate) metric: Metric,
-    pub(crate) centre: f64,
-    pub(crate) files: Vec<String>,
-    pub(crate) known_model: Calibration,
-    pub(crate) new_model: Option<Calibration>,
+impl FromStr for Source {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "jobs" => Ok(Self::Jobs),
+            "tables" => Ok(Self::Tables),
+            _ => Err(UnknownWord { kind: "source", found: text.to_owned(), known: "jobs, tables".to_owned() }),
+        }
+    }
 }
 
 impl Manifest {
@@ -164,7 +123,7 @@ impl Manifest {
         let manifest = wire::from_json(json).map_err(|error| match error {
             wire::WireError::Unreadable(reason) => unreadable(reason),
             wire::WireError::Version(found) => {
-                PredictorError::ManifestVersion { release: release.clone(), found, supported: wire::FORMAT_VERSION_MAX }
+                PredictorError::ManifestVersion { release: release.clone(), found, supported: wire::FORMAT_VERSION }
             }
         })?;
         if manifest.release_id == *release {

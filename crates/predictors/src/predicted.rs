@@ -1,6 +1,8 @@
-//! What predictors answer.
+//! What predictors answer about configurations of our own.
 
 use messages::{Metric, PredictedMetric, Prediction, ReleaseId};
+
+use crate::Answer;
 
 /// One metric's predicted value with its interval, in the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -13,20 +15,22 @@ pub struct PredictedWithSpread {
     pub lower: f64,
     /// Upper end of the 90 % interval.
     pub upper: f64,
-    /// Standard deviation of the ensemble's logarithms: how much its boosters disagree.
+    /// Standard deviation of the ensemble's logarithms: how much its members disagree.
     pub spread_log: f64,
 }
 
-/// What is predicted of one subject.
-#[derive(Debug, Clone, PartialEq)]
+impl From<Answer> for PredictedWithSpread {
+    fn from(answer: Answer) -> Self {
+        let Answer { metric, value, lower, upper, spread_log, .. } = answer;
+        Self { metric, value, lower, upper, spread_log }
+    }
+}
+
+/// What is predicted of one configuration.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Predicted {
     /// One entry per metric that was trained, in the order of [`Metric::ALL`].
     pub metrics: Vec<PredictedWithSpread>,
-    /// Whether this model was measured on this device, in any configuration; its interval is the narrower one then.
-    pub known_model: bool,
-    /// Whether anything was measured on this device. If not, intervals promise too much: they are calibrated on
-    /// errors on known devices.
-    pub known_device: bool,
 }
 
 impl Predicted {

@@ -12,13 +12,11 @@ use messages::{ReleaseId, Timestamp};
 use tracing::info;
 
 use crate::{
-    Evaluation, Manifest, PredictorError, Predictors, ReleaseFile, Source, TrainSettings,
+    Manifest, PredictorError, Predictors, ReleaseFile, Source,
     files::{file_error, replace, sha256, sync_directory, write_synced},
-    tables::TablePredictors,
 };
 
-mod jobs;
-mod tables;
+mod contents;
 
 const MANIFEST_FILE: &str = "manifest.json";
 const CURRENT_FILE: &str = "current";
@@ -30,22 +28,13 @@ pub struct Releases {
     directory: PathBuf,
 }
 
-/// A release in memory that learned from jobs.
+/// A release in memory.
 #[derive(Debug)]
 pub struct Release {
     /// What it says of itself.
     pub manifest: Manifest,
     /// Its predictors.
     pub predictors: Predictors,
-}
-
-/// A release in memory that learned from tables.
-#[derive(Debug)]
-pub struct TableRelease {
-    /// What it says of itself.
-    pub manifest: Manifest,
-    /// Its predictors.
-    pub predictors: TablePredictors,
 }
 
 impl Releases {
@@ -59,13 +48,13 @@ impl Releases {
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// The manifests of all releases, the oldest first.
+    /// The manifests of all releases, the oldest first; of one that cannot be read, why.
     ///
     /// # Errors
     ///
-    /// As [`Self::load`], but that neither feature schema nor boosters are looked at.
-    pub fn list(&self) -> Result<Vec<Manifest>, PredictorError> {
-        self.release_ids()?.iter().map(|release| self.manifest(release)).collect()
+    /// [`PredictorError::File`] if the directory cannot be listed.
+    pub fn list(&self) -> Result<Vec<Result<Manifest, PredictorError>>, PredictorError> {
+        Ok(self.release_ids()?.iter().map(|release| self.manifest(release)).collect())
     }
 
     /// The name of the current release, if one was published.
@@ -94,88 +83,32 @@ impl Releases {
         self.current_id()?.map(|release| self.load(&release)).transpose()
     }
 
-    /// Loads a release that learned from jobs, and checks that every file is what was published.
+    /// Loads a release, and checks that every file is what was published.
     ///
     /// # Errors
     ///
     /// [`PredictorError::UnknownRelease`], [`PredictorError::Manifest`], [`PredictorError::ManifestVersion`],
-    /// [`PredictorError::OtherSource`] if it learned from tables, [`PredictorError::FeatureSchema`] if this program
-    /// computes other features than it was trained on, and [`PredictorError::Damaged`] if a file is missing or was
-    /// changed.
+    /// [`PredictorError::FeatureSchema`] if this program computes other features than it was trained on, and
+    /// [`PredictorError::Damaged`] if a file is missing or was changed.
     pub fn load(&self, release: &ReleaseId) -> Result<Release, PredictorError> {
         let manifest = self.usable_manifest(release)?;
-        let predictors = match &manifest.source {
-            Source::Jobs(jobs) => jobs::load(&manifest, jobs, |name| self.read_checked(&manifest, name))?,
-            other @ Source::Tables(_) => return Err(other_source(release, other, "jobs")),
-        };
+        let predictors = contents::load(&manifest, |name| self.read_checked(&manifest, name))?;
         Ok(Release { manifest, predictors })
     }
 
-    /// Loads a release that learned from tables, and checks that every file is what was published.
+    /// Writes a release, whole or not at all, and makes it the current one.
     ///
     /// # Errors
     ///
-    /// As [`Self::load`], with [`PredictorError::OtherSource`] if it learned from jobs.
-    pub fn load_tables(&self, release: &ReleaseId) -> Result<TableRelease, PredictorError> {
-        let manifest = self.usable_manifest(release)?;
-        let predictors = match &manifest.source {
-            Source::Tables(tables) => tables::load(&manifest, tables, |name| self.read_checked(&manifest, name))?,
-            other @ Source::Jobs(_) => return Err(other_source(release, other, "tables")),
-        };
-        Ok(TableRelease { manifest, predictors })
-    }
-
-    /// Writes a release of predictors that learned from jobs, whole or not at all, and makes it the current one.
-    ///
-    /// # Errors
-    ///
-    /// [`PredictorError::File`] or [`PredictorError::Booster`]; the current release is what it was then.
+    /// [`PredictorError::File`]; the current release is what it was then.
     pub fn publish(
         &self,
         predictors: &Predictors,
+        source: Source,
         created_at: Timestamp,
         augur_version: &str,
     ) -> Result<Manifest, PredictorError> {
-        let (source, contents) = jobs::save(predictors)?;
-        let draft = Draft {
-            source,
-            feature_names: features::feature_names().iter().map(|name| (*name).to_owned()).collect(),
-            training_rows: predictors.training_rows,
-            evaluation: predictors.evaluation.clone(),
-            settings: predictors.settings,
-        };
-        self.publish_draft(draft, &contents, created_at, augur_version)
-    }
-
-    /// Writes a release of predictors that learned from tables, whole or not at all, and makes it the current one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::publish`].
-    pub fn publish_tables(
-        &self,
-        predictors: &TablePredictors,
-        created_at: Timestamp,
-        augur_version: &str,
-    ) -> Result<Manifest, PredictorError> {
-        let (source, contents) = tables::save(predictors);
-        let draft = Draft {
-            source,
-            feature_names: features::table_features().into_iter().map(|feature| feature.name).collect(),
-            training_rows: predictors.training_rows,
-            evaluation: predictors.evaluation.clone(),
-            settings: predictors.settings.into(),
-        };
-        self.publish_draft(draft, &contents, created_at, augur_version)
-    }
-
-    fn publish_draft(
-        &self,
-        draft: Draft,
-        contents: &Contents,
-        created_at: Timestamp,
-        augur_version: &str,
-    ) -> Result<Manifest, PredictorError> {
+        let contents = contents::save(predictors);
         let files: Vec<ReleaseFile> =
             contents.iter().map(|(name, bytes)| ReleaseFile { name: name.clone(), sha256: sha256(bytes) }).collect();
         let manifest = Manifest {
@@ -183,28 +116,23 @@ impl Releases {
             parent: self.current_id()?,
             created_at,
             augur_version: augur_version.to_owned(),
-            feature_schema: draft.source.feature_schema(),
-            feature_names: draft.feature_names,
-            training_rows: draft.training_rows,
-            source: draft.source,
-            evaluation: draft.evaluation,
-            settings: draft.settings,
+            feature_schema: features::schema_id(),
+            feature_names: features::features().into_iter().map(|feature| feature.name).collect(),
+            training_rows: predictors.training_rows(),
+            source,
+            models: u32::try_from(predictors.models().count()).unwrap_or(u32::MAX),
+            devices: predictors.devices().map(str::to_owned).collect(),
+            metrics: predictors.trained.keys().copied().collect(),
+            evaluation: predictors.evaluation().to_vec(),
+            settings: predictors.settings,
             files,
         };
-        self.write_release(&manifest, contents)?;
+        self.write_release(&manifest, &contents)?;
         // Read back before anyone is told: a release that cannot be loaded does not become the current one.
-        let manifest = self.check(&manifest.release_id)?;
+        let manifest = self.load(&manifest.release_id)?.manifest;
         self.make_current(&manifest.release_id)?;
         info!(release_id = %manifest.release_id, training_rows = manifest.training_rows, "release published");
         Ok(manifest)
-    }
-
-    /// Loads a release, whatever it learned from, and gives its manifest.
-    fn check(&self, release: &ReleaseId) -> Result<Manifest, PredictorError> {
-        match self.manifest(release)?.source {
-            Source::Jobs(_) => self.load(release).map(|loaded| loaded.manifest),
-            Source::Tables(_) => self.load_tables(release).map(|loaded| loaded.manifest),
-        }
     }
 
     /// Makes a release the current one.
@@ -213,7 +141,7 @@ impl Releases {
     ///
     /// As [`Self::load`]: a release that cannot be used is not promoted.
     pub fn promote(&self, release: &ReleaseId) -> Result<(), PredictorError> {
-        self.check(release)?;
+        self.load(release)?;
         self.make_current(release)
     }
 
@@ -302,7 +230,7 @@ impl Releases {
     /// The manifest of a release whose features this program computes.
     fn usable_manifest(&self, release: &ReleaseId) -> Result<Manifest, PredictorError> {
         let manifest = self.manifest(release)?;
-        let expected = manifest.source.feature_schema();
+        let expected = features::schema_id();
         if manifest.feature_schema == expected {
             Ok(manifest)
         } else {
@@ -321,21 +249,8 @@ impl Releases {
     }
 }
 
-/// What a manifest says before it has a name.
-struct Draft {
-    source: Source,
-    feature_names: Vec<String>,
-    training_rows: u32,
-    evaluation: Vec<Evaluation>,
-    settings: TrainSettings,
-}
-
 fn damaged(release: &ReleaseId, file: &str, reason: String) -> PredictorError {
     PredictorError::Damaged { release: release.clone(), file: file.to_owned(), reason }
-}
-
-fn other_source(release: &ReleaseId, found: &Source, needed: &'static str) -> PredictorError {
-    PredictorError::OtherSource { release: release.clone(), found: found.as_str(), needed }
 }
 
 /// The number in a release's name, e.g. 3 of `r000003-1f2e3d4c`; `None` if it is not named like a release.

@@ -1,10 +1,12 @@
-//! Made-up measurements for tests of logic: a roofline times a smooth efficiency, with a little noise.
+//! Made-up measurements for tests of logic: physics times a smooth efficiency, with a little noise.
 
-use features::{Subject, roofline};
+use features::{FeatureFrame, OwnTables, Subject};
 use messages::{
-    AcceptedMeasurement, Backend, Configuration, ContentHash, Device, GraphCosts, JobId, ModelRef, OperatorCost,
-    OperatorKind, Platform, Precision, RunId, Timestamp,
+    AcceptedMeasurement, Backend, Configuration, ContentHash, Device, GraphCosts, JobId, Metric, ModelRef,
+    OperatorCost, OperatorKind, Platform, Precision, RunId, Timestamp,
 };
+
+use crate::{PredictorError, Predictors, TrainSettings};
 
 /// Subject of a made-up model: the larger its number, the larger it is and the more of it is depthwise.
 pub(crate) fn subject(model: u8, batch_size: u32, threads: u32) -> Subject {
@@ -48,11 +50,12 @@ pub(crate) fn subject(model: u8, batch_size: u32, threads: u32) -> Subject {
 
 /// A measurement of a subject, its efficiency a smooth function of what the features see, times the noise.
 pub(crate) fn measurement(subject: Subject, noise: f64) -> AcceptedMeasurement {
-    let bound = roofline(&subject).expect("described");
+    let OwnTables { rows, devices, operators } = OwnTables::asked(std::slice::from_ref(&subject));
+    let physics = FeatureFrame::build(&rows, &devices, &operators).expect("described");
     let depthwise = subject.costs.operators[1].macs as f64 / subject.costs.macs() as f64;
     let configuration = &subject.configuration;
     let slowdown = 1.4 + depthwise + 0.8 / f64::from(configuration.batch_size) + 0.1 * f64::from(configuration.threads);
-    let latency_ms = bound.latency_ms * slowdown * noise;
+    let latency_ms = physics.base(Metric::LatencyMs)[0] * slowdown * noise;
     AcceptedMeasurement {
         job_id: JobId::new(),
         run_id: RunId::new(),
@@ -61,7 +64,7 @@ pub(crate) fn measurement(subject: Subject, noise: f64) -> AcceptedMeasurement {
         iterations: 10,
         latency_ms,
         throughput_items_per_second: f64::from(configuration.batch_size) * 1e3 / latency_ms,
-        memory_peak_mb: Some(60.0 + 1.3 * bound.memory_mb * noise),
+        memory_peak_mb: Some(60.0 + 1.3 * physics.base(Metric::MemoryPeakMb)[0] * noise),
         power_w: None,
         load_ms: 10.0,
         configuration: subject.configuration,
@@ -82,4 +85,12 @@ pub(crate) fn measurements(models: std::ops::Range<u8>) -> Vec<AcceptedMeasureme
         }
     }
     rows
+}
+
+/// Trains every metric that enough configurations have, as the updater does.
+pub(crate) fn train(rows: &[AcceptedMeasurement], settings: &TrainSettings) -> Result<Predictors, PredictorError> {
+    let OwnTables { rows, devices, operators } = OwnTables::of(rows, |_| None);
+    let metrics = Predictors::trainable(&rows);
+    let metrics = if metrics.is_empty() { vec![Metric::LatencyMs] } else { metrics };
+    Predictors::train(rows, &devices, &operators, &metrics, settings, |_| ())
 }

@@ -1,4 +1,4 @@
-//! Releases that learned from tables: what is saved answers as what was trained did, bit for bit.
+//! Releases: what is saved answers as what was trained did, bit for bit.
 
 mod shared_tables;
 
@@ -7,13 +7,12 @@ use std::fs;
 use features::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice};
 use messages::{Metric, OperatorCost, OperatorKind, Timestamp};
 use predictors::{
-    Grouping, PredictorError, Releases, Source,
-    tables::{Learner, MemoryFit, Novelty, TableAnswer, TablePredictors, TableSettings},
+    Answer, Grouping, Learner, MemoryFit, Novelty, PredictorError, Predictors, Releases, Source, TrainSettings,
 };
 
 /// Few trees and folds, so that the test takes seconds.
-const QUICK: TableSettings =
-    TableSettings { learner: Learner::GradientBoosting, rounds: 40, ensemble: 2, folds: 3, threads: 2, seed: 1 };
+const QUICK: TrainSettings =
+    TrainSettings { learner: Learner::GradientBoosting, rounds: 40, ensemble: 2, folds: 3, threads: 2, seed: 1 };
 
 /// Convolutions of a made-up model, larger the larger its number.
 fn operators_of(model: u32) -> ModelOperators {
@@ -88,13 +87,12 @@ impl Tables {
         Self { rows, devices, operators }
     }
 
-    fn train(&self, metrics: &[Metric]) -> TablePredictors {
-        TablePredictors::train(self.rows.clone(), &self.devices, &self.operators, metrics, &QUICK, |_| ())
-            .expect("trained")
+    fn train(&self, metrics: &[Metric]) -> Predictors {
+        Predictors::train(self.rows.clone(), &self.devices, &self.operators, metrics, &QUICK, |_| ()).expect("trained")
     }
 
-    fn train_all(&self) -> TablePredictors {
-        self.train(&TablePredictors::trainable(&self.rows))
+    fn train_all(&self) -> Predictors {
+        self.train(&Predictors::trainable(&self.rows))
     }
 }
 
@@ -102,7 +100,7 @@ fn asked(model: &str, device: &str, batch_size: f64) -> MeasuredRow {
     MeasuredRow { model: model.to_owned(), device: device.to_owned(), batch_size, ..MeasuredRow::default() }
 }
 
-fn answers(predictors: &TablePredictors, tables: &Tables, rows: Vec<MeasuredRow>) -> Vec<TableAnswer> {
+fn answers(predictors: &Predictors, tables: &Tables, rows: Vec<MeasuredRow>) -> Vec<Answer> {
     let questions = predictors.ask(rows, tables.devices.clone(), tables.operators.clone()).expect("asked");
     let metrics = predictors.metrics();
     metrics.into_iter().flat_map(|metric| predictors.predict(&questions, metric).expect("answered")).collect()
@@ -114,19 +112,19 @@ fn releases() -> (tempfile::TempDir, Releases) {
     (directory, releases)
 }
 
-fn publish(releases: &Releases, predictors: &TablePredictors) -> messages::ReleaseId {
+fn publish(releases: &Releases, predictors: &Predictors) -> messages::ReleaseId {
     let at = Timestamp::from_micros(1_700_000_000_123_456);
-    releases.publish_tables(predictors, at, "0.1.0").expect("published").release_id
+    releases.publish(predictors, Source::Tables, at, "0.1.0").expect("published").release_id
 }
 
 /// Asserts that a release answers as the predictors that it was made of, every bit.
-fn check_same(predictors: &TablePredictors, tables: &Tables, rows: &[MeasuredRow]) {
+fn check_same(predictors: &Predictors, tables: &Tables, rows: &[MeasuredRow]) {
     let (_directory, releases) = releases();
-    let loaded = releases.load_tables(&publish(&releases, predictors)).expect("loaded");
+    let loaded = releases.load(&publish(&releases, predictors)).expect("loaded");
     let before = answers(predictors, tables, rows.to_vec());
     let after = answers(&loaded.predictors, tables, rows.to_vec());
     assert_eq!(before.len(), rows.len() * predictors.metrics().len());
-    let bits = |answer: &TableAnswer| [answer.value, answer.lower, answer.upper, answer.confidence].map(f64::to_bits);
+    let bits = |answer: &Answer| [answer.value, answer.lower, answer.upper, answer.confidence].map(f64::to_bits);
     for (before, after) in before.iter().zip(&after) {
         assert_eq!(before, after);
         assert_eq!(bits(before), bits(after));
@@ -249,7 +247,7 @@ fn errors_are_said_by_what_was_new() {
 }
 
 #[test]
-fn releases_of_both_sources_share_a_directory_and_roll_back() {
+fn a_release_says_what_it_learned_from_and_is_rolled_back() {
     let (_directory, releases) = releases();
     let predictors = Tables::made_up().train(&[Metric::LatencyMs]);
     assert!(matches!(releases.rollback(), Err(PredictorError::NothingBefore { current: None, .. })));
@@ -258,11 +256,14 @@ fn releases_of_both_sources_share_a_directory_and_roll_back() {
     assert_eq!(releases.current_id().expect("readable"), Some(first.clone()));
     assert!(matches!(releases.rollback(), Err(PredictorError::NothingBefore { current: Some(_), .. })));
     let manifests = releases.list().expect("listed");
-    assert_eq!(manifests[1].parent, Some(first.clone()));
-    let Source::Tables(tables) = &manifests[0].source else { panic!("{:?}", manifests[0].source) };
-    assert_eq!((tables.models, &tables.devices[..]), (20, &["A", "B", "C"].map(str::to_owned)[..]));
-    let error = releases.load(&second).expect_err("of tables").to_string();
-    assert!(error.contains("learned from tables, and one that learned from jobs is needed"), "{error}");
+    let [manifest, child] = &manifests[..] else { panic!("{manifests:?}") };
+    let (manifest, child) = (manifest.as_ref().expect("readable"), child.as_ref().expect("readable"));
+    assert_eq!((&child.release_id, child.parent.as_ref()), (&second, Some(&first)));
+    assert_eq!((manifest.source, manifest.models, manifest.settings), (Source::Tables, 20, QUICK));
+    assert_eq!(
+        (&manifest.metrics[..], &manifest.devices[..]),
+        (&[Metric::LatencyMs][..], &["A", "B", "C"].map(str::to_owned)[..])
+    );
 }
 
 #[test]
@@ -271,14 +272,14 @@ fn a_release_of_another_schema_or_a_damaged_one_is_refused() {
     let release = publish(&releases, &Tables::made_up().train(&[Metric::LatencyMs]));
     let path = directory.path().join("releases").join(release.as_str());
     let manifest = fs::read_to_string(path.join("manifest.json")).expect("read");
-    let other = manifest.replace(&features::table_schema_id(), "0123456789abcdef");
+    let other = manifest.replace(&features::schema_id(), "0123456789abcdef");
     fs::write(path.join("manifest.json"), other).expect("written");
-    let error = releases.load_tables(&release).expect_err("another schema");
+    let error = releases.load(&release).expect_err("another schema");
     assert!(matches!(&error, PredictorError::FeatureSchema { found, .. } if found == "0123456789abcdef"), "{error}");
     fs::write(path.join("manifest.json"), manifest).expect("written");
     let mut bytes = fs::read(path.join("latency_ms.cbor")).expect("read");
     *bytes.last_mut().expect("bytes") ^= 1;
     fs::write(path.join("latency_ms.cbor"), bytes).expect("written");
-    let error = releases.load_tables(&release).expect_err("changed").to_string();
+    let error = releases.load(&release).expect_err("changed").to_string();
     assert!(error.ends_with("is damaged: `latency_ms.cbor` is not what was published"), "{error}");
 }

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use features::{DeviceTable, MeasuredRow, MeasuredTable, OperatorTable, read_devices, read_operators};
 use messages::Metric;
-use predictors::tables::{Choose, Learner, Protocol, Report, TableData, TableSettings, evaluate, evaluate_split};
+use predictors::{Choose, Learner, Protocol, Report, TableData, TrainSettings, evaluate, evaluate_split};
 
 /// Few trees and folds, so that the test takes seconds.
-const QUICK: TableSettings =
-    TableSettings { learner: Learner::GradientBoosting, rounds: 120, ensemble: 1, folds: 4, threads: 2, seed: 1 };
+const QUICK: TrainSettings =
+    TrainSettings { learner: Learner::GradientBoosting, rounds: 120, ensemble: 1, folds: 4, threads: 2, seed: 1 };
 /// Every so many models are taken.
 const STEP: usize = 3;
 

@@ -7,13 +7,10 @@ mod shared_tables;
 
 use features::{DeviceTable, MeasuredRow, OperatorTable, PublishedDevice};
 use messages::Metric;
-use predictors::{
-    Evaluation, Grouping,
-    tables::{Learner, TablePredictors, TableSettings},
-};
+use predictors::{Evaluation, Grouping, Learner, Predictors, TrainSettings};
 
-const QUICK: TableSettings =
-    TableSettings { learner: Learner::GradientBoosting, rounds: 150, ensemble: 2, folds: 5, threads: 2, seed: 1 };
+const QUICK: TrainSettings =
+    TrainSettings { learner: Learner::GradientBoosting, rounds: 150, ensemble: 2, folds: 5, threads: 2, seed: 1 };
 
 /// Rows and devices of one GPU's trace.
 fn trace(text: &str, gpu: &str, rows: &mut Vec<MeasuredRow>, devices: &mut DeviceTable) {
@@ -45,9 +42,9 @@ fn power_is_learned_below_the_limit() {
         trace(&text, gpu, &mut rows, &mut devices);
     }
     assert_eq!(rows.len(), 1_609);
-    assert_eq!(TablePredictors::trainable(&rows), [Metric::PowerW], "nothing else was measured");
-    let predictors = TablePredictors::train(rows, &devices, &OperatorTable::new(), &[Metric::PowerW], &QUICK, |_| ())
-        .expect("trained");
+    assert_eq!(Predictors::trainable(&rows), [Metric::PowerW], "nothing else was measured");
+    let predictors =
+        Predictors::train(rows, &devices, &OperatorTable::new(), &[Metric::PowerW], &QUICK, |_| ()).expect("trained");
     let of = |grouping| -> Evaluation {
         let mut found = predictors.evaluation().iter().filter(|found| found.grouping == grouping);
         *found.next().expect("evaluated")

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use features::TableFeatures;
+use features::FeatureFrame;
 
 use crate::{exit::Exit, tables::Beside};
 
@@ -28,7 +28,7 @@ pub(crate) enum FeatureCommand {
 pub(crate) fn run(command: FeatureCommand) -> anyhow::Result<Exit> {
     let FeatureCommand::Extract { input, beside, output } = command;
     let rows = beside.rows(&input)?;
-    let features = TableFeatures::build(&rows, &beside.devices()?, &beside.operators()?)?;
+    let features = FeatureFrame::build(&rows, &beside.devices()?, &beside.operators()?)?;
     features.write_parquet(&output)?;
     eprintln!("{} rows of {} features written to {}", features.rows(), features.frame().width(), output.display());
     Ok(Exit::Done)

@@ -230,7 +230,7 @@ fn benchmark(arguments: &SubmitArguments, context: &Context) -> anyhow::Result<(
         let release = Releases::open(&context.releases_directory(None)?)?.current()?;
         let Some(release) = release else { bail!("there is no release of predictors yet; leave --predict out") };
         let subject = prediction_subject(&models, configuration.clone(), device)?;
-        let predicted = release.predictors.predict(&[subject])?.remove(0);
+        let predicted = release.predictors.predict_subjects(&[subject])?.remove(0);
         spec.prediction = Some(predicted.to_prediction(&release.manifest.release_id));
     }
     Ok((configuration.to_string(), CaseSpec::Benchmark(Box::new(spec))))

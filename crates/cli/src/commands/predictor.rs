@@ -26,8 +26,7 @@ pub(crate) enum PredictorCommand {
     Train(train::TrainArguments),
     /// Predicts configurations, each with its 90 % interval.
     ///
-    /// A release that learned from tables is asked about their devices, those of a device table, or this machine's; one
-    /// that learned from jobs about this machine's only.
+    /// A release is asked about the devices that it learned from, those of a device table, or this machine's.
     #[command(
         after_help = "Examples: augur predictor predict --model resnet50 --platforms cpu --batch-sizes 1,2,4 --threads 1,2\n          \
                       augur predictor predict --model vit_base_patch16_224 --devices 'NVIDIA GeForce RTX 4090,NVIDIA L4' --device-table devices.csv --batch-sizes 64,256\n          \

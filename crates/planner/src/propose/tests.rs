@@ -1,5 +1,6 @@
 use std::sync::LazyLock;
 
+use features::{FeatureFrame, OwnTables};
 use messages::{
     AcceptedMeasurement, Backend, ContentHash, Device, GraphCosts, JobId, ModelRef, OperatorCost, OperatorKind,
     Platform, Precision, RunId, Timestamp,
@@ -51,8 +52,10 @@ static RELEASE: LazyLock<Predictors> = LazyLock::new(|| {
         for batch_size in [1, 2, 4, 8] {
             for threads in [1, 4] {
                 let subject = subject(model, batch_size, threads);
-                let bound = features::roofline(&subject).expect("described");
-                let latency_ms = bound.latency_ms * (1.5 + 1.0 / f64::from(batch_size) + 0.1 * f64::from(model));
+                let OwnTables { rows: row, devices, operators } = OwnTables::asked(std::slice::from_ref(&subject));
+                let physics = FeatureFrame::build(&row, &devices, &operators).expect("described");
+                let latency_ms =
+                    physics.base(Metric::LatencyMs)[0] * (1.5 + 1.0 / f64::from(batch_size) + 0.1 * f64::from(model));
                 rows.push(AcceptedMeasurement {
                     job_id: JobId::new(),
                     run_id: RunId::new(),
@@ -72,7 +75,8 @@ static RELEASE: LazyLock<Predictors> = LazyLock::new(|| {
         }
     }
     let settings = TrainSettings { rounds: 30, ensemble: 3, ..TrainSettings::default() };
-    Predictors::train(&rows, &settings).expect("enough rows")
+    let OwnTables { rows, devices, operators } = OwnTables::of(&rows, |_| None);
+    Predictors::train(rows, &devices, &operators, &[Metric::LatencyMs], &settings, |_| ()).expect("enough rows")
 });
 
 fn candidates(of: &[(u8, u32, u32)]) -> Vec<Candidate> {
@@ -131,7 +135,7 @@ fn a_seed_repeats_itself() {
 fn the_most_uncertain_comes_first() {
     let candidates: Vec<_> = (0..6).flat_map(|model| candidates(&[(model, 3, 1), (model, 5, 2)])).collect();
     let subjects: Vec<_> = candidates.iter().map(|candidate| candidate.subject.clone()).collect();
-    let predicted = RELEASE.predict(&subjects).expect("described");
+    let predicted = RELEASE.predict_subjects(&subjects).expect("described");
     let largest = predicted
         .iter()
         .map(|predicted| predicted.metric(Metric::LatencyMs).expect("trained").spread_log)

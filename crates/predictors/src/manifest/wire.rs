@@ -1,33 +1,26 @@
-//! The JSON of manifests, one form per source, each with a format version that a reader looks at first.
+//! The JSON of manifests, with a format version that a reader looks at first.
 
 use chrono::{DateTime, SecondsFormat};
 use messages::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{EstimatorEntry, KnownModel, Manifest, MeasuredJobs, MeasuredTables, ReleaseFile, Source};
-use crate::{Evaluation, TrainSettings, calibration::Calibration};
+use super::{Manifest, ReleaseFile};
+use crate::{Evaluation, TrainSettings};
 
-/// Version of the form for releases that learned from jobs.
-const JOBS_VERSION: u64 = 1;
-/// Version of the form for releases that learned from tables.
-const TABLES_VERSION: u64 = 2;
-/// The latest version that this program reads.
-pub(super) const FORMAT_VERSION_MAX: u64 = 2;
+/// Version of the form. Releases of earlier ones were trained on other features and are of no use any more.
+pub(super) const FORMAT_VERSION: u64 = 3;
 
 /// Why a manifest's JSON could not be read.
 pub(super) enum WireError {
-    /// It is of an unknown version.
+    /// It is of another version.
     Version(u64),
     /// It is not what its version says.
     Unreadable(String),
 }
 
 pub(super) fn to_json(manifest: &Manifest) -> Vec<u8> {
-    let json = match &manifest.source {
-        Source::Jobs(jobs) => serde_json::to_vec_pretty(&ManifestV1::of(manifest, jobs)),
-        Source::Tables(tables) => serde_json::to_vec_pretty(&ManifestV2::of(manifest, tables)),
-    };
-    let mut json = json.expect("a manifest has only text and numbers");
+    let mut json =
+        serde_json::to_vec_pretty(&ManifestV3::from(manifest)).expect("a manifest has only text and numbers");
     json.push(b'\n');
     json
 }
@@ -35,12 +28,11 @@ pub(super) fn to_json(manifest: &Manifest) -> Vec<u8> {
 pub(super) fn from_json(json: &[u8]) -> Result<Manifest, WireError> {
     let unreadable = |error: serde_json::Error| WireError::Unreadable(error.to_string());
     let VersionOnly { format_version } = serde_json::from_slice(json).map_err(unreadable)?;
-    let manifest = match format_version {
-        JOBS_VERSION => serde_json::from_slice::<ManifestV1>(json).map_err(unreadable)?.into_manifest(),
-        TABLES_VERSION => serde_json::from_slice::<ManifestV2>(json).map_err(unreadable)?.into_manifest(),
-        other => return Err(WireError::Version(other)),
-    };
-    manifest.map_err(WireError::Unreadable)
+    if format_version != FORMAT_VERSION {
+        return Err(WireError::Version(format_version));
+    }
+    let manifest: ManifestV3 = serde_json::from_slice(json).map_err(unreadable)?;
+    manifest.try_into().map_err(WireError::Unreadable)
 }
 
 #[derive(Deserialize)]
@@ -50,7 +42,7 @@ struct VersionOnly {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ManifestV1 {
+struct ManifestV3 {
     format_version: u64,
     release_id: String,
     parent: Option<String>,
@@ -58,36 +50,20 @@ struct ManifestV1 {
     augur_version: String,
     feature_schema: String,
     training_rows: u32,
-    settings: SettingsV1,
-    evaluation: Vec<EvaluationV1>,
-    estimators: Vec<EstimatorV1>,
-    files: Vec<FileV1>,
-    known: Vec<KnownV1>,
-    feature_names: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestV2 {
-    format_version: u64,
-    release_id: String,
-    parent: Option<String>,
-    created_at: String,
-    augur_version: String,
-    feature_schema: String,
-    training_rows: u32,
+    source: String,
     models: u32,
     devices: Vec<String>,
     metrics: Vec<String>,
-    settings: SettingsV1,
-    evaluation: Vec<EvaluationV1>,
-    files: Vec<FileV1>,
+    settings: SettingsV3,
+    evaluation: Vec<EvaluationV3>,
+    files: Vec<FileV3>,
     feature_names: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SettingsV1 {
+struct SettingsV3 {
+    learner: String,
     rounds: u32,
     ensemble: u32,
     folds: u32,
@@ -97,7 +73,7 @@ struct SettingsV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EvaluationV1 {
+struct EvaluationV3 {
     metric: String,
     grouping: String,
     rows: u32,
@@ -111,176 +87,87 @@ struct EvaluationV1 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EstimatorV1 {
-    metric: String,
-    centre: f64,
-    files: Vec<String>,
-    known_model: CalibrationV1,
-    new_model: Option<CalibrationV1>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CalibrationV1 {
-    quantile: f64,
-    spread_floor: f64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileV1 {
+struct FileV3 {
     name: String,
     sha256: String,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KnownV1 {
-    model: String,
-    sha256: String,
-    device: String,
-}
-
-impl From<Calibration> for CalibrationV1 {
-    fn from(calibration: Calibration) -> Self {
-        Self { quantile: calibration.quantile, spread_floor: calibration.spread_floor }
-    }
-}
-
-impl From<CalibrationV1> for Calibration {
-    fn from(wire: CalibrationV1) -> Self {
-        Self { quantile: wire.quantile, spread_floor: wire.spread_floor }
-    }
-}
-
-impl ManifestV1 {
-    fn of(manifest: &Manifest, jobs: &MeasuredJobs) -> Self {
+impl From<&Manifest> for ManifestV3 {
+    fn from(manifest: &Manifest) -> Self {
         Self {
-            format_version: JOBS_VERSION,
+            format_version: FORMAT_VERSION,
             release_id: manifest.release_id.to_string(),
             parent: manifest.parent.as_ref().map(ToString::to_string),
             created_at: moment(manifest.created_at),
             augur_version: manifest.augur_version.clone(),
             feature_schema: manifest.feature_schema.clone(),
             training_rows: manifest.training_rows,
+            source: manifest.source.to_string(),
+            models: manifest.models,
+            devices: manifest.devices.clone(),
+            metrics: manifest.metrics.iter().map(ToString::to_string).collect(),
             settings: manifest.settings.into(),
-            evaluation: manifest.evaluation.iter().map(EvaluationV1::from).collect(),
-            estimators: jobs.estimators.iter().map(EstimatorV1::from).collect(),
-            files: manifest.files.iter().map(FileV1::from).collect(),
-            known: jobs
-                .known
-                .iter()
-                .map(|known| KnownV1 {
-                    model: known.model.clone(),
-                    sha256: known.sha256.to_string(),
-                    device: known.device.clone(),
-                })
-                .collect(),
+            evaluation: manifest.evaluation.iter().map(EvaluationV3::from).collect(),
+            files: manifest.files.iter().map(FileV3::from).collect(),
             feature_names: manifest.feature_names.clone(),
         }
     }
+}
 
-    fn into_manifest(self) -> Result<Manifest, String> {
-        let known =
-            |known: KnownV1| Ok(KnownModel { model: known.model, sha256: parse(&known.sha256)?, device: known.device });
-        let estimator = |entry: EstimatorV1| {
-            Ok(EstimatorEntry {
-                metric: parse(&entry.metric)?,
-                centre: entry.centre,
-                files: entry.files,
-                known_model: entry.known_model.into(),
-                new_model: entry.new_model.map(Into::into),
-            })
-        };
-        Ok(Manifest {
-            release_id: parse(&self.release_id)?,
-            parent: self.parent.as_deref().map(parse).transpose()?,
-            created_at: parse_moment(&self.created_at)?,
-            augur_version: self.augur_version,
-            feature_schema: self.feature_schema,
-            feature_names: self.feature_names,
-            training_rows: self.training_rows,
-            source: Source::Jobs(MeasuredJobs {
-                known: self.known.into_iter().map(known).collect::<Result<_, String>>()?,
-                estimators: self.estimators.into_iter().map(estimator).collect::<Result<_, String>>()?,
-            }),
-            evaluation: self.evaluation.into_iter().map(Evaluation::try_from).collect::<Result<_, _>>()?,
-            settings: self.settings.into(),
-            files: self.files.into_iter().map(ReleaseFile::try_from).collect::<Result<_, _>>()?,
+impl TryFrom<ManifestV3> for Manifest {
+    type Error = String;
+
+    fn try_from(wire: ManifestV3) -> Result<Self, String> {
+        Ok(Self {
+            release_id: parse(&wire.release_id)?,
+            parent: wire.parent.as_deref().map(parse).transpose()?,
+            created_at: parse_moment(&wire.created_at)?,
+            augur_version: wire.augur_version,
+            feature_schema: wire.feature_schema,
+            feature_names: wire.feature_names,
+            training_rows: wire.training_rows,
+            source: parse(&wire.source)?,
+            models: wire.models,
+            devices: wire.devices,
+            metrics: wire.metrics.iter().map(|metric| parse(metric)).collect::<Result<_, _>>()?,
+            evaluation: wire.evaluation.into_iter().map(Evaluation::try_from).collect::<Result<_, _>>()?,
+            settings: wire.settings.try_into()?,
+            files: wire.files.into_iter().map(ReleaseFile::try_from).collect::<Result<_, _>>()?,
         })
     }
 }
 
-impl ManifestV2 {
-    fn of(manifest: &Manifest, tables: &MeasuredTables) -> Self {
-        Self {
-            format_version: TABLES_VERSION,
-            release_id: manifest.release_id.to_string(),
-            parent: manifest.parent.as_ref().map(ToString::to_string),
-            created_at: moment(manifest.created_at),
-            augur_version: manifest.augur_version.clone(),
-            feature_schema: manifest.feature_schema.clone(),
-            training_rows: manifest.training_rows,
-            models: tables.models,
-            devices: tables.devices.clone(),
-            metrics: tables.metrics.iter().map(ToString::to_string).collect(),
-            settings: manifest.settings.into(),
-            evaluation: manifest.evaluation.iter().map(EvaluationV1::from).collect(),
-            files: manifest.files.iter().map(FileV1::from).collect(),
-            feature_names: manifest.feature_names.clone(),
-        }
-    }
-
-    fn into_manifest(self) -> Result<Manifest, String> {
-        Ok(Manifest {
-            release_id: parse(&self.release_id)?,
-            parent: self.parent.as_deref().map(parse).transpose()?,
-            created_at: parse_moment(&self.created_at)?,
-            augur_version: self.augur_version,
-            feature_schema: self.feature_schema,
-            feature_names: self.feature_names,
-            training_rows: self.training_rows,
-            source: Source::Tables(MeasuredTables {
-                models: self.models,
-                devices: self.devices,
-                metrics: self.metrics.iter().map(|metric| parse(metric)).collect::<Result<_, _>>()?,
-            }),
-            evaluation: self.evaluation.into_iter().map(Evaluation::try_from).collect::<Result<_, _>>()?,
-            settings: self.settings.into(),
-            files: self.files.into_iter().map(ReleaseFile::try_from).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl From<TrainSettings> for SettingsV1 {
+impl From<TrainSettings> for SettingsV3 {
     fn from(settings: TrainSettings) -> Self {
-        let TrainSettings { rounds, ensemble, folds, threads, seed } = settings;
-        Self { rounds, ensemble, folds, threads, seed }
+        let TrainSettings { learner, rounds, ensemble, folds, threads, seed } = settings;
+        Self { learner: learner.as_str().to_owned(), rounds, ensemble, folds, threads, seed }
     }
 }
 
-impl From<SettingsV1> for TrainSettings {
-    fn from(wire: SettingsV1) -> Self {
-        let SettingsV1 { rounds, ensemble, folds, threads, seed } = wire;
-        Self { rounds, ensemble, folds, threads, seed }
+impl TryFrom<SettingsV3> for TrainSettings {
+    type Error = String;
+
+    fn try_from(wire: SettingsV3) -> Result<Self, String> {
+        let SettingsV3 { learner, rounds, ensemble, folds, threads, seed } = wire;
+        Ok(Self { learner: parse(&learner)?, rounds, ensemble, folds, threads, seed })
     }
 }
 
-impl From<&ReleaseFile> for FileV1 {
+impl From<&ReleaseFile> for FileV3 {
     fn from(file: &ReleaseFile) -> Self {
         Self { name: file.name.clone(), sha256: file.sha256.to_string() }
     }
 }
 
-impl TryFrom<FileV1> for ReleaseFile {
+impl TryFrom<FileV3> for ReleaseFile {
     type Error = String;
 
-    fn try_from(wire: FileV1) -> Result<Self, String> {
+    fn try_from(wire: FileV3) -> Result<Self, String> {
         Ok(Self { name: wire.name, sha256: parse(&wire.sha256)? })
     }
 }
 
-impl From<&Evaluation> for EvaluationV1 {
+impl From<&Evaluation> for EvaluationV3 {
     fn from(evaluation: &Evaluation) -> Self {
         Self {
             metric: evaluation.metric.to_string(),
@@ -296,22 +183,10 @@ impl From<&Evaluation> for EvaluationV1 {
     }
 }
 
-impl From<&EstimatorEntry> for EstimatorV1 {
-    fn from(entry: &EstimatorEntry) -> Self {
-        Self {
-            metric: entry.metric.to_string(),
-            centre: entry.centre,
-            files: entry.files.clone(),
-            known_model: entry.known_model.into(),
-            new_model: entry.new_model.map(Into::into),
-        }
-    }
-}
-
-impl TryFrom<EvaluationV1> for Evaluation {
+impl TryFrom<EvaluationV3> for Evaluation {
     type Error = String;
 
-    fn try_from(wire: EvaluationV1) -> Result<Self, String> {
+    fn try_from(wire: EvaluationV3) -> Result<Self, String> {
         Ok(Self {
             metric: parse(&wire.metric)?,
             grouping: parse(&wire.grouping)?,

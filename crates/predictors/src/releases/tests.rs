@@ -4,13 +4,14 @@ use messages::Metric;
 
 use super::*;
 use crate::{
-    TrainSettings,
-    synthetic::{measurements, subject},
+    Learner, TrainSettings,
+    synthetic::{measurements, subject, train},
 };
 
 static PREDICTORS: LazyLock<Predictors> = LazyLock::new(|| {
-    let settings = TrainSettings { rounds: 20, ensemble: 2, folds: 3, threads: 2, seed: 5 };
-    Predictors::train(&measurements(0..4), &settings).expect("trained")
+    let learner = Learner::GradientBoosting;
+    let settings = TrainSettings { learner, rounds: 20, ensemble: 2, folds: 3, threads: 2, seed: 5 };
+    train(&measurements(0..4), &settings).expect("trained")
 });
 
 fn created_at() -> Timestamp {
@@ -18,7 +19,7 @@ fn created_at() -> Timestamp {
 }
 
 fn publish(releases: &Releases) -> Manifest {
-    releases.publish(&PREDICTORS, created_at(), "0.1.0").expect("published")
+    releases.publish(&PREDICTORS, Source::Jobs, created_at(), "0.1.0").expect("published")
 }
 
 fn releases() -> (tempfile::TempDir, Releases) {
@@ -52,21 +53,10 @@ fn a_loaded_release_predicts_what_the_trained_one_did() {
     let release = releases.current().expect("readable").expect("published");
     assert_eq!(release.manifest, manifest);
     let subjects = [subject(1, 3, 2), subject(9, 1, 1)];
-    let trained = PREDICTORS.predict(&subjects).expect("described");
-    for (loaded, trained) in release.predictors.predict(&subjects).expect("described").iter().zip(&trained) {
-        assert_eq!((loaded.known_model, loaded.known_device), (trained.known_model, trained.known_device));
-        assert_eq!(loaded.metrics.len(), 3);
-        for (loaded, trained) in loaded.metrics.iter().zip(&trained.metrics) {
-            assert_eq!((loaded.metric, loaded.spread_log), (trained.metric, trained.spread_log));
-            // JSON may round centre and calibration in their last digit.
-            for (loaded, trained) in [(loaded.value, trained.value), (loaded.upper, trained.upper)] {
-                assert!((loaded / trained - 1.0).abs() < 1e-12, "{loaded} {trained}");
-            }
-        }
-    }
-    assert_eq!(release.predictors.training_rows(), 48);
-    let Source::Jobs(jobs) = &manifest.source else { panic!("{:?}", manifest.source) };
-    assert_eq!(jobs.known.len(), 4);
+    let trained = PREDICTORS.predict_subjects(&subjects).expect("described");
+    assert_eq!(trained[0].metrics.len(), 3);
+    assert_eq!(release.predictors.predict_subjects(&subjects).expect("described"), trained);
+    assert_eq!((release.predictors.training_rows(), manifest.source, manifest.models), (48, Source::Jobs, 4));
 }
 
 #[test]
@@ -81,7 +71,8 @@ fn releases_count_up_and_name_their_parents() {
     assert_eq!(releases.current().expect("readable").expect("promoted").manifest.release_id, first.release_id);
     let third = publish(&releases);
     assert_eq!(third.parent, Some(first.release_id.clone()));
-    let listed: Vec<_> = releases.list().expect("readable").into_iter().map(|manifest| manifest.release_id).collect();
+    let listed: Vec<_> =
+        releases.list().expect("listed").into_iter().map(|of| of.expect("readable").release_id).collect();
     assert_eq!(listed, [first.release_id, second.release_id, third.release_id]);
 }
 
@@ -92,7 +83,8 @@ fn nothing_half_written_counts() {
     // What a crash in the middle of publishing leaves.
     fs::create_dir(releases.directory.join(".tmp-r000002-00000000-1")).expect("made");
     fs::write(releases.directory.join("notes.txt"), "a stray file").expect("written");
-    assert_eq!(releases.list().expect("readable"), [release]);
+    let listed: Vec<_> = releases.list().expect("listed").into_iter().map(|of| of.expect("readable")).collect();
+    assert_eq!(listed, [release]);
     assert!(publish(&releases).release_id.as_str().starts_with("r000002-"));
     let names = fs::read_dir(&releases.directory).expect("listed").map(|entry| entry.expect("entry").file_name());
     let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(".tmp-")).collect();
@@ -104,7 +96,7 @@ fn a_failed_publication_changes_nothing() {
     let (_directory, releases) = releases();
     let release = publish(&releases);
     let taken = Manifest { release_id: release.release_id.clone(), ..release.clone() };
-    let error = releases.write_release(&taken, &[("latency_ms.0.json".to_owned(), Vec::new())]).expect_err("taken");
+    let error = releases.write_release(&taken, &[("latency_ms.cbor".to_owned(), Vec::new())]).expect_err("taken");
     assert!(matches!(error, PredictorError::File { .. }), "{error}");
     assert_eq!(releases.current().expect("still whole").expect("published").manifest, release);
 }
@@ -122,23 +114,23 @@ fn the_news_of_a_release_has_one_evaluation_per_metric() {
 }
 
 #[test]
-fn a_truncated_booster_is_named() {
-    let error = damage("latency_ms.1.json", |path| {
+fn a_truncated_file_is_named() {
+    let error = damage("latency_ms.cbor", |path| {
         let bytes = fs::read(path).expect("read");
         fs::write(path, &bytes[..bytes.len() / 2]).expect("truncated");
     });
-    assert!(error.to_string().ends_with("is damaged: `latency_ms.1.json` is not what was published"), "{error}");
+    assert!(error.to_string().ends_with("is damaged: `latency_ms.cbor` is not what was published"), "{error}");
 }
 
 #[test]
-fn a_missing_booster_is_named() {
-    let error = damage("memory_peak_mb.0.json", |path| fs::remove_file(path).expect("removed"));
-    assert!(error.to_string().contains("is damaged: `memory_peak_mb.0.json` cannot be read"), "{error}");
+fn a_missing_file_is_named() {
+    let error = damage("memory_peak_mb.cbor", |path| fs::remove_file(path).expect("removed"));
+    assert!(error.to_string().contains("is damaged: `memory_peak_mb.cbor` cannot be read"), "{error}");
 }
 
 #[test]
 fn a_broken_manifest_is_an_error() {
-    let error = damage("manifest.json", |path| fs::write(path, "{\"format_version\": 1, \"rel").expect("written"));
+    let error = damage("manifest.json", |path| fs::write(path, "{\"format_version\": 3, \"rel").expect("written"));
     assert!(matches!(error, PredictorError::Manifest { .. }), "{error}");
     let error = damage("manifest.json", edit("\"training_rows\"", "\"surprise\": 1, \"training_rows\""));
     assert!(error.to_string().contains("surprise"), "{error}");
@@ -148,8 +140,8 @@ fn a_broken_manifest_is_an_error() {
 
 #[test]
 fn an_unknown_format_or_schema_is_an_error_with_both_sides() {
-    let error = damage("manifest.json", edit("\"format_version\": 1", "\"format_version\": 7"));
-    assert!(matches!(error, PredictorError::ManifestVersion { found: 7, supported: 2, .. }), "{error}");
+    let error = damage("manifest.json", edit("\"format_version\": 3", "\"format_version\": 1"));
+    assert!(matches!(error, PredictorError::ManifestVersion { found: 1, supported: 3, .. }), "{error}");
     let schema = features::schema_id();
     let error = damage("manifest.json", edit(&schema, "0123456789abcdef"));
     let PredictorError::FeatureSchema { found, expected, .. } = error else { panic!("{error}") };
@@ -168,4 +160,19 @@ fn a_release_that_is_not_there_is_an_error() {
     fs::write(&current, "no such name!\n").expect("written");
     let error = releases.current().expect_err("nonsense");
     assert!(matches!(error, PredictorError::Current { .. }), "{error}");
+}
+
+#[test]
+fn a_release_of_another_form_does_not_hide_the_others() {
+    let (_directory, releases) = releases();
+    let (old, new) = (publish(&releases), publish(&releases));
+    let path = releases.directory.join(old.release_id.as_str()).join(MANIFEST_FILE);
+    edit("\"format_version\": 3", "\"format_version\": 1")(&path);
+    let listed = releases.list().expect("listed");
+    let [Err(PredictorError::ManifestVersion { release, found: 1, .. }), Ok(found)] = &listed[..] else {
+        panic!("{listed:?}")
+    };
+    assert_eq!((release, found), (&old.release_id, &new));
+    let third = publish(&releases);
+    assert_eq!(third.parent, Some(new.release_id));
 }

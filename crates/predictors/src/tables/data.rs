@@ -1,12 +1,10 @@
 //! A measurement table made ready for learning, or questions made ready for asking: features, physics and targets.
 
-use features::{
-    DeviceTable, MeasuredRow, OperatorTable, Role, TableFeature, TableFeatures, is_time_share, table_features,
-};
+use features::{DeviceTable, Feature, FeatureFrame, MeasuredRow, OperatorTable, Role, features, is_time_share};
 use messages::Metric;
 use ndarray::{Array2, ArrayView1, Axis};
 
-use super::names::{Names, Numbers};
+use super::names::{Names, Numbers, configurations};
 use crate::PredictorError;
 
 /// Rows of measurement tables with their features; rows are named by their index in here.
@@ -14,9 +12,9 @@ use crate::PredictorError;
 pub struct TableData {
     metric: Metric,
     rows: Vec<MeasuredRow>,
-    built: TableFeatures,
+    built: FeatureFrame,
     features: Array2<f32>,
-    names: Vec<TableFeature>,
+    names: Vec<Feature>,
     time_shares: Vec<usize>,
     /// Columns that are no device's own.
     without_device: Vec<usize>,
@@ -29,6 +27,8 @@ pub struct TableData {
     pub(crate) families: Numbers,
     pub(crate) devices: Numbers,
     pub(crate) classes: Numbers,
+    /// Number of each row's configuration; rows that share one are repeats.
+    pub(crate) configurations: Numbers,
 }
 
 impl TableData {
@@ -67,11 +67,11 @@ impl TableData {
         known: &Names,
         are_questions: bool,
     ) -> Result<Self, PredictorError> {
-        let built = TableFeatures::build(&rows, devices, operators)?;
-        let names = table_features();
+        let built = FeatureFrame::build(&rows, devices, operators)?;
+        let names = features();
         let features = Array2::from_shape_vec((built.rows(), names.len()), built.to_matrix())
             .expect("the frame's matrix has its rows and columns");
-        let columns = |kept: &dyn Fn(&TableFeature) -> bool| -> Vec<usize> {
+        let columns = |kept: &dyn Fn(&Feature) -> bool| -> Vec<usize> {
             (0..names.len()).filter(|column| kept(&names[*column])).collect()
         };
         Ok(Self {
@@ -80,6 +80,7 @@ impl TableData {
             families: known.families(&rows),
             devices: known.devices(&rows),
             classes: known.classes(&rows),
+            configurations: configurations(&rows),
             time_shares: columns(&|feature| is_time_share(&feature.name)),
             without_device: columns(&|feature| feature.role != Role::Device),
             targets: vec![f64::NAN; rows.len()],
@@ -135,9 +136,9 @@ impl TableData {
         &self.rows[row]
     }
 
-    /// The row itself among those trained on, which must not be asked about its own value.
-    pub(crate) fn own_row(&self, row: usize) -> Option<usize> {
-        (!self.are_questions).then_some(row)
+    /// The row's configuration among those trained on, whose value must not be asked about itself.
+    pub(crate) fn own_configuration(&self, row: usize) -> Option<usize> {
+        (!self.are_questions).then_some(self.configurations.of_row[row])
     }
 
     /// Physics of a metric, in its unit; latency's for throughput.

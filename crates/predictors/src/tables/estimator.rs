@@ -15,13 +15,15 @@ use super::{
     data::TableData,
     efficiency::Efficiency,
     held_out::{HeldOut, evaluations},
-    learner::{Ensemble, Lesson, TableSettings, means, train},
+    learner::{Ensemble, Lesson, TrainSettings, answers, means, train},
     new_device::NewDevice,
     reliability::{Errors, Reliability},
     residuals::{Residuals, fit_efficiency, with_efficiency},
 };
 use crate::{Evaluation, Grouping, PredictorError, boosters::in_parallel, folds::grouped_folds};
 
+/// Configurations without which nothing is trained: fewer give no 90 % quantile of errors out of fold.
+pub const ROWS_NEEDED: usize = 20;
 /// Rows that are predicted together: enough to be worth a thread, few enough for their features to stay in its cache.
 const ROWS_TOGETHER: usize = 512;
 
@@ -64,6 +66,8 @@ pub struct TablePrediction {
     pub half_width: f64,
     /// Share of similar past predictions that fell within ±20 % of the truth, 0 to 1.
     pub confidence: f64,
+    /// How much the members of the ensemble disagree: the standard deviation of their logs.
+    pub spread: f64,
     /// What of the row was never measured.
     pub novelty: Novelty,
 }
@@ -95,15 +99,17 @@ impl TablePredictor {
     ///
     /// # Errors
     ///
-    /// [`PredictorError::TooFewRows`] below [`crate::ROWS_NEEDED`] rows, [`PredictorError::Booster`] if XGBoost fails.
+    /// [`PredictorError::TooFewRows`] below [`ROWS_NEEDED`] configurations, [`PredictorError::Booster`] if XGBoost
+    /// fails.
     pub fn train(
         data: &TableData,
         training: &[usize],
         novelties: &[Novelty],
-        settings: &TableSettings,
+        settings: &TrainSettings,
     ) -> Result<Self, PredictorError> {
-        if training.len() < crate::ROWS_NEEDED {
-            return Err(PredictorError::TooFewRows { found: training.len(), needed: crate::ROWS_NEEDED });
+        let configurations: HashSet<usize> = training.iter().map(|row| data.configurations.of_row[*row]).collect();
+        if configurations.len() < ROWS_NEEDED {
+            return Err(PredictorError::TooFewRows { found: configurations.len(), needed: ROWS_NEEDED });
         }
         let efficiency = fit_efficiency(data, training);
         let features = with_efficiency(data, training, &efficiency, None);
@@ -244,11 +250,12 @@ impl Learned {
     ) -> Result<Vec<TablePrediction>, PredictorError> {
         let devices: Vec<usize> = rows.iter().map(|row| data.devices.of_row[*row]).collect();
         let doubts = self.reliability.doubts(features, &devices)?;
-        let answers = means(&self.boosters, features)?;
+        let answers = answers(&self.boosters, features)?;
         Ok((0..rows.len())
             .map(|index| TablePrediction {
                 row: rows[index],
-                log: start[index] + answers[index] - self.reliability.bias,
+                log: start[index] + answers[index].mean - self.reliability.bias,
+                spread: answers[index].spread,
                 half_width: doubts[index].half_width,
                 confidence: doubts[index].confidence,
                 novelty,
@@ -261,18 +268,18 @@ impl Learned {
 /// would be too wide.
 const HELD_OUT_BOOSTERS: u32 = 2;
 
-/// For new configurations of known models: what the references say, corrected. Errors out of fold are of random rows,
-/// each with all the references that a row asked about has.
+/// For new configurations of known models: what the references say, corrected. Errors out of fold are of random
+/// configurations, each with all the references that one asked about has.
 fn learn_configuration(
     data: &TableData,
     training: &[usize],
     features: &Array2<f32>,
     residuals: &Residuals,
-    settings: &TableSettings,
+    settings: &TrainSettings,
 ) -> Result<(Learned, Held), PredictorError> {
     let (start, features) = residuals.refer(data, training, features)?;
-    let rows: Vec<usize> = (0..training.len()).collect();
-    learn(data, training, features, &start, &rows, settings)
+    let configurations: Vec<usize> = training.iter().map(|row| data.configurations.of_row[*row]).collect();
+    learn(data, training, features, &start, &configurations, settings)
 }
 
 /// Trains boosters on what `start` leaves over, and their reliability on errors of rows whose group was left out.
@@ -282,7 +289,7 @@ fn learn(
     features: Array2<f32>,
     start: &[f64],
     groups: &[usize],
-    settings: &TableSettings,
+    settings: &TrainSettings,
 ) -> Result<(Learned, Held), PredictorError> {
     let targets: Vec<f64> = training.iter().zip(start).map(|(row, start)| data.target(*row) - start).collect();
     let (fold_of_row, folds) = grouped_folds(groups, settings.folds.max(2) as usize, settings.seed);

@@ -87,7 +87,7 @@ impl<'a> FewShot<'a> {
         let missed: Vec<f64> = answers.into_iter().zip(shots).map(|(log, row)| self.data.target(*row) - log).collect();
         let correction = Correction::fit(&self.design, shots, &missed);
         let stretch = self.past.stretch(&correction, shots.len());
-        let answers = self.device.logs(features)?;
+        let answers = self.device.answers(features)?;
         Ok(rows
             .iter()
             .zip(answers)
@@ -95,7 +95,8 @@ impl<'a> FewShot<'a> {
                 let scale = stretch * correction.deviation(&self.design, *row);
                 TablePrediction {
                     row: *row,
-                    log: answer + correction.predict(&self.design, *row),
+                    log: answer.mean + correction.predict(&self.design, *row),
+                    spread: answer.spread,
                     half_width: scale * self.past.quantile,
                     confidence: self.past.confidence(scale),
                     novelty: Novelty::Device,

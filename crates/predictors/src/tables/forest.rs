@@ -265,30 +265,73 @@ impl Forests {
         Self { centre, forests }
     }
 
-    /// The mean over the boosters, one per row of `features`, which has shape `[rows, features]`; NaN is missing.
+    /// What the boosters say together, one per row of `features`, which has shape `[rows, features]`; NaN is missing.
     ///
     /// # Errors
     ///
     /// [`PredictorError::Columns`] if they trained on another number of features.
-    pub(crate) fn means(&self, features: &Array2<f32>) -> Result<Vec<f64>, PredictorError> {
+    pub(crate) fn answers(&self, features: &Array2<f32>) -> Result<Vec<Members>, PredictorError> {
         let columns = features.ncols();
         if let Some(forest) = self.forests.iter().find(|forest| forest.columns != columns) {
             return Err(PredictorError::Columns { found: columns, needed: forest.columns });
         }
-        let (count, mut means) = (self.forests.len() as f64, Vec::with_capacity(features.nrows()));
+        let mut answers = vec![Members::about(self.centre); features.nrows()];
         let (mut block, mut sums) = (Block::default(), [0.0; BLOCK_ROWS]);
-        for rows in features.axis_chunks_iter(Axis(0), BLOCK_ROWS) {
+        for (rows, answers) in features.axis_chunks_iter(Axis(0), BLOCK_ROWS).zip(answers.chunks_mut(BLOCK_ROWS)) {
             block.fill(&rows);
-            let first = means.len();
-            means.resize(first + rows.nrows(), 0.0);
             for forest in &self.forests {
                 sums.fill(0.0);
                 forest.add(&block, &mut sums[..rows.nrows()]);
-                means[first..].iter_mut().zip(&sums).for_each(|(mean, sum)| *mean += f64::from(*sum));
+                answers.iter_mut().zip(&sums).for_each(|(answer, sum)| answer.add(f64::from(*sum)));
             }
-            means[first..].iter_mut().for_each(|mean| *mean = *mean / count + self.centre);
         }
-        Ok(means)
+        Ok(answers)
+    }
+}
+
+/// What the members of an ensemble say of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Members {
+    /// Added to what they say.
+    centre: f64,
+    sum: f64,
+    squares: f64,
+    count: f64,
+}
+
+impl Members {
+    /// None yet, that will say how far from `centre` they predict.
+    pub(crate) const fn about(centre: f64) -> Self {
+        Self { centre, sum: 0.0, squares: 0.0, count: 0.0 }
+    }
+
+    /// Adds what one more member says.
+    pub(crate) fn add(&mut self, answer: f64) {
+        self.sum += answer;
+        self.squares += answer * answer;
+        self.count += 1.0;
+    }
+
+    /// Their mean, of which there is at least one.
+    pub(crate) fn mean(&self) -> f64 {
+        self.centre + self.sum / self.count
+    }
+
+    /// Their standard deviation.
+    pub(crate) fn spread(&self) -> f64 {
+        let mean = self.sum / self.count;
+        (self.squares / self.count - mean * mean).max(0.0).sqrt()
+    }
+
+    /// Members of another kind beside these, on the same scale.
+    pub(crate) fn beside(self, other: Self) -> Self {
+        let shift = other.centre - self.centre;
+        Self {
+            centre: self.centre,
+            sum: self.sum + other.sum + other.count * shift,
+            squares: self.squares + other.squares + 2.0 * shift * other.sum + other.count * shift * shift,
+            count: self.count + other.count,
+        }
     }
 }
 
@@ -378,7 +421,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boosters::{Targets, TrainingRows, predict_booster, train_unweighted};
+    use crate::boosters::{Targets, TrainingRows, predict_booster, train_booster};
 
     /// Noise of three features, a tenth of it missing, and a booster of 30 uneven trees.
     fn booster(rows: usize) -> (Booster, Array2<f32>) {
@@ -391,7 +434,7 @@ mod tests {
         let targets = Targets::new(&targets);
         let training = TrainingRows { features: &features, targets: &targets };
         let growth = &[("max_depth", "5"), ("eta", "0.3"), ("min_child_weight", "5")];
-        (train_unweighted(&training, growth, 30, 4).expect("trained"), features)
+        (train_booster(&training, growth, 30, 4).expect("trained"), features)
     }
 
     #[test]
@@ -400,11 +443,14 @@ mod tests {
         let forest = Forest::of_booster(Metric::LatencyMs, &booster, 3).expect("read");
         let expected = predict_booster(&booster, &features).expect("asked");
         let found = Forests::new(0.0, vec![forest]);
-        let all = found.means(&features).expect("asked");
+        let means = |features: &Array2<f32>| -> Vec<f64> {
+            found.answers(features).expect("asked").iter().map(Members::mean).collect()
+        };
+        let all = means(&features);
         assert_eq!(all, expected.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
         let one = features.select(Axis(0), &[7]);
-        assert_eq!(found.means(&one).expect("asked")[0].to_bits(), all[7].to_bits(), "alone as among others");
-        assert!(matches!(found.means(&Array2::zeros((2, 4))), Err(PredictorError::Columns { found: 4, needed: 3 })));
+        assert_eq!(means(&one)[0].to_bits(), all[7].to_bits(), "alone as among others");
+        assert!(matches!(found.answers(&Array2::zeros((2, 4))), Err(PredictorError::Columns { found: 4, needed: 3 })));
     }
 
     #[test]
@@ -433,7 +479,21 @@ mod tests {
             default_left: vec![Truth::Number(0)],
         };
         let forest = Forest::of_trees(&[tree], 2).expect("a tree");
-        let means = Forests::new(1.0, vec![forest]).means(&Array2::zeros((3, 2))).expect("asked");
-        assert_eq!(means, [1.25; 3]);
+        let answers = Forests::new(1.0, vec![forest]).answers(&Array2::zeros((3, 2))).expect("asked");
+        assert_eq!(answers.iter().map(|of| (of.mean(), of.spread())).collect::<Vec<_>>(), [(1.25, 0.0); 3]);
+    }
+
+    #[test]
+    fn members_have_a_mean_and_a_spread_whatever_their_centres() {
+        let members = |centre: f64, answers: &[f64]| {
+            let mut members = Members::about(centre);
+            for answer in answers {
+                members.add(*answer);
+            }
+            members
+        };
+        let both = members(1.0, &[1.0, 3.0]).beside(members(2.0, &[0.0, 4.0]));
+        // They say 2, 4, 2 and 6.
+        assert!((both.mean() - 3.5).abs() < 1e-12 && (both.spread() - 2.75_f64.sqrt()).abs() < 1e-12, "{both:?}");
     }
 }

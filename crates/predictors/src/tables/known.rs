@@ -92,6 +92,12 @@ impl Known {
         self.devices.keys().map(String::as_str)
     }
 
+    /// Sequence lengths at which a model's operators are known.
+    pub(crate) fn sequence_lengths(&self, model: &str) -> impl Iterator<Item = f64> {
+        let entries = self.models.get(model).map_or(&[][..], |model| &model.operators);
+        entries.iter().filter_map(|entry| entry.sequence_length)
+    }
+
     pub(crate) fn family(&self, model: &str) -> Option<&str> {
         self.models.get(model)?.family.as_deref()
     }
@@ -144,6 +150,21 @@ impl Known {
                 && let Some(model) = self.models.get(&row.model).filter(|model| !model.operators.is_empty())
             {
                 operators.insert(row.model.clone(), model.operators.clone());
+            }
+        }
+    }
+
+    /// Replaces models' operators in sizes that were measured by those that were learned from.
+    pub(crate) fn prefer_known_sizes(&self, operators: &mut OperatorTable) {
+        for (name, entries) in operators.iter_mut() {
+            let Some(model) = self.models.get(name) else { continue };
+            for entry in entries {
+                let same_size = |known: &&ModelOperators| {
+                    (known.image_size, known.sequence_length) == (entry.image_size, entry.sequence_length)
+                };
+                if let Some(known) = model.operators.iter().find(same_size) {
+                    entry.clone_from(known);
+                }
             }
         }
     }

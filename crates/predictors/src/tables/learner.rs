@@ -8,12 +8,12 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    forest::{Forest, Forests},
+    forest::{Forest, Forests, Members},
     network::Network,
 };
 use crate::{
-    PredictorError, TrainSettings,
-    boosters::{Growth, Targets, TrainingRows, in_parallel, train_unweighted},
+    PredictorError,
+    boosters::{Growth, Targets, TrainingRows, in_parallel, train_booster},
 };
 
 /// How trees grow that predict a value.
@@ -26,6 +26,18 @@ const DEEP_TREES: Growth = &[
     ("subsample", "0.8"),
     ("colsample_bytree", "0.6"),
 ];
+/// The same where rows are tens or hundreds, as one machine's own are at first.
+const SMALL_TREES: Growth = &[
+    ("max_bin", "64"),
+    ("max_depth", "4"),
+    ("eta", "0.07"),
+    ("min_child_weight", "1.5"),
+    ("lambda", "1"),
+    ("subsample", "0.8"),
+    ("colsample_bytree", "0.6"),
+];
+/// Rows from which on trees are deep.
+const DEEP_ROWS: usize = 500;
 /// How trees grow that predict how large an error will be, which is far noisier.
 const SHALLOW_TREES: Growth = &[
     ("max_bin", "64"),
@@ -78,9 +90,9 @@ impl FromStr for Learner {
     }
 }
 
-/// How to train on measurement tables.
+/// How to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableSettings {
+pub struct TrainSettings {
     /// What learns.
     pub learner: Learner,
     /// Trees per booster.
@@ -95,24 +107,9 @@ pub struct TableSettings {
     pub seed: u64,
 }
 
-impl Default for TableSettings {
+impl Default for TrainSettings {
     fn default() -> Self {
         Self { learner: Learner::default(), rounds: 250, ensemble: 3, folds: 5, threads: 2, seed: 1 }
-    }
-}
-
-impl From<TableSettings> for TrainSettings {
-    /// What learned is not among them: the release's own file has it.
-    fn from(settings: TableSettings) -> Self {
-        let TableSettings { learner: _, rounds, ensemble, folds, threads, seed } = settings;
-        Self { rounds, ensemble, folds, threads, seed }
-    }
-}
-
-impl From<TrainSettings> for TableSettings {
-    fn from(settings: TrainSettings) -> Self {
-        let TrainSettings { rounds, ensemble, folds, threads, seed } = settings;
-        Self { learner: Learner::default(), rounds, ensemble, folds, threads, seed }
     }
 }
 
@@ -136,26 +133,54 @@ pub(crate) struct Ensemble {
 }
 
 impl Ensemble {
-    /// The mean over the networks, one per row; `None` without networks.
-    fn by_networks(&self, features: &Array2<f32>) -> Option<Vec<f64>> {
-        let mut sums = vec![0.0; features.nrows()];
+    /// What the networks say together, one per row.
+    fn by_networks(&self, features: &Array2<f32>) -> Vec<Members> {
+        let mut answers = vec![Members::about(self.centre); features.nrows()];
         for network in &self.networks {
-            sums.iter_mut().zip(network.predict(features)).for_each(|(sum, answer)| *sum += f64::from(answer));
+            answers.iter_mut().zip(network.predict(features)).for_each(|(all, answer)| all.add(f64::from(answer)));
         }
-        let count = self.networks.len() as f64;
-        (count > 0.0).then(|| sums.into_iter().map(|sum| self.centre + sum / count).collect())
+        answers
     }
+
+    /// The prediction, and how much the members disagree about it.
+    fn answers(&self, features: &Array2<f32>) -> Result<Vec<MeanAndSpread>, PredictorError> {
+        let of_one_kind = |members: &Members| MeanAndSpread { mean: members.mean(), spread: members.spread() };
+        let Some(forests) = &self.forests else {
+            return Ok(self.by_networks(features).iter().map(of_one_kind).collect());
+        };
+        let trees = forests.answers(features)?;
+        if self.networks.is_empty() {
+            return Ok(trees.iter().map(of_one_kind).collect());
+        }
+        let of_both = |(trees, networks): (Members, Members)| MeanAndSpread {
+            mean: (1.0 - NETWORK_SHARE) * trees.mean() + NETWORK_SHARE * networks.mean(),
+            spread: trees.beside(networks).spread(),
+        };
+        Ok(trees.into_iter().zip(self.by_networks(features)).map(of_both).collect())
+    }
+}
+
+/// What an ensemble says of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct MeanAndSpread {
+    pub(crate) mean: f64,
+    /// Standard deviation over the members.
+    pub(crate) spread: f64,
 }
 
 /// Trains one ensemble per lesson, all members beside each other.
 pub(crate) fn train(
     metric: Metric,
     lessons: &[Lesson],
-    settings: &TableSettings,
+    settings: &TrainSettings,
 ) -> Result<Vec<Ensemble>, PredictorError> {
     let mut ensembles = match settings.learner {
         Learner::NeuralNetwork => lessons.iter().map(|_| Ensemble::default()).collect(),
-        Learner::GradientBoosting | Learner::Both => grow(metric, lessons, DEEP_TREES, settings.rounds, settings)?,
+        Learner::GradientBoosting | Learner::Both => {
+            let most = lessons.iter().map(|lesson| lesson.targets.len()).max().unwrap_or_default();
+            let growth = if most < DEEP_ROWS { SMALL_TREES } else { DEEP_TREES };
+            grow(metric, lessons, growth, settings.rounds, settings)?
+        }
     };
     if settings.learner != Learner::GradientBoosting {
         teach(&mut ensembles, lessons, settings);
@@ -167,7 +192,7 @@ pub(crate) fn train(
 pub(crate) fn train_shallow(
     metric: Metric,
     lessons: &[Lesson],
-    settings: &TableSettings,
+    settings: &TrainSettings,
 ) -> Result<Vec<Ensemble>, PredictorError> {
     grow(metric, lessons, SHALLOW_TREES, SHALLOW_ROUNDS, settings)
 }
@@ -189,12 +214,12 @@ fn grow(
     lessons: &[Lesson],
     growth: Growth,
     rounds: u32,
-    settings: &TableSettings,
+    settings: &TrainSettings,
 ) -> Result<Vec<Ensemble>, PredictorError> {
     let targets = targets_of(lessons);
     let mut forests = in_parallel(&members(lessons, settings.seed), settings.threads, |(index, seed)| {
         let rows = TrainingRows { features: &lessons[*index].features, targets: &targets[*index] };
-        let booster = train_unweighted(&rows, growth, rounds, *seed).map_err(|source| PredictorError::Booster {
+        let booster = train_booster(&rows, growth, rounds, *seed).map_err(|source| PredictorError::Booster {
             action: "train",
             metric,
             source,
@@ -210,7 +235,7 @@ fn grow(
 }
 
 /// Adds networks to the ensembles of lessons.
-fn teach(ensembles: &mut [Ensemble], lessons: &[Lesson], settings: &TableSettings) {
+fn teach(ensembles: &mut [Ensemble], lessons: &[Lesson], settings: &TrainSettings) {
     let targets = targets_of(lessons);
     let members = members(lessons, settings.seed);
     let Ok(networks) = in_parallel(&members, settings.threads, |(index, seed)| {
@@ -222,21 +247,12 @@ fn teach(ensembles: &mut [Ensemble], lessons: &[Lesson], settings: &TableSetting
     }
 }
 
+/// What an ensemble predicts, one per row.
+pub(crate) fn answers(ensemble: &Ensemble, features: &Array2<f32>) -> Result<Vec<MeanAndSpread>, PredictorError> {
+    if features.nrows() == 0 { Ok(Vec::new()) } else { ensemble.answers(features) }
+}
+
 /// The mean prediction of an ensemble, one per row.
 pub(crate) fn means(ensemble: &Ensemble, features: &Array2<f32>) -> Result<Vec<f64>, PredictorError> {
-    if features.nrows() == 0 {
-        return Ok(Vec::new());
-    }
-    let by_trees = match &ensemble.forests {
-        Some(forests) => Some(forests.means(features)?),
-        None => None,
-    };
-    Ok(match (by_trees, ensemble.by_networks(features)) {
-        (Some(trees), None) => trees,
-        (None, networks) => networks.unwrap_or_default(),
-        (Some(trees), Some(networks)) => {
-            let mean = |(tree, network)| (1.0 - NETWORK_SHARE) * tree + NETWORK_SHARE * network;
-            trees.into_iter().zip(networks).map(mean).collect()
-        }
-    })
+    Ok(answers(ensemble, features)?.into_iter().map(|answer| answer.mean).collect())
 }

@@ -28,8 +28,8 @@ mod shots;
 mod trained;
 
 pub use data::TableData;
-pub use estimator::{Novelty, TablePrediction, TablePredictor};
-pub use learner::{Learner, TableSettings};
+pub use estimator::{Novelty, ROWS_NEEDED, TablePrediction, TablePredictor};
+pub use learner::{Learner, TrainSettings};
 pub use protocol::{Choose, Protocol, evaluate, evaluate_split};
 pub use report::{Baseline, Baselines, Group, Held, Report};
-pub use trained::{MemoryFit, Questions, TableAnswer, TablePredictors};
+pub use trained::{Answer, MemoryFit, Predictors, Questions};

@@ -89,6 +89,19 @@ fn number<N: Eq + Hash>(known: &mut HashMap<N, usize>, name: N) {
     known.entry(name).or_insert(next);
 }
 
+/// The number of each row's configuration, on its device; rows that share one are repeats.
+pub(crate) fn configurations(rows: &[MeasuredRow]) -> Numbers {
+    let mut known = HashMap::new();
+    let of_row = rows.iter().map(|row| {
+        let sizes = [Some(row.batch_size), row.image_size, row.sequence_length, row.threads];
+        let key = (&row.model, row.class(), &row.platform, sizes.map(|size| size.map(f64::to_bits)));
+        let next = known.len();
+        *known.entry(key).or_insert(next)
+    });
+    let of_row = of_row.collect();
+    Numbers { of_row, count: known.len() }
+}
+
 /// A model without a family is one of its own.
 pub(crate) fn family(row: &MeasuredRow) -> &String {
     row.family.as_ref().unwrap_or(&row.model)
@@ -122,6 +135,14 @@ mod tests {
         assert_eq!((models.of_row, models.count), (vec![2, 1, 2, 3], 4));
         assert_eq!(names.devices(&asked).of_row, [1, 2, 0, 0]);
         assert_eq!(names.families(&asked).of_row, [2, 1, 2, 3], "a model without a family is its own");
+    }
+
+    #[test]
+    fn repeats_share_their_configuration_whatever_was_measured() {
+        let measured = |batch_size, latency_ms| MeasuredRow { batch_size, latency_ms, ..row("a", "x", None) };
+        let rows = [measured(1.0, Some(1.0)), measured(2.0, Some(1.0)), measured(1.0, None), row("a", "y", None)];
+        let found = configurations(&rows);
+        assert_eq!((found.of_row, found.count), (vec![0, 1, 0, 2], 3));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     data::TableData,
     estimator::{Novelty, TablePrediction},
-    learner::{Ensemble, Lesson, TableSettings, means, train},
+    learner::{Ensemble, Lesson, MeanAndSpread, TrainSettings, answers, means, train},
     reliability::{is_good, quantile},
 };
 use crate::{PredictorError, calibration::median};
@@ -114,7 +114,7 @@ impl NewDevice {
         data: &TableData,
         training: &[usize],
         features: &Array2<f32>,
-        settings: &TableSettings,
+        settings: &TrainSettings,
     ) -> Result<Self, PredictorError> {
         let mut devices: Vec<usize> = training.iter().map(|row| data.devices.of_row[*row]).collect();
         devices.sort_unstable();
@@ -157,6 +157,11 @@ impl NewDevice {
         means(&self.boosters, features)
     }
 
+    /// The same, and how much the boosters disagree.
+    pub(crate) fn answers(&self, features: &Array2<f32>) -> Result<Vec<MeanAndSpread>, PredictorError> {
+        answers(&self.boosters, features)
+    }
+
     /// Predicts rows of new devices.
     pub(crate) fn predict(
         &self,
@@ -165,15 +170,15 @@ impl NewDevice {
         features: &Array2<f32>,
     ) -> Result<Vec<TablePrediction>, PredictorError> {
         let doubts = self.doubts.get_or_init(|| Doubts::of(self));
-        let answers = self.logs(features)?;
+        let answers = self.answers(features)?;
         Ok(rows
             .iter()
             .zip(answers)
-            .map(|(row, log)| {
+            .map(|(row, MeanAndSpread { mean, spread })| {
                 let asked = data.row(*row);
                 let familiar = self.configurations.contains(&configuration(asked));
                 let (half_width, confidence) = doubts.get(asked, familiar);
-                TablePrediction { row: *row, log, half_width, confidence, novelty: Novelty::Device }
+                TablePrediction { row: *row, log: mean, half_width, confidence, spread, novelty: Novelty::Device }
             })
             .collect())
     }

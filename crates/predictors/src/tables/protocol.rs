@@ -9,7 +9,7 @@ use super::{
     data::TableData,
     estimator::{Novelty, TablePrediction, TablePredictor},
     few_shot::FewShot,
-    learner::TableSettings,
+    learner::TrainSettings,
     report::{Outcome, Report},
     residuals::Residuals,
 };
@@ -103,7 +103,7 @@ struct Split {
 pub fn evaluate(
     data: &TableData,
     protocol: Protocol,
-    settings: &TableSettings,
+    settings: &TrainSettings,
     progress: impl Fn(&str),
 ) -> Result<Report, PredictorError> {
     let splits = splits(data, protocol, settings.seed)?;
@@ -130,7 +130,7 @@ pub fn evaluate_split(
     data: &TableData,
     training: &[usize],
     test: &[usize],
-    settings: &TableSettings,
+    settings: &TrainSettings,
 ) -> Result<Report, PredictorError> {
     let mut run = Run::default();
     run.plain(data, &Split { training: training.to_vec(), test: test.to_vec() }, settings)?;
@@ -148,7 +148,7 @@ struct Run {
 }
 
 impl Run {
-    fn plain(&mut self, data: &TableData, split: &Split, settings: &TableSettings) -> Result<(), PredictorError> {
+    fn plain(&mut self, data: &TableData, split: &Split, settings: &TrainSettings) -> Result<(), PredictorError> {
         let started = Instant::now();
         let novelties = novelties(data, split);
         let predictor = TablePredictor::train(data, &split.training, &novelties, settings)?;
@@ -165,7 +165,7 @@ impl Run {
         data: &TableData,
         split: &Split,
         (count, choose): (usize, Choose),
-        settings: &TableSettings,
+        settings: &TrainSettings,
         random: &mut fastrand::Rng,
     ) -> Result<(), PredictorError> {
         let started = Instant::now();

@@ -4,7 +4,10 @@
 //! Classes' residuals vary together, by how much is estimated over all models: kriging with an estimated covariance
 //! (Cressie 1990, <https://doi.org/10.1007/BF00889887>).
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::OnceLock,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,10 +24,10 @@ const EIGENVALUE_MIN: f64 = 0.01;
 /// A residual further out than this tells of a special case, not of the model.
 const RESIDUAL_LOG_MAX: f64 = 1.0;
 
-/// One residual: which model, in which class.
+/// One residual: which configuration, of which model, in which class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Residual {
-    pub(crate) row: usize,
+    pub(crate) configuration: usize,
     pub(crate) model: usize,
     pub(crate) class: usize,
     /// Log ratio of measured to predicted value.
@@ -48,7 +51,8 @@ pub(crate) struct References {
     classes: usize,
     class_means: Vec<f64>,
     covariance: Vec<f64>,
-    of_model: HashMap<usize, Vec<Residual>>,
+    /// In order, so that sums over models come out the same every time.
+    of_model: BTreeMap<usize, Vec<Residual>>,
     /// Worked out by the first question.
     #[serde(skip)]
     whole: OnceLock<HashMap<usize, Decomposed>>,
@@ -58,7 +62,7 @@ impl References {
     /// Estimates means and covariance of `classes` classes from residuals.
     pub(crate) fn fit(classes: usize, residuals: &[Residual]) -> Self {
         let class_means = class_means(classes, residuals);
-        let mut of_model: HashMap<usize, Vec<Residual>> = HashMap::new();
+        let mut of_model: BTreeMap<usize, Vec<Residual>> = BTreeMap::new();
         for residual in residuals {
             let log = (residual.log - class_means[residual.class]).clamp(-RESIDUAL_LOG_MAX, RESIDUAL_LOG_MAX);
             of_model.entry(residual.model).or_default().push(Residual { log, ..*residual });
@@ -67,12 +71,13 @@ impl References {
         Self { classes, class_means, covariance, of_model, whole: OnceLock::new() }
     }
 
-    /// What the other rows of the same model say of a residual; its own row, if it has one, is not asked.
+    /// What the other configurations of the same model say of a residual; its own, if it has one, is not asked.
     ///
     /// A class that no residual is of has no mean: 0 stands in.
-    pub(crate) fn predict(&self, row: Option<usize>, model: usize, class: usize) -> Reference {
+    pub(crate) fn predict(&self, own_configuration: Option<usize>, model: usize, class: usize) -> Reference {
+        let residuals = self.of_model.get(&model).into_iter().flatten();
         let others: Vec<Residual> =
-            self.of_model.get(&model).into_iter().flatten().filter(|other| Some(other.row) != row).copied().collect();
+            residuals.filter(|other| Some(other.configuration) != own_configuration).copied().collect();
         let own = self.covariance(class, class);
         let mean = self.class_means[class];
         if others.is_empty() {
@@ -80,7 +85,7 @@ impl References {
         }
         let count = others.len();
         let with_own: Vec<f64> = others.iter().map(|other| self.covariance(class, other.class)).collect();
-        let known = if row.is_none() { self.whole().get(&model) } else { None };
+        let known = if own_configuration.is_none() { self.whole().get(&model) } else { None };
         let weights = match known {
             Some(decomposed) => decomposed.solve(with_own.clone()),
             None => self.decomposed(&others).solve(with_own.clone()),
@@ -144,7 +149,7 @@ fn class_means(classes: usize, residuals: &[Residual]) -> Vec<f64> {
 ///
 /// Estimated pair by pair, from the models that both classes have, it need not be one that any variables could have;
 /// the nearest that is takes its place.
-fn covariance(classes: usize, of_model: &HashMap<usize, Vec<Residual>>) -> Vec<f64> {
+fn covariance(classes: usize, of_model: &BTreeMap<usize, Vec<Residual>>) -> Vec<f64> {
     let (mut sums, mut counts) = (vec![0.0; classes * classes], vec![0.0; classes * classes]);
     for residuals in of_model.values() {
         for (left, a) in residuals.iter().enumerate() {
@@ -179,7 +184,7 @@ mod tests {
             .map(|row| {
                 let (model, class) = (row / 3, row % 3);
                 let log = 0.3 * (model as f64 * 1.7).sin() * if class == 2 { -1.0 } else { 1.0 } + 0.1;
-                Residual { row, model, class, log }
+                Residual { configuration: row, model, class, log }
             })
             .filter(|residual| (residual.model, residual.class) != (5, 1))
             .collect();
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_does_not_see_itself() {
+    fn a_configuration_does_not_see_itself() {
         let references = references();
         let (seen, hidden) = (references.predict(None, 7, 0), references.predict(Some(21), 7, 0));
         assert_eq!((seen.count, hidden.count), (3, 2));

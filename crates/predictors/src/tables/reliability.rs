@@ -12,7 +12,7 @@ use messages::Metric;
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::learner::{Ensemble, Lesson, TableSettings, means, train_shallow};
+use super::learner::{Ensemble, Lesson, TrainSettings, means, train_shallow};
 use crate::{
     PredictorError,
     calibration::{conformal_rank, median},
@@ -93,7 +93,7 @@ impl Quantiles {
 
 impl Reliability {
     /// Learns the size of errors, of which there is at least one.
-    pub(crate) fn fit(metric: Metric, errors: &Errors, settings: &TableSettings) -> Result<Self, PredictorError> {
+    pub(crate) fn fit(metric: Metric, errors: &Errors, settings: &TrainSettings) -> Result<Self, PredictorError> {
         let bias = bias(&errors.logs);
         let sizes: Vec<f64> = errors.logs.iter().map(|error| ((error - bias).abs() + NOISE_LOG).ln()).collect();
         let folds = errors.folds.iter().map(|fold| fold + 1).max().unwrap_or(1);
@@ -195,8 +195,8 @@ mod tests {
     use super::*;
     use crate::tables::Learner;
 
-    const QUICK: TableSettings =
-        TableSettings { learner: Learner::GradientBoosting, rounds: 50, ensemble: 1, folds: 4, threads: 1, seed: 3 };
+    const QUICK: TrainSettings =
+        TrainSettings { learner: Learner::GradientBoosting, rounds: 50, ensemble: 1, folds: 4, threads: 1, seed: 3 };
 
     /// Errors that are ten times as large where the only feature is 1; the second half of the rows is of group 1.
     fn errors() -> Errors {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     data::TableData,
     efficiency::Efficiency,
-    learner::{Ensemble, Lesson, TableSettings, means, train},
+    learner::{Ensemble, Lesson, TrainSettings, means, train},
     references::{Reference, References, Residual},
 };
 use crate::{PredictorError, folds::grouped_folds};
@@ -56,7 +56,7 @@ impl Residuals {
         data: &TableData,
         rows: &[usize],
         features: &Array2<f32>,
-        settings: &TableSettings,
+        settings: &TrainSettings,
     ) -> Result<Self, PredictorError> {
         let models: Vec<usize> = rows.iter().map(|row| data.models.of_row[*row]).collect();
         let (fold_of_row, folds) = grouped_folds(&models, settings.folds.max(2) as usize, settings.seed);
@@ -80,7 +80,7 @@ impl Residuals {
             .iter()
             .zip(without)
             .map(|(row, log)| Residual {
-                row: *row,
+                configuration: data.configurations.of_row[*row],
                 model: data.models.of_row[*row],
                 class: data.classes.of_row[*row],
                 log: data.target(*row) - log,
@@ -120,7 +120,10 @@ impl Residuals {
         let without = self.without_own(data, rows, features)?;
         let references: Vec<Reference> = rows
             .iter()
-            .map(|row| self.references.predict(data.own_row(*row), data.models.of_row[*row], data.classes.of_row[*row]))
+            .map(|row| {
+                let own = data.own_configuration(*row);
+                self.references.predict(own, data.models.of_row[*row], data.classes.of_row[*row])
+            })
             .collect();
         let logs: Vec<f64> = without.iter().zip(&references).map(|(log, reference)| log + reference.log).collect();
         #[expect(clippy::cast_possible_truncation, reason = "logs and counts are small")]

@@ -1,38 +1,42 @@
-//! Predictors of several metrics, learned from the same tables and asked about models and devices by name.
+//! Predictors of several metrics, learned from the same measurements and asked about models and devices by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use features::{DeviceTable, MeasuredRow, OperatorTable, PublishedDevice};
+use features::{DeviceTable, MeasuredRow, OperatorTable, OwnTables, PublishedDevice, Subject};
 use messages::Metric;
 use serde::{Deserialize, Serialize};
 
 use super::{
     data::{TableData, learned},
     domain::{Domain, Outside},
-    estimator::{Novelty, TablePrediction, TablePredictor},
+    estimator::{Novelty, ROWS_NEEDED, TablePrediction, TablePredictor},
     known::Known,
-    learner::TableSettings,
-    names::Names,
+    learner::TrainSettings,
+    names::{Names, configurations},
+    reliability::quantile,
 };
-use crate::{Evaluation, PredictorError};
+use crate::{Evaluation, Predicted, PredictedWithSpread, PredictorError, calibration::median};
 
 /// Two-sided 90 % quantile of the normal distribution.
 const NORMAL_90: f64 = 1.645;
 
-/// Narrowest half-width of an interval, as a log: repeated measurements of one configuration differ by more than 0.5 %.
+/// Narrowest half-width of an interval, as a log, where too few were repeated to know better: repeated measurements of
+/// one configuration differ by more than 0.5 %.
 const HALF_WIDTH_MIN: f64 = 0.005;
+/// Repeated measurements that it takes to know better.
+const REPEATS_NEEDED: usize = 20;
 
 /// The metrics that are learned; throughput follows from latency.
 const LEARNED: [Metric; 3] = [Metric::LatencyMs, Metric::MemoryPeakMb, Metric::PowerW];
 
 /// Predictors of several metrics that learned from the same tables.
 #[derive(Debug)]
-pub struct TablePredictors {
+pub struct Predictors {
     pub(crate) context: Context,
     /// One per learned metric.
     pub(crate) trained: BTreeMap<Metric, Trained>,
     pub(crate) evaluation: Vec<Evaluation>,
-    pub(crate) settings: TableSettings,
+    pub(crate) settings: TrainSettings,
     pub(crate) training_rows: u32,
 }
 
@@ -52,6 +56,8 @@ pub(crate) struct Trained {
     predictor: TablePredictor,
     /// Standard deviation of the log ratios that were learned.
     deviation: f64,
+    /// Narrowest half-width of an interval, as a log: what repeated measurements of one configuration differ by.
+    half_width_min: f64,
 }
 
 /// Configurations to predict, with their features.
@@ -64,7 +70,7 @@ pub struct Questions {
 
 /// One metric's predicted value with its interval, in the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TableAnswer {
+pub struct Answer {
     /// Index of the question.
     pub question: usize,
     /// Which metric.
@@ -77,6 +83,8 @@ pub struct TableAnswer {
     pub upper: f64,
     /// Share of similar past predictions that fell within ±20 % of the truth, 0 to 1; less outside the known domain.
     pub confidence: f64,
+    /// How much the members of the ensemble disagree: the standard deviation of their logs.
+    pub spread_log: f64,
     /// What of the question was never measured.
     pub novelty: Novelty,
 }
@@ -117,19 +125,19 @@ impl Questions {
     }
 }
 
-impl TablePredictors {
+impl Predictors {
     /// Trains each metric of `metrics`; throughput is trained as latency. `progress` is told of every step.
     ///
     /// # Errors
     ///
     /// [`PredictorError::NeverMeasured`] if no row has a metric, [`PredictorError::TooFewRows`] if fewer than
-    /// [`crate::ROWS_NEEDED`] have one, [`PredictorError::Features`] and [`PredictorError::Booster`].
+    /// [`ROWS_NEEDED`] configurations have one, [`PredictorError::Features`] and [`PredictorError::Booster`].
     pub fn train(
         rows: Vec<MeasuredRow>,
         devices: &DeviceTable,
         operators: &OperatorTable,
         metrics: &[Metric],
-        settings: &TableSettings,
+        settings: &TrainSettings,
         progress: impl Fn(&str),
     ) -> Result<Self, PredictorError> {
         let mut operators = operators.clone();
@@ -152,17 +160,22 @@ impl TablePredictors {
             let novelties = [Novelty::Configuration, Novelty::Model, Novelty::Device];
             let predictor = TablePredictor::train(&data, &measured, &novelties, settings)?;
             evaluation.extend_from_slice(predictor.evaluation());
-            trained.insert(metric, Trained { predictor, deviation: deviation(&data.targets_of(&measured)) });
+            let deviation = deviation(&data.targets_of(&measured));
+            let half_width_min = repeats_differ_by(&data, &measured).max(HALF_WIDTH_MIN);
+            trained.insert(metric, Trained { predictor, deviation, half_width_min });
         }
         evaluation.sort_by_key(|evaluation| evaluation.metric);
         let context = Context { names, known, domain, has_activation_peaks };
         Ok(Self { context, trained, evaluation, settings: *settings, training_rows })
     }
 
-    /// Those of [`features::TABLE_METRICS`] that enough rows have.
+    /// Those of [`features::TABLE_METRICS`] that enough configurations have.
     pub fn trainable(rows: &[MeasuredRow]) -> Vec<Metric> {
-        let enough =
-            |metric: &Metric| rows.iter().filter(|row| row.measured(*metric).is_some()).count() >= crate::ROWS_NEEDED;
+        let configurations = configurations(rows).of_row;
+        let enough = |metric: &Metric| {
+            let measured = rows.iter().zip(&configurations).filter(|(row, _)| row.measured(*metric).is_some());
+            measured.map(|(_, configuration)| configuration).collect::<HashSet<_>>().len() >= ROWS_NEEDED
+        };
         features::TABLE_METRICS.into_iter().filter(enough).collect()
     }
 
@@ -174,6 +187,11 @@ impl TablePredictors {
     /// Names of the models that were measured, in their order.
     pub fn models(&self) -> impl Iterator<Item = &str> {
         self.context.known.models()
+    }
+
+    /// Whether operators are known of a model at this many tokens per item.
+    pub fn knows_sequence_length(&self, model: &str, tokens: f64) -> bool {
+        self.context.known.sequence_lengths(model).any(|known| known.to_bits() == tokens.to_bits())
     }
 
     /// Names of the devices that something was measured on, in their order.
@@ -226,12 +244,30 @@ impl TablePredictors {
         Ok(Questions { data, devices, outside })
     }
 
+    /// Predicts every trained metric of our own configurations, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`] and [`Self::predict`].
+    pub fn predict_subjects(&self, subjects: &[Subject]) -> Result<Vec<Predicted>, PredictorError> {
+        let OwnTables { rows, devices, mut operators } = OwnTables::asked(subjects);
+        self.context.known.prefer_known_sizes(&mut operators);
+        let questions = self.ask(rows, devices, operators)?;
+        let mut predicted: Vec<Predicted> = (0..subjects.len()).map(|_| Predicted::default()).collect();
+        for metric in self.metrics() {
+            for answer in self.predict(&questions, metric)? {
+                predicted[answer.question].metrics.push(PredictedWithSpread::from(answer));
+            }
+        }
+        Ok(predicted)
+    }
+
     /// Predicts one metric of all questions, in their order.
     ///
     /// # Errors
     ///
     /// [`PredictorError::NeverTrained`] if the metric was not, [`PredictorError::Booster`] if a predictor fails.
-    pub fn predict(&self, questions: &Questions, metric: Metric) -> Result<Vec<TableAnswer>, PredictorError> {
+    pub fn predict(&self, questions: &Questions, metric: Metric) -> Result<Vec<Answer>, PredictorError> {
         let never = || PredictorError::NeverTrained { metric, trained: self.metrics() };
         let trained = self.trained.get(&learned(metric)).ok_or_else(never)?;
         let rows: Vec<usize> = (0..questions.rows().len()).collect();
@@ -248,7 +284,7 @@ impl TablePredictors {
         let device_mb = |question| questions.device(question).and_then(|device| device.memory_gb).map(|gb| gb * 1e3);
         if self.trained.contains_key(&Metric::MemoryPeakMb) {
             let answers = self.predict(questions, Metric::MemoryPeakMb)?;
-            let fit = |answer: &TableAnswer| MemoryFit {
+            let fit = |answer: &Answer| MemoryFit {
                 peak_mb: answer.value,
                 least_mb: answer.lower,
                 device_mb: device_mb(answer.question),
@@ -282,24 +318,41 @@ impl TablePredictors {
 
 impl Trained {
     /// An answer in the metric's unit, its interval widened where the question is outside the known domain.
-    fn answer(&self, questions: &Questions, metric: Metric, prediction: &TablePrediction) -> TableAnswer {
-        let TablePrediction { row, log, half_width, confidence, novelty } = *prediction;
+    fn answer(&self, questions: &Questions, metric: Metric, prediction: &TablePrediction) -> Answer {
+        let TablePrediction { row, log, half_width, confidence, spread, novelty } = *prediction;
         let drift = NORMAL_90 * self.deviation * questions.outside[row].steps;
-        let half_width = half_width.max(HALF_WIDTH_MIN);
+        let half_width = half_width.max(self.half_width_min);
         let widened = half_width.hypot(drift);
         let value = |log| questions.data.value_of(metric, row, log);
         // Throughput falls as latency grows.
         let (one, other) = (value(log - widened), value(log + widened));
-        TableAnswer {
+        Answer {
             question: row,
             metric,
             value: value(log),
             lower: one.min(other),
             upper: one.max(other),
             confidence: confidence * half_width / widened,
+            spread_log: spread,
             novelty,
         }
     }
+}
+
+/// The 90 % quantile of how far repeated measurements lie from the middle of their configuration, as a log; 0 if too few
+/// configurations were repeated.
+fn repeats_differ_by(data: &TableData, measured: &[usize]) -> f64 {
+    let mut repeats: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for row in measured {
+        repeats.entry(data.configurations.of_row[*row]).or_default().push(data.target(*row));
+    }
+    let from_the_middle = |logs: Vec<f64>| {
+        let middle = median(logs.iter().copied()).unwrap_or_default();
+        logs.into_iter().map(move |log| (log - middle).abs())
+    };
+    let repeated = repeats.into_values().filter(|logs| logs.len() > 1);
+    let apart: Vec<f64> = repeated.flat_map(from_the_middle).collect();
+    if apart.len() < REPEATS_NEEDED { 0.0 } else { quantile(apart) }
 }
 
 fn deviation(logs: &[f64]) -> f64 {
@@ -317,3 +370,6 @@ fn has_activation_peaks(rows: &[MeasuredRow], operators: &OperatorTable) -> bool
 fn forget_activation_peaks(operators: &mut OperatorTable) {
     operators.values_mut().flatten().for_each(|entry| entry.activation_peak_elements = None);
 }
+
+#[cfg(test)]
+mod tests;

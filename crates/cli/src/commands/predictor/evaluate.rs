@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use messages::Metric;
-use predictors::tables::{Choose, Held, Learner, Protocol, Report, TableData, TableSettings, evaluate, evaluate_split};
+use predictors::{Choose, Held, Learner, Protocol, Report, TableData, TrainSettings, evaluate, evaluate_split};
 
 use crate::{
     output::{self, Format},
@@ -47,10 +47,10 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
     /// Trees per booster.
-    #[arg(long, default_value_t = TableSettings::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = TrainSettings::default().rounds, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Boosters per predictor, whose mean is the prediction.
-    #[arg(long, default_value_t = TableSettings::default().ensemble, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = TrainSettings::default().ensemble, value_parser = clap::value_parser!(u32).range(1..))]
     ensemble: u32,
     /// Draws predicted against measured and the errors, as SVG.
     #[arg(long, value_name = "FILE")]
@@ -101,15 +101,15 @@ pub(super) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     output::answer(arguments.format, &report, table)
 }
 
-fn settings(arguments: &EvaluateArguments) -> TableSettings {
+fn settings(arguments: &EvaluateArguments) -> TrainSettings {
     let cores = || std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    TableSettings {
+    TrainSettings {
         learner: arguments.learner,
         rounds: arguments.rounds,
         ensemble: arguments.ensemble,
         threads: arguments.threads.unwrap_or_else(cores),
         seed: arguments.seed,
-        ..TableSettings::default()
+        ..TrainSettings::default()
     }
 }
 

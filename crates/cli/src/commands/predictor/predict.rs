@@ -2,15 +2,12 @@
 
 mod answers;
 mod asked;
-mod jobs;
 mod tables;
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::Args;
 use messages::{Metric, Platform, ReleaseId};
-use predictors::Source;
 
 pub(crate) use self::tables::TableArguments;
 use super::{
@@ -21,21 +18,21 @@ use crate::{context::Context, output::Format};
 
 #[derive(Debug, Args)]
 pub(crate) struct PredictArguments {
-    /// The model: of the release's tables, of the zoo, registered, or an ONNX file.
+    /// The model: of what the release learned from, of the zoo, registered, or an ONNX file.
     #[arg(long)]
     model: String,
     /// Platforms whose device on this machine is asked about.
     #[arg(long, value_delimiter = ',', conflicts_with = "devices")]
     platforms: Vec<Platform>,
-    /// Devices by name, of the release's tables or of `--device-table`.
+    /// Devices by name, of what the release learned from or of `--device-table`. Not given, nor `--platforms`: this
+    /// machine's processor, if the release learned from it.
     #[arg(long, value_delimiter = ',')]
     devices: Vec<String>,
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     batch_sizes: Vec<u32>,
-    /// Threads of the session. Not given: 1, or what the tables have.
+    /// Threads of the session. Not given, like the precision: what was measured most.
     #[arg(long, value_delimiter = ',')]
     threads: Vec<u32>,
-    /// Precisions. Not given: fp32, or what the tables have most of.
     #[arg(long, value_delimiter = ',')]
     precisions: Vec<String>,
     #[arg(long)]
@@ -76,8 +73,8 @@ pub(crate) struct Question {
     pub(crate) devices: Vec<String>,
 }
 
-/// Predicts all metrics of a configuration on this machine's devices and, if the release learned from tables, on
-/// theirs and on those of the device table; the table of imported devices stands in where none is named.
+/// Predicts all metrics of a configuration on this machine's devices, those that the release learned from and those of
+/// the device table; the table of imported devices stands in where none is named.
 pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::Result<Vec<PredictionRow>> {
     let releases = open(context, question.releases.as_deref())?;
     let release = releases.current_id()?.ok_or_else(none_yet)?;
@@ -100,20 +97,14 @@ pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::
         plot: None,
         format: Format::Json,
     };
-    match releases.manifest(&release)?.source {
-        Source::Jobs(_) => jobs::ask(&arguments, &releases.load(&release)?, context),
-        Source::Tables(_) => {
-            let release = releases.load_tables(&release)?;
-            arguments.tables.or_devices_of(&context.devices_file()?)?;
-            arguments.devices = tables::device_names(&arguments, &release)?;
-            let is_known = |name: &String| arguments.devices.iter().any(|known| known.eq_ignore_ascii_case(name));
-            let is_here = |name: &String| here.iter().any(|device| device.name.eq_ignore_ascii_case(name));
-            let strange: Vec<String> =
-                question.devices.into_iter().filter(|name| !is_known(name) && !is_here(name)).collect();
-            arguments.devices.extend(strange);
-            Ok(tables::ask(&arguments, &release, context)?.rows)
-        }
-    }
+    let release = releases.load(&release)?;
+    arguments.tables.or_devices_of(&context.devices_file()?)?;
+    arguments.devices = tables::device_names(&arguments, &release)?;
+    let is_known = |name: &String| arguments.devices.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let is_here = |name: &String| here.iter().any(|device| device.name.eq_ignore_ascii_case(name));
+    let strange: Vec<String> = question.devices.into_iter().filter(|name| !is_known(name) && !is_here(name)).collect();
+    arguments.devices.extend(strange);
+    Ok(tables::ask(&arguments, &release, context)?.rows)
 }
 
 pub(super) fn run(arguments: &PredictArguments, context: &Context) -> anyhow::Result<()> {
@@ -122,14 +113,7 @@ pub(super) fn run(arguments: &PredictArguments, context: &Context) -> anyhow::Re
         Some(release) => release.clone(),
         None => releases.current_id()?.ok_or_else(none_yet)?,
     };
-    match releases.manifest(&release)?.source {
-        Source::Tables(_) => tables::predict(arguments, &releases.load_tables(&release)?, context),
-        Source::Jobs(_) if !arguments.devices.is_empty() => bail!(
-            "release `{release}` learned from this machine's jobs and knows no other devices; ask with --platforms, or \
-             train a release from tables with `augur predictor train`"
-        ),
-        Source::Jobs(_) => jobs::predict(arguments, &releases.load(&release)?, context),
-    }
+    tables::predict(arguments, &releases.load(&release)?, context)
 }
 
 /// Draws the first metric of the predictions, if a picture is asked for.

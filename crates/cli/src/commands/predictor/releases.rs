@@ -1,11 +1,11 @@
-//! `augur predictor list|show|promote|rollback`: releases, whatever they learned from.
+//! `augur predictor list|show|promote|rollback`: releases.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
 use messages::{Metric, ReleaseId};
-use predictors::{Evaluation, Grouping, Manifest, Releases, Source};
+use predictors::{Evaluation, Grouping, Manifest, Releases};
 use serde::Serialize;
 
 use crate::{
@@ -62,6 +62,7 @@ pub(super) struct ReleaseLine {
     training_rows: u32,
     models: usize,
     devices: Vec<String>,
+    learner: &'static str,
     feature_schema: String,
     evaluation: Vec<EvaluationLine>,
 }
@@ -114,7 +115,13 @@ pub(super) fn none_yet() -> anyhow::Error {
 pub(super) fn list(arguments: &ListArguments, context: &Context) -> anyhow::Result<()> {
     let releases = open(context, arguments.releases.as_deref())?;
     let current = releases.current_id()?;
-    let lines: Vec<_> = releases.list()?.iter().map(|manifest| line(manifest, current.as_ref())).collect();
+    let mut lines = Vec::new();
+    for manifest in releases.list()? {
+        match manifest {
+            Ok(manifest) => lines.push(line(&manifest, current.as_ref())),
+            Err(reason) => eprintln!("note: {reason}"),
+        }
+    }
     output::answer(arguments.format, &lines, |lines| releases_table(lines))
 }
 
@@ -156,7 +163,6 @@ pub(super) fn line(manifest: &Manifest, current: Option<&ReleaseId>) -> ReleaseL
         interval_90_half_width_median_pct: evaluation.interval_90_half_width_median_pct,
         roofline_mape_pct: evaluation.roofline_mape_pct,
     });
-    let (models, devices) = subjects(&manifest.source);
     ReleaseLine {
         release: manifest.release_id.to_string(),
         is_current: current == Some(&manifest.release_id),
@@ -164,26 +170,11 @@ pub(super) fn line(manifest: &Manifest, current: Option<&ReleaseId>) -> ReleaseL
         created_at: manifest.created_at.to_string(),
         learned_from: manifest.source.as_str(),
         training_rows: manifest.training_rows,
-        models,
-        devices,
+        models: manifest.models as usize,
+        devices: manifest.devices.clone(),
+        learner: manifest.settings.learner.as_str(),
         feature_schema: manifest.feature_schema.clone(),
         evaluation: evaluation.collect(),
-    }
-}
-
-/// How many models were measured, and on which devices.
-fn subjects(source: &Source) -> (usize, Vec<String>) {
-    match source {
-        Source::Tables(tables) => (tables.models as usize, tables.devices.clone()),
-        Source::Jobs(jobs) => {
-            let distinct = |mut names: Vec<String>| {
-                names.sort_unstable();
-                names.dedup();
-                names
-            };
-            let models = distinct(jobs.known.iter().map(|known| known.sha256.to_string()).collect());
-            (models.len(), distinct(jobs.known.iter().map(|known| known.device.clone()).collect()))
-        }
     }
 }
 
@@ -219,10 +210,11 @@ fn releases_table(lines: &[ReleaseLine]) -> comfy_table::Table {
 /// The errors of a release, after a line on stderr that says which one it is.
 pub(super) fn evaluation_table(line: &ReleaseLine) -> comfy_table::Table {
     eprintln!(
-        "release {} of {}, learned from {}: {} training rows, {} models, {} devices",
+        "release {} of {}, learned from {} by {}: {} training rows, {} models, {} devices",
         line.release,
         line.created_at,
         line.learned_from,
+        line.learner,
         line.training_rows,
         line.models,
         line.devices.len()

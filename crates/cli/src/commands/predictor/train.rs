@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use features::OwnTables;
 use messages::{Metric, Timestamp};
-use predictors::tables::{Learner, TablePredictors, TableSettings};
+use predictors::{Learner, Predictors, Source, TrainSettings};
 use store::Store;
 
 use super::releases::{evaluation_table, line, open};
@@ -51,21 +51,20 @@ pub(super) fn run(arguments: &TrainArguments, context: &Context) -> anyhow::Resu
     }
     let releases = open(context, arguments.releases.as_deref())?;
     let OwnTables { rows, devices, operators } = tables(arguments)?;
-    let metrics =
-        if arguments.metrics.is_empty() { TablePredictors::trainable(&rows) } else { arguments.metrics.clone() };
+    let metrics = if arguments.metrics.is_empty() { Predictors::trainable(&rows) } else { arguments.metrics.clone() };
     if metrics.is_empty() {
         bail!("{} rows are too few to train on; {} are needed", rows.len(), predictors::ROWS_NEEDED);
     }
     let cores = || std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
-    let settings = TableSettings {
+    let settings = TrainSettings {
         learner: arguments.learner,
         threads: arguments.threads.unwrap_or_else(cores),
         seed: arguments.seed,
-        ..TableSettings::default()
+        ..TrainSettings::default()
     };
-    let predictors =
-        TablePredictors::train(rows, &devices, &operators, &metrics, &settings, |step| eprintln!("{step}"))?;
-    let manifest = releases.publish_tables(&predictors, Timestamp::now(), env!("CARGO_PKG_VERSION"))?;
+    let source = if arguments.input.is_empty() { Source::Jobs } else { Source::Tables };
+    let predictors = Predictors::train(rows, &devices, &operators, &metrics, &settings, |step| eprintln!("{step}"))?;
+    let manifest = releases.publish(&predictors, source, Timestamp::now(), env!("CARGO_PKG_VERSION"))?;
     let line = line(&manifest, Some(&manifest.release_id));
     output::answer(arguments.format, &line, evaluation_table)
 }
@@ -100,8 +99,7 @@ fn own(path: &Path) -> anyhow::Result<OwnTables> {
     for (result_id, flaw) in brought.bad {
         eprintln!("{}: left out: of the result {result_id}, {flaw}", path.display());
     }
-    let mut tables =
-        OwnTables::of(&measurements, |model| graphs::zoo_entry(model).map(|entry| entry.family.to_owned()));
+    let mut tables = OwnTables::of(&measurements, pipeline::model_family);
     tables.rows.extend(brought.rows);
     Ok(tables)
 }

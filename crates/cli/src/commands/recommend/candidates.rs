@@ -55,13 +55,6 @@ pub(super) fn of(arguments: &HardwareArguments, context: &Context) -> anyhow::Re
         }
         rest = others;
     }
-    let learned_from_jobs = rows.iter().all(|row| row.confidence.is_none() && row.impossible.is_none());
-    if learned_from_jobs && arguments.available.is_empty() {
-        let mut others: Vec<String> = context.published_devices()?.into_keys().collect();
-        others.retain(|device| !rows.iter().any(|row| row.device.eq_ignore_ascii_case(device)));
-        let reason = "the release learned from jobs and can be asked about this machine only";
-        excluded.extend(others.into_iter().map(|device| Excluded { device, reason: reason.to_owned() }));
-    }
     Ok(Asked { candidates, excluded, release })
 }
 
@@ -70,10 +63,6 @@ fn candidate(rows: &[&PredictionRow], context: &Context) -> Result<HardwareCandi
     let first = rows[0];
     if let Some(reason) = &first.impossible {
         return Err(format!("it does not fit: {reason}"));
-    }
-    // Releases from tables have intervals for devices never seen; the others' promise too much there.
-    if !first.known_device && first.confidence.is_none() {
-        return Err("nothing was measured on it, and this release learned from measured devices only".to_owned());
     }
     let estimate = |metric: Metric| {
         let row = rows.iter().find(|row| row.metric == metric.as_str())?;

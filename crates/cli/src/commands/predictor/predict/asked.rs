@@ -1,4 +1,4 @@
-//! What a release that learned from tables is asked about: a model and devices, found by name.
+//! What a release is asked about: a model and devices, found by name.
 
 use std::path::Path;
 
@@ -7,7 +7,8 @@ use features::{
     DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice, read_devices, read_operators,
 };
 use graphs::{OnnxModel, Shape, nearest, zoo, zoo_entry, zoo_structure};
-use predictors::tables::TablePredictors;
+use messages::Platform;
+use predictors::Predictors;
 
 use super::PredictArguments;
 use crate::context::Context;
@@ -38,7 +39,7 @@ pub(super) fn configuration(row: &MeasuredRow) -> String {
 /// Finds the model: in the release, in `--operators`, as a file, in the zoo, among the registered ones.
 pub(super) fn model(
     arguments: &PredictArguments,
-    predictors: &TablePredictors,
+    predictors: &Predictors,
     context: &Context,
 ) -> anyhow::Result<AskedModel> {
     let name = arguments.model.as_str();
@@ -49,7 +50,11 @@ pub(super) fn model(
         sequence_length: arguments.sequence_length.map(f64::from),
         ..MeasuredRow::default()
     };
-    if predictors.models().any(|known| known == name) || operators.contains_key(name) {
+    // Attention grows with the square of the sequence, so a length that was not measured needs the graph itself.
+    let is_graph_needed = arguments
+        .sequence_length
+        .is_some_and(|length| zoo_entry(name).is_some() && !predictors.knows_sequence_length(name, f64::from(length)));
+    if operators.contains_key(name) || (!is_graph_needed && predictors.models().any(|known| known == name)) {
         return Ok(AskedModel { row, operators });
     }
     let path = Path::new(name);
@@ -112,19 +117,25 @@ fn of_graph(
 /// Finds the devices: this machine's by platform, or by name in `--device-table` and in the release.
 pub(super) fn devices(
     arguments: &PredictArguments,
-    predictors: &TablePredictors,
+    predictors: &Predictors,
     context: &Context,
 ) -> anyhow::Result<AskedDevices> {
     let mut table = arguments.tables.device_table.as_deref().map(read_devices).transpose()?.unwrap_or_default();
     let mut names = Vec::new();
-    for platform in &arguments.platforms {
-        let device = crate::commands::device::of_platform(context, *platform)?;
+    let mut platforms = arguments.platforms.clone();
+    if platforms.is_empty() && arguments.devices.is_empty() {
+        let cpu = crate::commands::device::of_platform(context, Platform::Cpu)?;
+        platforms.extend(predictors.devices().any(|known| known == cpu.name).then_some(Platform::Cpu));
+    }
+    for platform in platforms {
+        let device = crate::commands::device::of_platform(context, platform)?;
         names.push(device.name.clone());
         table.entry(device.name.clone()).or_insert_with(|| PublishedDevice::from(&device));
     }
     for name in &arguments.devices {
         let known: Vec<&str> = predictors.devices().chain(table.keys().map(String::as_str)).collect();
         match known.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+            Some(known) if names.iter().any(|name| name == known) => {}
             Some(known) => names.push((*known).to_owned()),
             None => bail!(unknown("device", name, known.into_iter())),
         }

@@ -1,4 +1,4 @@
-//! Predictions by a release that learned from tables, for any device that is described.
+//! Predictions for any device that is described.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +6,12 @@ use anyhow::bail;
 use clap::Args;
 use features::{MeasuredRow, read_devices};
 use messages::Metric;
-use predictors::{
-    TableRelease,
-    tables::{MemoryFit, Questions, TableAnswer},
-};
+use predictors::{Answer, MemoryFit, Questions, Release};
 
 use super::{PredictArguments, PredictionRow, answers, asked};
 use crate::context::Context;
 
-/// What only a release that learned from tables can be asked.
+/// What else is known of devices and models, and how the model is run.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct TableArguments {
     /// Published properties of more devices.
@@ -23,7 +20,7 @@ pub(crate) struct TableArguments {
     /// Operators of more models, as JSON lines.
     #[arg(long, value_name = "FILE")]
     pub(super) operators: Option<PathBuf>,
-    /// The runtime. Not given, like the next three: what the tables have most of.
+    /// The runtime. Not given, like the next three: what was measured most.
     #[arg(long)]
     backend: Option<String>,
     #[arg(long)]
@@ -54,14 +51,14 @@ pub(super) struct Answered {
 }
 
 /// Names of all devices that the release or the table of devices knows.
-pub(super) fn device_names(arguments: &PredictArguments, release: &TableRelease) -> anyhow::Result<Vec<String>> {
+pub(super) fn device_names(arguments: &PredictArguments, release: &Release) -> anyhow::Result<Vec<String>> {
     let table = arguments.tables.device_table.as_deref().map(read_devices).transpose()?.unwrap_or_default();
     let mut names: Vec<String> = release.predictors.devices().map(str::to_owned).collect();
     names.extend(table.into_keys().filter(|name| !release.predictors.devices().any(|known| known == name)));
     Ok(names)
 }
 
-pub(super) fn predict(arguments: &PredictArguments, release: &TableRelease, context: &Context) -> anyhow::Result<()> {
+pub(super) fn predict(arguments: &PredictArguments, release: &Release, context: &Context) -> anyhow::Result<()> {
     let Answered { rows, questions, fits } = ask(arguments, release, context)?;
     if fits.iter().all(MemoryFit::is_too_large) {
         let fit = &fits[0];
@@ -74,7 +71,7 @@ pub(super) fn predict(arguments: &PredictArguments, release: &TableRelease, cont
 }
 
 /// Predicts everything that is asked about; a row that cannot run says why.
-pub(super) fn ask(arguments: &PredictArguments, release: &TableRelease, context: &Context) -> anyhow::Result<Answered> {
+pub(super) fn ask(arguments: &PredictArguments, release: &Release, context: &Context) -> anyhow::Result<Answered> {
     let predictors = &release.predictors;
     let model = asked::model(arguments, predictors, context)?;
     let devices = asked::devices(arguments, predictors, context)?;
@@ -119,12 +116,7 @@ fn rows(arguments: &PredictArguments, model: &MeasuredRow, device: &str) -> Vec<
     rows
 }
 
-fn row(
-    release: &TableRelease,
-    questions: &Questions,
-    answer: &TableAnswer,
-    impossible: Option<String>,
-) -> PredictionRow {
+fn row(release: &Release, questions: &Questions, answer: &Answer, impossible: Option<String>) -> PredictionRow {
     let asked = &questions.rows()[answer.question];
     let new = release.predictors.what_is_new(questions, answer.question);
     let possible = |value: f64| impossible.is_none().then_some(value);
@@ -161,7 +153,7 @@ fn does_not_fit(fit: &MemoryFit) -> String {
 }
 
 /// Says on stderr what a table has no room for.
-fn notes(release: &TableRelease, questions: &Questions, fits: &[MemoryFit]) {
+fn notes(release: &Release, questions: &Questions, fits: &[MemoryFit]) {
     for (question, (row, fit)) in questions.rows().iter().zip(fits).enumerate() {
         let configuration = asked::configuration(row);
         if fit.is_too_large() {

@@ -1,47 +1,37 @@
-//! The files of a release that learned from tables: what is known of models and devices, and one file per metric.
+//! The files of a release: what is known of models and devices, and one file per metric.
 //!
-//! They are CBOR (RFC 8949), which keeps every bit of a number; trees are byte strings, see [`crate::tables`].
+//! They are CBOR (RFC 8949), which keeps every bit of a number; trees are byte strings.
 
 use messages::Metric;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Contents, damaged};
-use crate::{
-    Manifest, MeasuredTables, PredictorError, Source,
-    tables::{TablePredictors, TableSettings},
-};
+use crate::{Manifest, PredictorError, Predictors};
 
-/// What the tables say of models and devices.
+/// What was measured says of models and devices.
 const KNOWN_FILE: &str = "known.cbor";
 
 fn metric_file(metric: Metric) -> String {
     format!("{metric}.cbor")
 }
 
-/// The source, and the files' contents.
-pub(super) fn save(predictors: &TablePredictors) -> (Source, Contents) {
+pub(super) fn save(predictors: &Predictors) -> Contents {
     let mut contents = vec![(KNOWN_FILE.to_owned(), to_cbor(&predictors.context))];
     contents.extend(predictors.trained.iter().map(|(metric, trained)| (metric_file(*metric), to_cbor(trained))));
-    let source = MeasuredTables {
-        models: u32::try_from(predictors.models().count()).unwrap_or(u32::MAX),
-        devices: predictors.devices().map(str::to_owned).collect(),
-        metrics: predictors.trained.keys().copied().collect(),
-    };
-    (Source::Tables(source), contents)
+    contents
 }
 
 /// What [`save`] saved; `read` gives a file's checked contents.
 pub(super) fn load(
     manifest: &Manifest,
-    tables: &MeasuredTables,
     read: impl Fn(&str) -> Result<Vec<u8>, PredictorError>,
-) -> Result<TablePredictors, PredictorError> {
+) -> Result<Predictors, PredictorError> {
     let trained = |metric: &Metric| Ok((*metric, from_cbor(manifest, &metric_file(*metric), &read)?));
-    Ok(TablePredictors {
+    Ok(Predictors {
         context: from_cbor(manifest, KNOWN_FILE, &read)?,
-        trained: tables.metrics.iter().map(trained).collect::<Result<_, PredictorError>>()?,
+        trained: manifest.metrics.iter().map(trained).collect::<Result<_, PredictorError>>()?,
         evaluation: manifest.evaluation.clone(),
-        settings: TableSettings::from(manifest.settings),
+        settings: manifest.settings,
         training_rows: manifest.training_rows,
     })
 }
