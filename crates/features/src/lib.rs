@@ -24,6 +24,7 @@ mod table_columns;
 mod table_features;
 mod tables;
 mod timm;
+mod training_memory;
 
 pub use device_table::{DEVICE_COLUMNS, DeviceTable, PublishedDevice, read_devices, write_devices};
 pub use error::FeatureError;
@@ -38,3 +39,4 @@ pub use subject::Subject;
 pub use table::TrainingTable;
 pub use table_features::{Role, TableFeature, TableFeatures, is_time_share, table_features, table_schema_id};
 pub use tables::BadRow;
+pub use training_memory::TrainingMemory;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use features::{DeviceTable, MeasuredRow, OperatorTable, PublishedDevice};
+use features::{DeviceTable, MeasuredRow, OperatorTable, PublishedDevice, TrainingMemory};
 use messages::Metric;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,7 @@ pub(crate) struct Trained {
 pub struct Questions {
     data: TableData,
     devices: DeviceTable,
+    training_memory: Vec<Option<TrainingMemory>>,
     outside: Vec<Outside>,
 }
 
@@ -114,6 +115,11 @@ impl Questions {
     /// The device that a question is about, as published, if that is known.
     pub fn device(&self, question: usize) -> Option<&PublishedDevice> {
         self.devices.get(&self.data.row(question).device)
+    }
+
+    /// What training would hold in memory, by physics; `None` where the model's operators are unknown.
+    pub fn training_memory(&self, question: usize) -> Option<TrainingMemory> {
+        self.training_memory[question]
     }
 }
 
@@ -216,6 +222,7 @@ impl TablePredictors {
             forget_activation_peaks(&mut operators);
         }
         known.supplement(&rows, &mut devices, &mut operators);
+        let training_memory = TrainingMemory::of_rows(&rows, &devices, &operators);
         let data = TableData::questions(rows, &devices, &operators, names)?;
         let mut outside = domain.outside(&data);
         for (row, outside) in data.rows().iter().zip(&mut outside) {
@@ -223,7 +230,7 @@ impl TablePredictors {
                 outside.add(1.0, format!("{kind} {word}: it was never measured there"));
             }
         }
-        Ok(Questions { data, devices, outside })
+        Ok(Questions { data, devices, training_memory, outside })
     }
 
     /// Predicts one metric of all questions, in their order.

@@ -3,15 +3,19 @@
 mod answers;
 mod asked;
 mod jobs;
+mod matrix;
 mod tables;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::bail;
 use clap::Args;
+use features::TrainingMemory;
 use messages::{Metric, Platform, ReleaseId};
 use predictors::Source;
 
+pub(super) use self::matrix::Matrix;
+use self::matrix::count_models;
 pub(crate) use self::tables::TableArguments;
 use super::{
     drawing::{self, DrawnPrediction},
@@ -21,9 +25,9 @@ use crate::{context::Context, output::Format};
 
 #[derive(Debug, Args)]
 pub(crate) struct PredictArguments {
-    /// The model: of the release's tables, of the zoo, registered, or an ONNX file.
-    #[arg(long)]
-    model: String,
+    /// The model, or several: of the release's tables, of the zoo, registered, or ONNX files.
+    #[arg(long = "model", required = true, value_delimiter = ',')]
+    models: Vec<String>,
     /// Platforms whose device on this machine is asked about.
     #[arg(long, value_delimiter = ',', conflicts_with = "devices")]
     platforms: Vec<Platform>,
@@ -53,7 +57,8 @@ pub(crate) struct PredictArguments {
     /// Where releases are kept. Not given: `releases` in the state directory.
     #[arg(long)]
     releases: Option<PathBuf>,
-    /// Draws the first metric: over the batch size where several sizes are asked for, else as bars.
+    /// Draws the first metric: several models against the devices as a heatmap; one over the batch size where several
+    /// sizes are asked for, else as bars.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
@@ -76,16 +81,33 @@ pub(crate) struct Question {
     pub(crate) devices: Vec<String>,
 }
 
+/// What is predicted of a configuration on every device.
+#[derive(Debug)]
+pub(crate) struct OnEveryDevice {
+    pub(crate) rows: Vec<PredictionRow>,
+    /// By device; only a release that learned from tables can tell.
+    pub(crate) memory: BTreeMap<String, DeviceMemory>,
+}
+
+/// What a device has of memory, and what training the model would hold there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeviceMemory {
+    /// In MB, if that is known.
+    pub(crate) device_mb: Option<f64>,
+    /// By physics, if the model's operators are known.
+    pub(crate) training: Option<TrainingMemory>,
+}
+
 /// Predicts all metrics of a configuration on this machine's devices and, if the release learned from tables, on
 /// theirs and on those of the device table; the table of imported devices stands in where none is named.
-pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::Result<Vec<PredictionRow>> {
+pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::Result<OnEveryDevice> {
     let releases = open(context, question.releases.as_deref())?;
     let release = releases.current_id()?.ok_or_else(none_yet)?;
     let here = crate::commands::device::detect(context)?.devices;
     let mut platforms: Vec<Platform> = here.iter().map(|device| device.platform).collect();
     platforms.dedup();
     let mut arguments = PredictArguments {
-        model: question.model,
+        models: vec![question.model],
         platforms,
         devices: Vec::new(),
         batch_sizes: vec![question.batch_size],
@@ -101,7 +123,10 @@ pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::
         format: Format::Json,
     };
     match releases.manifest(&release)?.source {
-        Source::Jobs(_) => jobs::ask(&arguments, &releases.load(&release)?, context),
+        Source::Jobs(_) => {
+            let rows = jobs::ask(&arguments, &releases.load(&release)?, context)?;
+            Ok(OnEveryDevice { rows, memory: BTreeMap::new() })
+        }
         Source::Tables(_) => {
             let release = releases.load_tables(&release)?;
             arguments.tables.or_devices_of(&context.devices_file()?)?;
@@ -111,7 +136,8 @@ pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::
             let strange: Vec<String> =
                 question.devices.into_iter().filter(|name| !is_known(name) && !is_here(name)).collect();
             arguments.devices.extend(strange);
-            Ok(tables::ask(&arguments, &release, context)?.rows)
+            let answered = tables::ask(&arguments, &release, context)?;
+            Ok(OnEveryDevice { memory: answered.memory(), rows: answered.rows })
         }
     }
 }
@@ -136,6 +162,10 @@ pub(super) fn run(arguments: &PredictArguments, context: &Context) -> anyhow::Re
 fn draw(arguments: &PredictArguments, rows: &[PredictionRow]) -> anyhow::Result<()> {
     let (Some(path), Some(first)) = (&arguments.plot, rows.first()) else { return Ok(()) };
     let metric: Metric = first.metric.parse()?;
+    let rows: Vec<&PredictionRow> = rows.iter().filter(|row| row.metric == first.metric).collect();
+    if count_models(&rows) > 1 {
+        return drawing::draw_models(metric, &Matrix::of(&rows), path);
+    }
     let point = |row: &PredictionRow| {
         let threads = row.threads.map_or_else(String::new, |threads| match threads {
             1 => ", 1 thread".to_owned(),
@@ -150,7 +180,7 @@ fn draw(arguments: &PredictArguments, rows: &[PredictionRow]) -> anyhow::Result<
             confidence: row.confidence,
         })
     };
-    let points: Vec<_> = rows.iter().filter(|row| row.metric == first.metric).filter_map(point).collect();
+    let points: Vec<_> = rows.into_iter().filter_map(point).collect();
     drawing::draw(&first.model, metric, &points, path)
 }
 
@@ -162,7 +192,7 @@ pub(crate) struct PredictionRow {
     pub(crate) device: String,
     pub(crate) platform: Option<String>,
     configuration: String,
-    precision: Option<String>,
+    pub(crate) precision: Option<String>,
     batch_size: u32,
     threads: Option<u32>,
     pub(crate) metric: String,

@@ -37,9 +37,11 @@ pub(super) fn ask(
     let platforms = if arguments.platforms.is_empty() { vec![Platform::Cpu] } else { arguments.platforms.clone() };
     let threads = if arguments.threads.is_empty() { vec![1] } else { arguments.threads.clone() };
     let models = context.models()?;
-    let cached = models.obtain(&arguments.model, Precision::Fp32)?;
+    let cached = arguments.models.iter().map(|model| models.obtain(model, Precision::Fp32));
+    let cached = cached.collect::<Result<Vec<_>, _>>()?;
     let mut subjects = Vec::new();
-    for platform in platforms {
+    for (cached, platform) in cached.iter().flat_map(|cached| platforms.iter().map(move |platform| (cached, *platform)))
+    {
         let device = crate::commands::device::of_platform(context, platform)?;
         for &precision in &precisions {
             for &batch_size in &arguments.batch_sizes {
