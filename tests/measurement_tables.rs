@@ -143,6 +143,53 @@ fn coverage_shows_what_is_missing() {
 }
 
 #[test]
+fn coverage_of_all_adds_what_was_never_measured() {
+    let world = world();
+    let devices = world.write("d.csv", "device,platform,fp32_tflops\nX,cuda,8.1\nNVIDIA L4,cuda,30.3\n");
+    world.augur(&["device", "import", &devices]).expect(0);
+    let table = world.write("t.csv", "model,device,precision,batch_size,latency_ms\nown,X,fp32,1,1\ngpt2,X,fp32,1,2\n");
+    let ask = |more: &[&str]| {
+        let coverage = ["measurement", "coverage", "--input", &table, "--format", "json"];
+        let cells = world.augur(&[&coverage[..], more].concat()).json();
+        let cell = |cell: &serde_json::Value| {
+            let words = ["name", "device"].map(|word| text(&cell[word]).to_owned());
+            (words, cell["precision"].is_null(), cell["measurements"].as_u64().expect("a count"))
+        };
+        cells.as_array().expect("cells").iter().map(cell).collect::<Vec<_>>()
+    };
+    let measured = |name: &str| ([name.to_owned(), "X".to_owned()], false, 1);
+    assert_eq!(ask(&[]), [measured("gpt2"), measured("own")]);
+    let all = ask(&["--all"]);
+    assert!(all.contains(&measured("gpt2")) && all.contains(&measured("own")), "{all:?}");
+    // A device that was measured keeps its columns, and a new one has a column of unknown precision.
+    let never = |name: &str, device: &str, any| ([name.to_owned(), device.to_owned()], any, 0);
+    for missing in
+        [never("resnet50", "X", false), never("resnet50", "NVIDIA L4", true), never("own", "NVIDIA L4", true)]
+    {
+        assert!(all.contains(&missing), "{missing:?}: {all:?}");
+    }
+    assert_eq!(all.len(), 2 * (1 + graphs::zoo().len()));
+    assert!(ask(&["--all", "--by", "family"]).contains(&never("bert", "NVIDIA L4", true)));
+}
+
+#[test]
+fn coverage_is_asked_of_the_aggregator_that_holds_the_database() {
+    let world = World::new();
+    let table = world.write("t.csv", &table());
+    world.augur(&["measurement", "import", &table]).expect(0);
+    let coverage = ["measurement", "coverage", "--format", "json"];
+    let before = world.augur(&coverage).json();
+    assert_eq!(before.as_array().map(Vec::len), Some(36), "{before}");
+    let _aggregator = world.aggregator();
+    assert_eq!(world.augur(&coverage).json(), before);
+    // A database that is named is not looked for elsewhere.
+    let db = world.path("state").join("augur.duckdb").display().to_string();
+    let named = world.augur(&[&coverage[..], &["--db", &db]].concat());
+    assert!(named.stderr.contains("augur.duckdb"), "{}", named.stderr);
+    assert_ne!(named.code, Some(0));
+}
+
+#[test]
 fn devices_are_kept_and_listed() {
     let world = world();
     let file =
@@ -164,11 +211,8 @@ fn devices_are_kept_and_listed() {
 }
 
 #[test]
-fn a_recommendation_for_training_is_refused_with_the_reason() {
+fn a_recommendation_needs_a_release() {
     let world = world();
-    let refused = world.augur(&["recommend", "hardware", "--model", "resnet50", "--task", "training"]);
-    assert!(refused.stderr.contains("nothing was ever measured of training"), "{}", refused.stderr);
-    refused.expect(2);
     let none = world.augur(&["recommend", "hardware", "--model", "resnet50"]);
     assert!(none.stderr.contains("no release of predictors"), "{}", none.stderr);
     none.expect(2);
@@ -214,4 +258,16 @@ fn hardware_is_ranked_by_a_release_that_learned_from_imported_tables() {
     let power = world.augur(&[&ask[..], &["A", "--optimize", "power"]].concat());
     assert!(power.stdout.contains("nothing predicts its power_w"), "{}", power.stdout);
     power.expect(1);
+    // No operators are known, so nobody knows what training keeps in memory.
+    let training = world.augur(&[&ask[..], &["B", "--task", "training"]].concat()).json();
+    let reasons = training["ranked"][0]["reasons"].as_array().expect("reasons");
+    assert!(reasons.iter().any(|why| text(why).contains("memory for training is unknown")), "{training}");
+    assert!(training["ranked"][0]["memory_peak_mb"].is_null(), "{training}");
+    let memory = world.augur(&[&ask[..], &["B", "--task", "training", "--optimize", "memory"]].concat());
+    assert!(memory.stdout.contains("memory for training is unavailable, because"), "{}", memory.stdout);
+    memory.expect(1);
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().expect("text")
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::fmt::Write as _;
 
-use crate::support::World;
+use crate::support::{World, text};
 
 const DEVICES: &str = "device,platform,fp32_tflops,memory_bandwidth_gb_per_s,memory_gb,tdp_w\n\
                        GPU A,cuda,10,300,4,100\nGPU B,cuda,20,500,8,150\nGPU C,cuda,30,900,16,200\n\
@@ -137,6 +137,70 @@ fn a_zoo_model_and_an_onnx_file_are_predicted_from_their_graphs() {
         assert_eq!((latency["model"].as_str(), latency["novelty"].as_str()), (Some(name), Some("model")), "{latency}");
         assert!(latency["predicted"].as_f64().is_some_and(|value| value > 0.0), "{latency}");
     }
+}
+
+#[test]
+fn several_models_make_a_matrix_and_a_heatmap() {
+    let trained = Trained::new();
+    let plot = trained.world.path("m.svg");
+    let plot_name = plot.display().to_string();
+    let ask = ["--model", "net3,resnet18,net12", "--devices", "GPU A,GPU B", "--metrics", "latency_ms"];
+    let rows = trained.predict(&[&ask[..], &["--batch-sizes", "4,4096", "--format", "json"]].concat()).json();
+    let found: Vec<_> = rows.as_array().expect("a list").iter().map(|row| text(row, "model")).collect();
+    assert_eq!(found, [["net3"; 4], ["resnet18"; 4], ["net12"; 4]].concat());
+    assert_eq!(text(&rows[1], "device"), "GPU A");
+    let matrix = trained.predict(&[&ask[..], &["--batch-sizes", "4,4096", "--plot", &plot_name]].concat()).expect(0);
+    let lines: Vec<&str> = matrix.lines().collect();
+    assert!(lines[1].contains("GPU A") && lines[1].contains("GPU B"), "{matrix}");
+    assert!(lines.iter().any(|line| line.contains("net12 batch 4096") && line.contains("does not fit")), "{matrix}");
+    let svg = std::fs::read_to_string(&plot).expect("drawn");
+    assert!(
+        svg.contains("Predicted latency") && svg.contains("does not fit") && svg.contains("net12 batch 4"),
+        "{svg}"
+    );
+    // One device leaves the columns to the batch sizes.
+    let ask = ["--model", "net3,net12", "--devices", "GPU A", "--batch-sizes", "1,4", "--metrics", "latency_ms"];
+    let matrix = trained.predict(&ask).expect(0);
+    assert!(matrix.contains("batch 1") && matrix.contains("batch 4") && matrix.contains("GPU A"), "{matrix}");
+
+    let unknown = trained.predict(&["--model", "net3,nett4", "--devices", "GPU A"]);
+    assert!(unknown.stderr.contains("no model is named `nett4`; near it are `net4`"), "{}", unknown.stderr);
+    unknown.expect(2);
+    let twice = trained.predict(&["--model", "net3,net4,net3", "--devices", "GPU A"]);
+    assert!(twice.stderr.contains("two models of the question are named `net3`"), "{}", twice.stderr);
+    twice.expect(2);
+}
+
+#[test]
+fn training_is_derived_from_inference_and_physics() {
+    let trained = Trained::new();
+    let world = &trained.world;
+    let ask =
+        ["recommend", "hardware", "--model", "net3", "--batch-size", "4", "--available", "GPU B", "--format", "json"];
+    let inference = world.augur(&ask).json();
+    let training = world.augur(&[&ask[..], &["--task", "training"]].concat()).json();
+    assert_eq!((text(&inference, "task"), text(&training, "task")), ("inference", "training"));
+    assert!(training["notes"][0].as_str().is_some_and(|note| note.contains("nothing was measured of training")));
+    assert_eq!(inference["notes"], serde_json::json!([]));
+    let number = |answer: &serde_json::Value, metric: &str, key: &str| {
+        answer["ranked"][0][metric][key].as_f64().unwrap_or_else(|| panic!("no {metric} {key}: {answer}"))
+    };
+    let ratio = |metric, key| number(&training, metric, key) / number(&inference, metric, key);
+    assert!((ratio("latency_ms", "value") - 3.0).abs() < 1e-9, "{training}");
+    assert!((ratio("throughput_items_per_second", "value") - 1.0 / 3.0).abs() < 1e-9, "{training}");
+    let ends =
+        ["lower", "upper"].map(|key| number(&training, "latency_ms", key) / number(&inference, "latency_ms", "value"));
+    assert!(ends[0] <= 2.7 && ends[1] >= 7.2, "wider than the ratio alone: {training}");
+    assert!(training["ranked"][0]["latency_ms"]["confidence"].is_null(), "{training}");
+    // 160 MB for 10 million parameters; half of 12 million elements, and the gradients of an operator of 22 million, in 4 bytes each.
+    let memory = ["lower", "upper"].map(|key| number(&training, "memory_peak_mb", key));
+    assert_eq!(format!("{memory:.1?}"), "[184.0, 272.0]");
+    let small = world.augur(&[&ask[..], &["--task", "training", "--max-memory-mb", "200"]].concat());
+    assert!(small.stdout.contains("predicted memory of 223.7 MB (184.0 – 272.0) exceeds 200 MB"), "{}", small.stdout);
+    small.expect(1);
+    let whole = world.augur(&[&ask[..], &["--task", "training", "--precision", "int8"]].concat());
+    assert!(whole.stdout.contains("training in int8 is unavailable, because"), "{}", whole.stdout);
+    whole.expect(1);
 }
 
 #[test]

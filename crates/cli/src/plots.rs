@@ -21,7 +21,7 @@ use plotters::{
 
 pub(crate) use accuracy::{Accuracy, AccuracyPoint};
 pub(crate) use bars::{Bar, Bars};
-pub(crate) use heatmap::Heatmap;
+pub(crate) use heatmap::{Cell, Heatmap, Shading};
 pub(crate) use lines::{Band, Lines};
 
 /// What a plot draws on; its units are pixels.

@@ -251,7 +251,7 @@ impl Described<'_> {
         (self.weights() * self.peaks.weight_bytes + elements * self.peaks.activation_bytes) / 1e6
     }
 
-    fn weights(&self) -> f64 {
+    pub(crate) fn weights(&self) -> f64 {
         self.row.params_m.map(|millions| millions * 1e6).or(self.sums.map(|sums| sums.weights)).unwrap_or_default()
     }
 

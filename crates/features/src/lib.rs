@@ -20,6 +20,7 @@ mod table;
 mod table_columns;
 mod tables;
 mod timm;
+mod training_memory;
 
 pub use device_table::{DEVICE_COLUMNS, DeviceTable, PublishedDevice, read_devices, write_devices};
 pub use error::FeatureError;
@@ -31,3 +32,4 @@ pub use own_measurements::OwnTables;
 pub use subject::Subject;
 pub use table::TrainingTable;
 pub use tables::BadRow;
+pub use training_memory::TrainingMemory;

@@ -30,6 +30,7 @@ pub(crate) enum PredictorCommand {
     #[command(
         after_help = "Examples: augur predictor predict --model resnet50 --platforms cpu --batch-sizes 1,2,4 --threads 1,2\n          \
                       augur predictor predict --model vit_base_patch16_224 --devices 'NVIDIA GeForce RTX 4090,NVIDIA L4' --device-table devices.csv --batch-sizes 64,256\n          \
+                      augur predictor predict --model resnet50,vit_base_patch16_224 --devices 'NVIDIA L4,NVIDIA GeForce RTX 4090' --plot models.svg\n          \
                       augur predictor predict --model my.onnx --devices 'NVIDIA GeForce RTX 3090' --batch-sizes 128"
     )]
     Predict(Box<predict::PredictArguments>),

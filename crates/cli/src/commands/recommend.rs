@@ -4,7 +4,6 @@ mod candidates;
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
 use planner::{Estimate, Excluded, Goal, Limits, Ranked, Recommendation};
 use serde::Serialize;
@@ -22,7 +21,8 @@ pub(crate) enum RecommendCommand {
     /// Ranks devices by what the current release predicts of a model on them: this machine's, and for a release from
     /// tables also theirs and the imported ones.
     #[command(
-        after_help = "Example: augur recommend hardware --model resnet50 --optimize throughput --batch-size 8 --max-memory-mb 4000"
+        after_help = "Examples: augur recommend hardware --model resnet50 --optimize throughput --max-memory-mb 4000\n          \
+                      augur recommend hardware --model resnet50 --task training --batch-size 64"
     )]
     Hardware(HardwareArguments),
 }
@@ -32,7 +32,7 @@ pub(crate) struct HardwareArguments {
     /// The model: of the release's tables, of the zoo, registered, or an ONNX file.
     #[arg(long)]
     model: String,
-    /// What the model does there.
+    /// What the model does there; training is derived from inference and physics, because nothing measured it.
     #[arg(long, value_enum, default_value_t)]
     task: Task,
     /// What the hardware should be best at: latency, throughput, memory or power.
@@ -81,13 +81,32 @@ enum Task {
     Training,
 }
 
+impl Task {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inference => "inference",
+            Self::Training => "training",
+        }
+    }
+
+    /// What a reader of the numbers must know.
+    fn notes(self) -> Vec<&'static str> {
+        match self {
+            Self::Inference => Vec::new(),
+            Self::Training => vec![planner::TRAINING_BASIS],
+        }
+    }
+}
+
 /// The answer as JSON.
 #[derive(Serialize)]
 struct Answer {
     model: String,
+    task: &'static str,
     batch_size: u32,
     optimize: &'static str,
     release: String,
+    notes: Vec<&'static str>,
     ranked: Vec<RankedRow>,
     excluded: Vec<ExcludedRow>,
 }
@@ -128,11 +147,6 @@ impl From<Estimate> for EstimateRow {
 
 pub(crate) fn run(command: &RecommendCommand, context: &Context) -> anyhow::Result<Exit> {
     let RecommendCommand::Hardware(arguments) = command;
-    if arguments.task == Task::Training {
-        bail!(
-            "nothing was ever measured of training, so nothing can be recommended for it; --task inference can be asked"
-        );
-    }
     let asked = tokio::task::block_in_place(|| candidates::of(arguments, context))?;
     let limits = Limits {
         latency_ms: arguments.max_latency_ms,
@@ -148,6 +162,9 @@ pub(crate) fn run(command: &RecommendCommand, context: &Context) -> anyhow::Resu
     let answer = answer(arguments, asked.release, recommendation);
     output::answer(arguments.format, &answer, table)?;
     if arguments.format == Format::Table {
+        for note in &answer.notes {
+            eprintln!("note: {note}");
+        }
         for ExcludedRow { device, reason } in &answer.excluded {
             eprintln!("excluded: {device}: {reason}");
         }
@@ -178,9 +195,11 @@ fn answer(arguments: &HardwareArguments, release: String, recommendation: Recomm
     };
     Answer {
         model: arguments.model.clone(),
+        task: arguments.task.as_str(),
         batch_size: arguments.batch_size,
         optimize: arguments.optimize.as_str(),
         release,
+        notes: arguments.task.notes(),
         ranked: ranked.into_iter().map(row).collect(),
         excluded: excluded.into_iter().map(|Excluded { device, reason }| ExcludedRow { device, reason }).collect(),
     }
@@ -243,15 +262,22 @@ fn bars(arguments: &HardwareArguments, recommendation: &Recommendation) -> Bars 
             note: format!("rank {}{tied}{sure}", ranked.rank),
         })
     };
-    let axis = match goal {
-        Goal::Latency => "predicted latency, ms per batch",
-        Goal::Throughput => "predicted throughput, items per second",
-        Goal::Memory => "predicted peak memory, MB",
-        Goal::Power => "predicted power, W",
+    let HardwareArguments { model, batch_size, .. } = arguments;
+    let (title, latency) = match arguments.task {
+        Task::Inference => {
+            (format!("{model}, batch {batch_size}: devices by {goal}, with 90 % intervals"), "latency, ms per batch")
+        }
+        Task::Training => (
+            format!("{model}, training, batch {batch_size}: devices by {goal}, derived from inference and physics"),
+            "latency, ms per step",
+        ),
     };
-    Bars {
-        title: format!("{}, batch {}: devices by {goal}, with 90 % intervals", arguments.model, arguments.batch_size),
-        axis: axis.to_owned(),
-        rows: recommendation.ranked.iter().filter_map(bar).collect(),
-    }
+    let axis = match goal {
+        Goal::Latency => latency,
+        Goal::Throughput => "throughput, items per second",
+        Goal::Memory => "peak memory, MB",
+        Goal::Power => "power, W",
+    };
+    let rows = recommendation.ranked.iter().filter_map(bar).collect();
+    Bars { title, axis: format!("predicted {axis}"), rows }
 }

@@ -1,7 +1,9 @@
 //! A heatmap: numbers by row and column.
 
-use plotters::element::Rectangle;
-use plotters::style::Color as _;
+use plotters::{
+    element::{PathElement, Rectangle},
+    style::Color as _,
+};
 
 use super::{
     Canvas, Plot,
@@ -11,6 +13,8 @@ use super::{
 const CELL: (i32, i32) = (112, 24);
 /// White between cells.
 const GAP: i32 = 2;
+/// Distance between the lines of a hatched cell.
+const HATCH_STEP: usize = 8;
 const TITLE_HEIGHT: i32 = 34;
 const LINE_HEIGHT: i32 = 16;
 /// Letters in a line above a column.
@@ -27,11 +31,41 @@ pub(crate) struct Heatmap {
     pub(crate) title: String,
     /// What the numbers are, with their unit.
     pub(crate) unit: String,
-    /// What a missing number means.
+    /// What an empty cell means.
     pub(crate) empty: String,
+    pub(crate) shading: Shading,
     pub(crate) columns: Vec<String>,
-    /// Names of rows, with a number per column.
-    pub(crate) rows: Vec<(String, Vec<Option<f64>>)>,
+    /// Names of rows, with a cell per column.
+    pub(crate) rows: Vec<(String, Vec<Cell>)>,
+}
+
+/// One place of a heatmap.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cell {
+    /// A number, which its colour and a text show.
+    Number(f64),
+    /// There can be no number; hatched, with the reason in a word or three.
+    Barred(&'static str),
+    /// Nothing is known.
+    Empty,
+}
+
+/// How colours follow numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shading {
+    /// By their logarithm where they are far apart, else straight.
+    Automatic,
+    /// By their logarithm.
+    Logarithmic,
+}
+
+impl Cell {
+    const fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Barred(_) | Self::Empty => None,
+        }
+    }
 }
 
 /// From numbers to shares of the colour ramp.
@@ -42,10 +76,11 @@ struct Shade {
 }
 
 impl Shade {
-    fn new(values: impl Iterator<Item = f64>) -> Self {
+    fn new(shading: Shading, values: impl Iterator<Item = f64>) -> Self {
         let (lowest, highest) =
             values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        Self { lowest, highest, is_logarithmic: lowest > 0.0 && highest / lowest > LINEAR_RATIO_MAX }
+        let ratio_max = if shading == Shading::Logarithmic { 1.0 } else { LINEAR_RATIO_MAX };
+        Self { lowest, highest, is_logarithmic: lowest > 0.0 && highest / lowest > ratio_max }
     }
 
     fn share(&self, value: f64) -> f64 {
@@ -56,6 +91,18 @@ impl Shade {
 }
 
 impl Heatmap {
+    fn shade(&self) -> Shade {
+        Shade::new(self.shading, self.rows.iter().flat_map(|(_, cells)| cells.iter().filter_map(Cell::number)))
+    }
+
+    /// What stands behind the legend's colours.
+    fn legend(&self, shade: &Shade) -> String {
+        let kind = if shade.is_logarithmic { ", logarithmic" } else { "" };
+        let has_empty = self.rows.iter().any(|(_, cells)| cells.contains(&Cell::Empty));
+        let empty = if has_empty { format!("; – {}", self.empty) } else { String::new() };
+        format!("{}{kind}{empty}", self.unit)
+    }
+
     fn label_width(&self) -> i32 {
         self.rows.iter().map(|(name, _)| theme::width(name, SMALL)).max().unwrap_or_default().max(60) + 10
     }
@@ -93,22 +140,8 @@ impl Heatmap {
         for (index, (name, values)) in self.rows.iter().enumerate() {
             let y = top + theme::count(index) * CELL.1;
             canvas.draw_text(name, &theme::text(SMALL, INK, RIGHT), (left - 8, y + CELL.1 / 2))?;
-            for (column, value) in values.iter().enumerate() {
-                let x = left + theme::count(column) * CELL.0;
-                let share = value.map(|value| scale.share(value));
-                let colour = share.map_or(EMPTY, theme::ramp);
-                let corners = [(x, y), (x + CELL.0 - GAP, y + CELL.1 - GAP)];
-                canvas.draw(&Rectangle::new(corners, colour.filled()))?;
-                let ink = if share.is_some_and(|share| share > 0.5) {
-                    PAPER
-                } else if share.is_some() {
-                    INK
-                } else {
-                    SOFT
-                };
-                let text = value.map_or_else(|| "–".to_owned(), theme::number);
-                let middle = (x + (CELL.0 - GAP) / 2, y + (CELL.1 - GAP) / 2);
-                canvas.draw_text(&text, &theme::text(SMALL, ink, CENTRE), middle)?;
+            for (column, cell) in values.iter().enumerate() {
+                draw_cell(canvas, cell, scale, (left + theme::count(column) * CELL.0, y))?;
             }
         }
         Ok(())
@@ -133,17 +166,40 @@ impl Heatmap {
             canvas.draw_text(&highest, &small, (x, y))?;
             x += theme::width(&highest, SMALL) + 12;
         }
-        let kind = if scale.is_logarithmic { ", logarithmic" } else { "" };
-        let rest = format!("{}{kind}; – {}", self.unit, self.empty);
+        let rest = self.legend(scale);
         canvas.draw_text(&rest, &theme::text(SMALL, SOFT, LEFT), (x, y))?;
         Ok(())
     }
 }
 
+/// Draws a cell with its left upper corner at `(x, y)`.
+fn draw_cell(canvas: &Canvas<'_>, cell: &Cell, scale: &Shade, (x, y): (i32, i32)) -> anyhow::Result<()> {
+    let (width, height) = (CELL.0 - GAP, CELL.1 - GAP);
+    let share = cell.number().map(|number| scale.share(number));
+    canvas.draw(&Rectangle::new([(x, y), (x + width, y + height)], share.map_or(EMPTY, theme::ramp).filled()))?;
+    let (text, ink) = match (cell, share) {
+        (Cell::Number(number), Some(share)) => (theme::number(*number), if share > 0.5 { PAPER } else { INK }),
+        (Cell::Barred(why), _) => ((*why).to_owned(), SOFT),
+        (Cell::Empty | Cell::Number(_), _) => ("–".to_owned(), SOFT),
+    };
+    if matches!(cell, Cell::Barred(_)) {
+        // Lines at 45°, cut off at the cell's right edge.
+        for start in (x - height..x + width).step_by(HATCH_STEP) {
+            let (from, to) = (start.max(x), (start + height).min(x + width));
+            let path = [(from, y + height - (from - start)), (to, y + height - (to - start))];
+            canvas.draw(&PathElement::new(path, SOFT.mix(0.28).stroke_width(1)))?;
+        }
+    }
+    canvas.draw_text(&text, &theme::text(SMALL, ink, CENTRE), (x + width / 2, y + height / 2))?;
+    Ok(())
+}
+
 impl Plot for Heatmap {
     fn size(&self) -> (u32, u32) {
         let (left, top) = self.origin();
-        let legend = LEGEND_WIDTH + 100 + theme::width(&self.unit, SMALL) + theme::width(&self.empty, SMALL) + 110;
+        let shade = self.shade();
+        let ends = [shade.lowest, shade.highest].map(|end| theme::width(&theme::number(end), SMALL));
+        let legend = MARGIN + ends[0] + ends[1] + LEGEND_WIDTH + 28 + theme::width(&self.legend(&shade), SMALL);
         let width = (left + theme::count(self.columns.len()) * CELL.0)
             .max(legend)
             .max(MARGIN + theme::width(&self.title, theme::TITLE) + MARGIN);
@@ -152,7 +208,7 @@ impl Plot for Heatmap {
     }
 
     fn draw(&self, canvas: &Canvas<'_>) -> anyhow::Result<()> {
-        let shade = Shade::new(self.rows.iter().flat_map(|(_, values)| values.iter().copied().flatten()));
+        let shade = self.shade();
         canvas.draw_text(&self.title, &theme::title(), (MARGIN, MARGIN + 8))?;
         self.draw_columns(canvas)?;
         self.draw_cells(canvas, &shade)?;

@@ -7,8 +7,13 @@ fn heatmap() -> Heatmap {
         title: "Latency <of> models".to_owned(),
         unit: "ms per batch".to_owned(),
         empty: "not predicted".to_owned(),
+        shading: Shading::Automatic,
         columns: vec!["NVIDIA GeForce RTX 3090, amp".to_owned(), "cpu".to_owned()],
-        rows: vec![("resnet50".to_owned(), vec![Some(12.5), None]), ("vit".to_owned(), vec![Some(1250.0), Some(3.0)])],
+        rows: vec![
+            ("resnet50".to_owned(), vec![Cell::Number(12.5), Cell::Empty]),
+            ("vit".to_owned(), vec![Cell::Number(1250.0), Cell::Number(3.0)]),
+            ("gpt2".to_owned(), vec![Cell::Barred("does not fit"), Cell::Number(6.0)]),
+        ],
     }
 }
 
@@ -63,10 +68,33 @@ fn check(plot: &impl Plot, expected: &[&str]) {
 
 #[test]
 fn every_plot_names_what_it_shows() {
-    check(&heatmap(), &["Latency &lt;of&gt; models", "12.5", "–", "1250", "NVIDIA GeForce", "resnet50"]);
+    check(
+        &heatmap(),
+        &["Latency &lt;of&gt; models", "12.5", "–", "1250", "NVIDIA GeForce", "resnet50", "does not fit"],
+    );
+    check(&heatmap(), &["ms per batch, logarithmic; – not predicted"]);
     check(&bars(), &["Tesla T4", "12  (9 – 16)", "latency, ms per batch", "70 % sure"]);
     check(&lines(), &["batch size", "latency, ms per batch", "8"]);
     check(&accuracy(), &["measured ms per batch", "share of predictions", "inside its 90 % interval"]);
+}
+
+#[test]
+fn a_heatmap_says_how_colours_follow_numbers_and_what_an_empty_cell_means_if_it_has_one() {
+    let two = |shading, values: [f64; 2]| Heatmap {
+        shading,
+        rows: vec![("resnet50".to_owned(), values.map(Cell::Number).to_vec())],
+        ..heatmap()
+    };
+    check(&two(Shading::Automatic, [1.0, 2.0]), &["ms per batch"]);
+    check(&two(Shading::Automatic, [1.0, 200.0]), &["ms per batch, logarithmic"]);
+    check(&two(Shading::Logarithmic, [1.0, 2.0]), &["ms per batch, logarithmic"]);
+}
+
+#[test]
+fn bars_far_apart_name_their_axis_logarithmic() {
+    let mut far = bars();
+    far.rows[1].value = 4_000.0;
+    check(&far, &["latency, ms per batch, logarithmic", "1000", "12  (9 – 16)"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use features::{DeviceTable, MeasuredRow, OperatorTable, OwnTables, PublishedDevice, Subject};
+use features::{DeviceTable, MeasuredRow, OperatorTable, OwnTables, PublishedDevice, Subject, TrainingMemory};
 use messages::Metric;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,7 @@ pub(crate) struct Trained {
 pub struct Questions {
     data: TableData,
     devices: DeviceTable,
+    training_memory: Vec<Option<TrainingMemory>>,
     outside: Vec<Outside>,
 }
 
@@ -122,6 +123,11 @@ impl Questions {
     /// The device that a question is about, as published, if that is known.
     pub fn device(&self, question: usize) -> Option<&PublishedDevice> {
         self.devices.get(&self.data.row(question).device)
+    }
+
+    /// What training would hold in memory, by physics; `None` where the model's operators are unknown.
+    pub fn training_memory(&self, question: usize) -> Option<TrainingMemory> {
+        self.training_memory[question]
     }
 }
 
@@ -234,6 +240,7 @@ impl Predictors {
             forget_activation_peaks(&mut operators);
         }
         known.supplement(&rows, &mut devices, &mut operators);
+        let training_memory = TrainingMemory::of_rows(&rows, &devices, &operators);
         let data = TableData::questions(rows, &devices, &operators, names)?;
         let mut outside = domain.outside(&data);
         for (row, outside) in data.rows().iter().zip(&mut outside) {
@@ -241,7 +248,7 @@ impl Predictors {
                 outside.add(1.0, format!("{kind} {word}: it was never measured there"));
             }
         }
-        Ok(Questions { data, devices, outside })
+        Ok(Questions { data, devices, training_memory, outside })
     }
 
     /// Predicts every trained metric of our own configurations, in their order.

@@ -16,7 +16,7 @@ use crate::{
     context::Context,
     exit::Exit,
     output::{self, Format},
-    plots::{Heatmap, Plot},
+    plots::{Cell, Heatmap, Plot, Shading},
     tables::name_bad_rows,
 };
 
@@ -194,19 +194,20 @@ impl Coverage {
     }
 
     fn heatmap(&self, by: By) -> Heatmap {
-        let value = |row: &String, column| match self.count(row, column).configurations {
-            0 => None,
-            configurations => Some(f64::from(configurations)),
+        let cell = |row: &String, column| match self.count(row, column).configurations {
+            0 => Cell::Empty,
+            configurations => Cell::Number(f64::from(configurations)),
         };
         Heatmap {
             title: format!("What is measured, by {}", if by == By::Model { "model" } else { "family" }),
             unit: "configurations measured".to_owned(),
             empty: "nothing measured".to_owned(),
+            shading: Shading::Automatic,
             columns: self.columns.iter().map(label).collect(),
             rows: self
                 .rows
                 .keys()
-                .map(|row| (row.clone(), self.columns.iter().map(|column| value(row, column)).collect()))
+                .map(|row| (row.clone(), self.columns.iter().map(|column| cell(row, column)).collect()))
                 .collect(),
         }
     }
@@ -249,6 +250,6 @@ mod tests {
         assert_eq!(coverage.summary(), "2 of 4 cells have measurements: 5 configurations, 8 measurements");
         let counts: Vec<_> = coverage.cells(By::Family).iter().map(|cell| (cell.name, cell.models)).collect();
         assert_eq!(counts, [("a", 2), ("a", 0), ("b", 0), ("b", 1)]);
-        assert_eq!(coverage.heatmap(By::Family).rows[0].1, [Some(3.0), None]);
+        assert_eq!(coverage.heatmap(By::Family).rows[0].1, [Cell::Number(3.0), Cell::Empty]);
     }
 }

@@ -1,10 +1,11 @@
-//! Predictions as a picture: over the batch size, or as bars.
+//! Predictions as a picture: over the batch size, as bars, or models against devices.
 
 use std::{collections::BTreeSet, path::Path};
 
 use messages::Metric;
 
-use crate::plots::{Band, Bar, Bars, Lines, Plot};
+use super::predict::{Matrix, PredictionRow};
+use crate::plots::{Band, Bar, Bars, Cell, Heatmap, Lines, Plot, Shading};
 
 /// One prediction with its interval, and the line or bar that it belongs to.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +42,38 @@ pub(super) fn draw(model: &str, metric: Metric, predictions: &[DrawnPrediction],
         rows: predictions.iter().map(bar).collect(),
     };
     bars.write(path)
+}
+
+/// Draws one metric of several models as a heatmap.
+///
+/// # Errors
+///
+/// As [`Plot::write`].
+pub(super) fn draw_models(metric: Metric, matrix: &Matrix<'_>, path: &Path) -> anyhow::Result<()> {
+    heatmap(metric, matrix).write(path)
+}
+
+fn heatmap(metric: Metric, matrix: &Matrix<'_>) -> Heatmap {
+    let cell = |row: Option<&PredictionRow>| match row {
+        Some(PredictionRow { impossible: Some(_), .. }) => Cell::Barred("does not fit"),
+        Some(PredictionRow { predicted: Some(value), .. }) => Cell::Number(*value),
+        _ => Cell::Empty,
+    };
+    let shared = matrix.shared.as_ref().map_or_else(String::new, |shared| format!(", {shared}"));
+    let mut title = format!("{}{shared}", name(metric));
+    title[..1].make_ascii_uppercase();
+    Heatmap {
+        title,
+        unit: axis(metric).to_owned(),
+        empty: "not asked".to_owned(),
+        shading: Shading::Logarithmic,
+        columns: matrix.columns.clone(),
+        rows: matrix
+            .lines
+            .iter()
+            .map(|(name, cells)| (name.clone(), cells.iter().copied().map(cell).collect()))
+            .collect(),
+    }
 }
 
 fn lines(model: &str, metric: Metric, predictions: &[DrawnPrediction]) -> Lines {

@@ -2,13 +2,17 @@
 
 mod answers;
 mod asked;
+mod matrix;
 mod tables;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
+use features::TrainingMemory;
 use messages::{Metric, Platform, ReleaseId};
 
+pub(super) use self::matrix::Matrix;
+use self::matrix::count_models;
 pub(crate) use self::tables::TableArguments;
 use super::{
     drawing::{self, DrawnPrediction},
@@ -18,9 +22,9 @@ use crate::{context::Context, output::Format};
 
 #[derive(Debug, Args)]
 pub(crate) struct PredictArguments {
-    /// The model: of what the release learned from, of the zoo, registered, or an ONNX file.
-    #[arg(long)]
-    model: String,
+    /// The model, or several: of what the release learned from, of the zoo, registered, or ONNX files.
+    #[arg(long = "model", required = true, value_delimiter = ',')]
+    models: Vec<String>,
     /// Platforms whose device on this machine is asked about.
     #[arg(long, value_delimiter = ',', conflicts_with = "devices")]
     platforms: Vec<Platform>,
@@ -50,7 +54,8 @@ pub(crate) struct PredictArguments {
     /// Where releases are kept. Not given: `releases` in the state directory.
     #[arg(long)]
     releases: Option<PathBuf>,
-    /// Draws the first metric: over the batch size where several sizes are asked for, else as bars.
+    /// Draws the first metric: several models against the devices as a heatmap; one over the batch size where several
+    /// sizes are asked for, else as bars.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t)]
@@ -73,16 +78,33 @@ pub(crate) struct Question {
     pub(crate) devices: Vec<String>,
 }
 
+/// What is predicted of a configuration on every device.
+#[derive(Debug)]
+pub(crate) struct OnEveryDevice {
+    pub(crate) rows: Vec<PredictionRow>,
+    /// By device.
+    pub(crate) memory: BTreeMap<String, DeviceMemory>,
+}
+
+/// What a device has of memory, and what training the model would hold there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeviceMemory {
+    /// In MB, if that is known.
+    pub(crate) device_mb: Option<f64>,
+    /// By physics, if the model's operators are known.
+    pub(crate) training: Option<TrainingMemory>,
+}
+
 /// Predicts all metrics of a configuration on this machine's devices, those that the release learned from and those of
 /// the device table; the table of imported devices stands in where none is named.
-pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::Result<Vec<PredictionRow>> {
+pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::Result<OnEveryDevice> {
     let releases = open(context, question.releases.as_deref())?;
     let release = releases.current_id()?.ok_or_else(none_yet)?;
     let here = crate::commands::device::detect(context)?.devices;
     let mut platforms: Vec<Platform> = here.iter().map(|device| device.platform).collect();
     platforms.dedup();
     let mut arguments = PredictArguments {
-        model: question.model,
+        models: vec![question.model],
         platforms,
         devices: Vec::new(),
         batch_sizes: vec![question.batch_size],
@@ -104,7 +126,8 @@ pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::
     let is_here = |name: &String| here.iter().any(|device| device.name.eq_ignore_ascii_case(name));
     let strange: Vec<String> = question.devices.into_iter().filter(|name| !is_known(name) && !is_here(name)).collect();
     arguments.devices.extend(strange);
-    Ok(tables::ask(&arguments, &release, context)?.rows)
+    let answered = tables::ask(&arguments, &release, context)?;
+    Ok(OnEveryDevice { memory: answered.memory(), rows: answered.rows })
 }
 
 pub(super) fn run(arguments: &PredictArguments, context: &Context) -> anyhow::Result<()> {
@@ -120,6 +143,10 @@ pub(super) fn run(arguments: &PredictArguments, context: &Context) -> anyhow::Re
 fn draw(arguments: &PredictArguments, rows: &[PredictionRow]) -> anyhow::Result<()> {
     let (Some(path), Some(first)) = (&arguments.plot, rows.first()) else { return Ok(()) };
     let metric: Metric = first.metric.parse()?;
+    let rows: Vec<&PredictionRow> = rows.iter().filter(|row| row.metric == first.metric).collect();
+    if count_models(&rows) > 1 {
+        return drawing::draw_models(metric, &Matrix::of(&rows), path);
+    }
     let point = |row: &PredictionRow| {
         let threads = row.threads.map_or_else(String::new, |threads| match threads {
             1 => ", 1 thread".to_owned(),
@@ -134,7 +161,7 @@ fn draw(arguments: &PredictArguments, rows: &[PredictionRow]) -> anyhow::Result<
             confidence: row.confidence,
         })
     };
-    let points: Vec<_> = rows.iter().filter(|row| row.metric == first.metric).filter_map(point).collect();
+    let points: Vec<_> = rows.into_iter().filter_map(point).collect();
     drawing::draw(&first.model, metric, &points, path)
 }
 
@@ -146,7 +173,7 @@ pub(crate) struct PredictionRow {
     pub(crate) device: String,
     pub(crate) platform: Option<String>,
     configuration: String,
-    precision: Option<String>,
+    pub(crate) precision: Option<String>,
     batch_size: u32,
     threads: Option<u32>,
     pub(crate) metric: String,

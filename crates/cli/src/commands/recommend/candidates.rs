@@ -2,11 +2,11 @@
 
 use anyhow::bail;
 use messages::Metric;
-use planner::{Estimate, Excluded, HardwareCandidate};
+use planner::{Estimate, Excluded, Goal, HardwareCandidate};
 
-use super::HardwareArguments;
+use super::{HardwareArguments, Task};
 use crate::{
-    commands::predictor::predict::{self, PredictionRow, Question},
+    commands::predictor::predict::{self, DeviceMemory, OnEveryDevice, PredictionRow, Question},
     context::Context,
 };
 
@@ -31,7 +31,7 @@ pub(super) fn of(arguments: &HardwareArguments, context: &Context) -> anyhow::Re
         releases: arguments.releases.clone(),
         devices: arguments.available.iter().filter(|word| !is_platform(word)).cloned().collect(),
     };
-    let mut rows = predict::on_every_device(question, context)?;
+    let OnEveryDevice { mut rows, memory } = predict::on_every_device(question, context)?;
     let release = rows.first().map(|row| row.release.clone()).unwrap_or_default();
     let is_asked = |row: &PredictionRow, word: &String| {
         word.eq_ignore_ascii_case(&row.device) || row.platform.as_ref().is_some_and(|platform| platform == word)
@@ -49,7 +49,11 @@ pub(super) fn of(arguments: &HardwareArguments, context: &Context) -> anyhow::Re
     while let Some(first) = rest.first() {
         let (same, others): (Vec<&PredictionRow>, Vec<&PredictionRow>) =
             rest.iter().partition(|row| row.device == first.device);
-        match candidate(&same, context) {
+        let found = candidate(&same, context).and_then(|candidate| match arguments.task {
+            Task::Inference => Ok(candidate),
+            Task::Training => for_training(candidate, first, memory.get(&first.device), arguments),
+        });
+        match found {
             Ok(candidate) => candidates.push(candidate),
             Err(reason) => excluded.push(Excluded { device: first.device.clone(), reason }),
         }
@@ -88,4 +92,29 @@ fn candidate(rows: &[&PredictionRow], context: &Context) -> Result<HardwareCandi
         price_per_hour: context.loaded.settings.recommend.price(&first.device),
         notes,
     })
+}
+
+/// The same device for training, or why it is unavailable; `row` is one of the device's.
+fn for_training(
+    candidate: HardwareCandidate,
+    row: &PredictionRow,
+    memory: Option<&DeviceMemory>,
+    arguments: &HardwareArguments,
+) -> Result<HardwareCandidate, String> {
+    if let Some(precision) = row.precision.as_deref().filter(|precision| matches!(*precision, "int8" | "int4")) {
+        return Err(format!(
+            "training in {precision} is unavailable, because gradients are too small for its steps; ask with --precision \
+             fp32"
+        ));
+    }
+    let training = memory.and_then(|memory| memory.training);
+    if training.is_none() && (arguments.optimize == Goal::Memory || arguments.max_memory_mb.is_some()) {
+        return Err(
+            "memory for training is unavailable, because the release does not know the model's operators; name \
+                    a table of them with --operators"
+                .to_owned(),
+        );
+    }
+    let candidate = planner::as_training(candidate, training);
+    Ok(HardwareCandidate { memory_mb: memory.and_then(|memory| memory.device_mb), ..candidate })
 }

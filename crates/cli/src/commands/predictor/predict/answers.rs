@@ -1,6 +1,9 @@
 //! Predictions as people see them: a list where one configuration was asked about, else a matrix per metric.
 
-use super::PredictionRow;
+use super::{
+    PredictionRow,
+    matrix::{Matrix, distinct},
+};
 use crate::output::{self, Format};
 
 /// Prints predictions as JSON or as tables.
@@ -34,26 +37,14 @@ fn list(rows: &[PredictionRow]) -> comfy_table::Table {
     table
 }
 
-/// What was asked of one metric: a line for all that differs but the batch size, a column for each batch size.
 fn matrix(rows: &[&PredictionRow]) -> comfy_table::Table {
-    let batch_sizes = distinct(rows.iter().map(|row| &row.batch_size));
-    let line = |row: &PredictionRow| {
-        let precision = row.precision.as_deref().map_or_else(String::new, |precision| format!(" {precision}"));
-        let threads = row.threads.map_or_else(String::new, |threads| format!(" threads {threads}"));
-        format!("{}{precision}{threads}", row.device)
-    };
-    let lines = distinct(rows.iter().map(|row| line(row)));
-    let mut headings = vec![rows.first().map_or_else(String::new, |row| row.model.clone())];
-    headings.extend(batch_sizes.iter().map(|batch_size| format!("batch {batch_size}")));
+    let matrix = Matrix::of(rows);
     let mut table = output::table::<String, 0>([]);
-    table.set_header(headings);
-    for name in lines {
-        let mut cells = vec![name.clone()];
-        for batch_size in &batch_sizes {
-            let asked = rows.iter().find(|row| row.batch_size == **batch_size && line(row) == name);
-            cells.push(asked.map_or_else(|| "–".to_owned(), |row| cell(row)));
-        }
-        table.add_row(cells);
+    let corner = matrix.shared.unwrap_or_else(|| "model".to_owned());
+    table.set_header([corner].into_iter().chain(matrix.columns));
+    for (name, cells) in matrix.lines {
+        let cells = cells.into_iter().map(|row| row.map_or_else(|| "–".to_owned(), cell));
+        table.add_row([name].into_iter().chain(cells));
     }
     table
 }
@@ -71,22 +62,11 @@ fn interval(row: &PredictionRow) -> Option<String> {
     Some(format!("{} – {}", output::number(Some(lower)), output::number(Some(upper))))
 }
 
-/// The different ones of some values, in their order.
-fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut found = Vec::new();
-    for value in values {
-        if !found.contains(&value) {
-            found.push(value);
-        }
-    }
-    found
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn row(device: &str, batch_size: u32, predicted: Option<f64>) -> PredictionRow {
+    pub(in super::super) fn row(device: &str, batch_size: u32, predicted: Option<f64>) -> PredictionRow {
         PredictionRow {
             release: "r000001-00000000".to_owned(),
             model: "resnet50".to_owned(),

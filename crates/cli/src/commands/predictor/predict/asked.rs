@@ -13,10 +13,10 @@ use predictors::Predictors;
 use super::PredictArguments;
 use crate::context::Context;
 
-/// A model, with what is known of it beside the release.
-pub(super) struct AskedModel {
-    /// The model and its shape; all else is open.
-    pub(super) row: MeasuredRow,
+/// Models, with what is known of them beside the release.
+pub(super) struct AskedModels {
+    /// Each model and its shape; all else is open.
+    pub(super) rows: Vec<MeasuredRow>,
     pub(super) operators: OperatorTable,
 }
 
@@ -36,14 +36,33 @@ pub(super) fn configuration(row: &MeasuredRow) -> String {
     parts.join(" ")
 }
 
-/// Finds the model: in the release, in `--operators`, as a file, in the zoo, among the registered ones.
-pub(super) fn model(
+/// Finds the models: in the release, in `--operators`, as files, in the zoo, among the registered ones.
+pub(super) fn models(
     arguments: &PredictArguments,
     predictors: &Predictors,
     context: &Context,
-) -> anyhow::Result<AskedModel> {
-    let name = arguments.model.as_str();
+) -> anyhow::Result<AskedModels> {
     let operators = arguments.tables.operators.as_deref().map(read_operators).transpose()?.unwrap_or_default();
+    let mut models = AskedModels { rows: Vec::new(), operators };
+    for name in &arguments.models {
+        let (row, operators) = model(arguments, name, &models.operators, predictors, context)?;
+        if let Some(twice) = models.rows.iter().find(|other| other.model == row.model) {
+            bail!("two models of the question are named `{}`; ask about each once, in two commands", twice.model);
+        }
+        models.operators.extend(operators.map(|operators| (row.model.clone(), vec![operators])));
+        models.rows.push(row);
+    }
+    Ok(models)
+}
+
+/// Finds a model, and its operators where they come from its graph.
+fn model(
+    arguments: &PredictArguments,
+    name: &str,
+    operators: &OperatorTable,
+    predictors: &Predictors,
+    context: &Context,
+) -> anyhow::Result<(MeasuredRow, Option<ModelOperators>)> {
     let row = MeasuredRow {
         model: name.to_owned(),
         image_size: arguments.image_size.map(f64::from),
@@ -55,7 +74,7 @@ pub(super) fn model(
         .sequence_length
         .is_some_and(|length| zoo_entry(name).is_some() && !predictors.knows_sequence_length(name, f64::from(length)));
     if operators.contains_key(name) || (!is_graph_needed && predictors.models().any(|known| known == name)) {
-        return Ok(AskedModel { row, operators });
+        return Ok((row, None));
     }
     let path = Path::new(name);
     let (graph, family) = if path.is_file() {
@@ -71,7 +90,8 @@ pub(super) fn model(
         }
         (OnnxModel::read(&models.obtain_registered(name)?.path)?, None)
     };
-    of_graph(arguments, &graph, row, family)
+    let (row, operators) = of_graph(arguments, &graph, row, family)?;
+    Ok((row, Some(operators)))
 }
 
 /// A model that is known by its graph alone.
@@ -80,15 +100,14 @@ fn of_graph(
     graph: &OnnxModel,
     row: MeasuredRow,
     family: Option<&str>,
-) -> anyhow::Result<AskedModel> {
+) -> anyhow::Result<(MeasuredRow, ModelOperators)> {
     let (usual_length, usual_size) = zoo_entry(&row.model).map_or((None, None), |entry| entry.shape.usual());
     let shape = Shape {
         batch_size: 1,
         sequence_length: arguments.sequence_length.or(usual_length),
         image_size: arguments.image_size.or(usual_size),
     };
-    let profile =
-        graph.profile(&shape).with_context(|| format!("failed to work out the costs of {}", arguments.model))?;
+    let profile = graph.profile(&shape).with_context(|| format!("failed to work out the costs of {}", row.model))?;
     let image_size = shape.image_size.or_else(|| graph.fixed_image_size()).map(f64::from);
     let entry = ModelOperators {
         image_size,
@@ -103,7 +122,7 @@ fn of_graph(
         row.model.clone()
     };
     let row = MeasuredRow {
-        model: name.clone(),
+        model: name,
         family: family.map(str::to_owned),
         image_size,
         sequence_length: shape.sequence_length.map(f64::from),
@@ -111,7 +130,7 @@ fn of_graph(
         gmacs: Some(profile.costs.macs() as f64 / 1e9),
         ..row
     };
-    Ok(AskedModel { row, operators: OperatorTable::from([(name, vec![entry])]) })
+    Ok((row, entry))
 }
 
 /// Finds the devices: this machine's by platform, or by name in `--device-table` and in the release.

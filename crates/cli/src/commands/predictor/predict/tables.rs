@@ -1,6 +1,9 @@
 //! Predictions for any device that is described.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
 use clap::Args;
@@ -8,7 +11,7 @@ use features::{MeasuredRow, read_devices};
 use messages::Metric;
 use predictors::{Answer, MemoryFit, Questions, Release};
 
-use super::{PredictArguments, PredictionRow, answers, asked};
+use super::{DeviceMemory, PredictArguments, PredictionRow, answers, asked};
 use crate::context::Context;
 
 /// What else is known of devices and models, and how the model is run.
@@ -50,6 +53,17 @@ pub(super) struct Answered {
     fits: Vec<MemoryFit>,
 }
 
+impl Answered {
+    /// Memory by device, of the last question about each.
+    pub(super) fn memory(&self) -> BTreeMap<String, DeviceMemory> {
+        let of = |(question, fit): (usize, &MemoryFit)| {
+            let memory = DeviceMemory { device_mb: fit.device_mb, training: self.questions.training_memory(question) };
+            (self.questions.rows()[question].device.clone(), memory)
+        };
+        self.fits.iter().enumerate().map(of).collect()
+    }
+}
+
 /// Names of all devices that the release or the table of devices knows.
 pub(super) fn device_names(arguments: &PredictArguments, release: &Release) -> anyhow::Result<Vec<String>> {
     let table = arguments.tables.device_table.as_deref().map(read_devices).transpose()?.unwrap_or_default();
@@ -73,10 +87,11 @@ pub(super) fn predict(arguments: &PredictArguments, release: &Release, context: 
 /// Predicts everything that is asked about; a row that cannot run says why.
 pub(super) fn ask(arguments: &PredictArguments, release: &Release, context: &Context) -> anyhow::Result<Answered> {
     let predictors = &release.predictors;
-    let model = asked::model(arguments, predictors, context)?;
+    let models = asked::models(arguments, predictors, context)?;
     let devices = asked::devices(arguments, predictors, context)?;
-    let rows = devices.names.iter().flat_map(|device| rows(arguments, &model.row, device)).collect();
-    let questions = predictors.ask(rows, devices.table, model.operators)?;
+    let on_devices = |model| devices.names.iter().flat_map(move |device| rows(arguments, model, device));
+    let rows = models.rows.iter().flat_map(on_devices).collect();
+    let questions = predictors.ask(rows, devices.table, models.operators)?;
     let fits = predictors.memory_fits(&questions)?;
     let metrics = if arguments.metrics.is_empty() { predictors.metrics() } else { arguments.metrics.clone() };
     let answers =
