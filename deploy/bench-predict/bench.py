@@ -120,7 +120,7 @@ class Bench:
                 csv.writer(file).writerows([header, *lines])
         report = self.work / "speed.json"
         run([self.augur, "predictor", "evaluate", "--train", train, "--test", test, *self.beside, "--output", report,
-             "--threads", 1, "--rounds", ROUNDS, "--ensemble", 1])  # fmt: skip
+             "--learner", "gradient-boosting", "--threads", 1, "--rounds", ROUNDS, "--ensemble", 1])  # fmt: skip
         ours = json.loads(report.read_text())
         theirs = self.baselines("speed", self.features(train), train, ROUNDS, 1)
         return {"augur": {"train_s": ours["train_seconds"], "batch_us": 1e6 / ours["predict_rows_per_second"]},

@@ -14,7 +14,7 @@ use crate::PredictorError;
 /// Ways down that are followed at once; with half of them a single row takes twice as long.
 const LANES: usize = 8;
 /// Rows whose features stay in the cache while all trees are asked; a multiple of [`LANES`].
-const BLOCK_ROWS: usize = 16;
+const BLOCK_ROWS: usize = 64;
 /// Depths that trees are completed to; each has code of its own.
 const DEPTHS: [usize; 4] = [4, 7, 10, 12];
 

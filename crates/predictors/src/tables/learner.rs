@@ -50,18 +50,18 @@ const SHALLOW_TREES: Growth = &[
 ];
 const SHALLOW_ROUNDS: u32 = 80;
 
-/// Share of the networks in the mean of both: trees err less on their own.
+/// Share of the networks in the mean of both.
 const NETWORK_SHARE: f64 = 0.35;
 
 /// What learns the value; the size of errors is always learned by trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Learner {
     /// Boosted trees.
-    #[default]
     GradientBoosting,
     /// Small networks.
     NeuralNetwork,
-    /// The mean of both.
+    /// The mean of both, but for new devices, where networks stray further than trees.
+    #[default]
     Both,
 }
 
@@ -75,6 +75,14 @@ impl Learner {
             Self::NeuralNetwork => "neural-network",
             Self::Both => "both",
         }
+    }
+}
+
+impl TrainSettings {
+    /// What learns where devices are new.
+    pub(crate) fn for_new_devices(self) -> Self {
+        let trees = if self.learner == Learner::Both { Learner::GradientBoosting } else { self.learner };
+        Self { learner: trees, ..self }
     }
 }
 
@@ -109,7 +117,7 @@ pub struct TrainSettings {
 
 impl Default for TrainSettings {
     fn default() -> Self {
-        Self { learner: Learner::default(), rounds: 250, ensemble: 3, folds: 5, threads: 2, seed: 1 }
+        Self { learner: Learner::default(), rounds: 250, ensemble: 2, folds: 5, threads: 2, seed: 1 }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Where trees answer in steps and not at all beyond what they saw, a network is smooth; it errs elsewhere, so the mean
 //! of both may be better than either.
 
-use ndarray::{Array2, ArrayView1};
+use ndarray::{Array1, Array2, ArrayView1, azip};
 use runnt::{
     activation::Activation, initialization::Initialization, learning::Rate, nn::NN, optimizer::Optimizer,
     regularization::Regularization,
@@ -28,26 +28,31 @@ const FEATURE_MAX: f32 = 4.0;
 const DEVIATION_MIN: f64 = 1e-6;
 
 /// A trained network.
-#[derive(Deserialize)]
+///
+/// It answers on its own: a matrix product per layer for all rows at once, where the crate that trained it copies every
+/// row several times.
+#[derive(Debug, Deserialize)]
 #[serde(try_from = "Saved")]
 pub(crate) struct Network {
-    means: Vec<f32>,
-    deviations: Vec<f32>,
+    means: Array1<f32>,
+    /// One over the standard deviation; 0 for what never varied.
+    scales: Array1<f32>,
     target_scale: f32,
-    layers: NN,
+    layers: Vec<Layer>,
 }
 
-impl std::fmt::Debug for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Network").field("shape", &self.layers.shape()).finish_non_exhaustive()
-    }
+#[derive(Debug, Clone)]
+struct Layer {
+    /// Shape `[inputs, outputs]`.
+    weights: Array2<f32>,
+    biases: Array1<f32>,
 }
 
 /// What a network is made of.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     means: Vec<f32>,
-    deviations: Vec<f32>,
+    scales: Vec<f32>,
     target_scale: f32,
     weights: Vec<f32>,
     biases: Vec<f32>,
@@ -56,11 +61,11 @@ struct Saved {
 impl From<&Network> for Saved {
     fn from(network: &Network) -> Self {
         Self {
-            means: network.means.clone(),
-            deviations: network.deviations.clone(),
+            means: network.means.to_vec(),
+            scales: network.scales.to_vec(),
             target_scale: network.target_scale,
-            weights: network.layers.get_weights(),
-            biases: network.layers.get_biases(),
+            weights: network.layers.iter().flat_map(|layer| layer.weights.iter().copied()).collect(),
+            biases: network.layers.iter().flat_map(|layer| layer.biases.iter().copied()).collect(),
         }
     }
 }
@@ -75,35 +80,50 @@ impl TryFrom<Saved> for Network {
     type Error = String;
 
     fn try_from(saved: Saved) -> Result<Self, String> {
-        let Saved { means, deviations, target_scale, weights, biases } = saved;
-        let mut layers = empty(means.len());
-        let expected = (means.len(), layers.get_weights().len(), layers.get_biases().len());
-        if (deviations.len(), weights.len(), biases.len()) != expected {
-            return Err("the network is cut off".to_owned());
+        let Saved { means, scales, target_scale, weights, biases } = saved;
+        let cut_off = || "the network is cut off".to_owned();
+        let layers = layers(means.len(), &weights, &biases).ok_or_else(cut_off)?;
+        if scales.len() != means.len() {
+            return Err(cut_off());
         }
-        layers.set_weights(&weights);
-        layers.set_biases(&biases);
-        Ok(Self { means, deviations, target_scale, layers })
+        Ok(Self { means: means.into(), scales: scales.into(), target_scale, layers })
     }
+}
+
+/// The layers that these weights and biases are of, one layer after the other; `None` if their number is another.
+fn layers(inputs: usize, weights: &[f32], biases: &[f32]) -> Option<Vec<Layer>> {
+    let (mut weights, mut biases) = (weights, biases);
+    let mut inputs = inputs;
+    let mut layers = Vec::new();
+    for outputs in [HIDDEN[0], HIDDEN[1], 1] {
+        let (own_weights, other_weights) = weights.split_at_checked(inputs * outputs)?;
+        let (own_biases, other_biases) = biases.split_at_checked(outputs)?;
+        layers.push(Layer {
+            weights: Array2::from_shape_vec((inputs, outputs), own_weights.to_vec()).ok()?,
+            biases: own_biases.to_vec().into(),
+        });
+        (weights, biases, inputs) = (other_weights, other_biases, outputs);
+    }
+    (weights.is_empty() && biases.is_empty()).then_some(layers)
 }
 
 impl Network {
     /// Trains on features of shape `[rows, columns]`, NaN for a missing value, and targets about their mean; there is
     /// at least one row.
     pub(crate) fn train(features: &Array2<f32>, targets: &[f32], seed: u64) -> Self {
-        let (means, deviations) = moments(features);
+        let (means, scales) = moments(features);
         let variance = targets.iter().map(|target| target * target).sum::<f32>() / targets.len() as f32;
         let target_scale = variance.sqrt().max(f32::MIN_POSITIVE);
         let steps = EPOCHS * targets.len().div_ceil(BATCH_ROWS);
         // The crate draws its first weights from this thread's generator.
         fastrand::seed(seed);
-        let layers = empty(features.ncols())
+        let mut training = empty(features.ncols())
             .with_initialization(Initialization::He)
             .with_regularization(Regularization::L2(DECAY))
             .with_optimizer(Optimizer::adam())
             .with_learning_rate(cosine(steps));
-        let mut trained = Self { means, deviations, target_scale, layers };
-        let inputs: Vec<Vec<f32>> = features.rows().into_iter().map(|row| trained.input(row.iter())).collect();
+        let mut network = Self { means, scales, target_scale, layers: Vec::new() };
+        let inputs: Vec<Vec<f32>> = network.standard(features).rows().into_iter().map(|row| row.to_vec()).collect();
         let outputs: Vec<Vec<f32>> = targets.iter().map(|target| vec![target / target_scale]).collect();
         let mut order: Vec<usize> = (0..inputs.len()).collect();
         let mut random = fastrand::Rng::with_seed(seed);
@@ -111,24 +131,41 @@ impl Network {
             random.shuffle(&mut order);
             let shuffled: Vec<_> = order.iter().map(|row| &inputs[*row]).collect();
             let outputs: Vec<_> = order.iter().map(|row| &outputs[*row]).collect();
-            trained.layers.fit(&shuffled, &outputs, BATCH_ROWS);
+            training.fit(&shuffled, &outputs, BATCH_ROWS);
         }
-        trained
+        network.layers = layers(features.ncols(), &training.get_weights(), &training.get_biases())
+            .expect("the network has the layers that it was made with");
+        network
     }
 
     /// Predicts centred targets, one per row.
     pub(crate) fn predict(&self, features: &Array2<f32>) -> Vec<f32> {
-        let answer = |row: ArrayView1<'_, f32>| self.layers.forward(&self.input(row.iter()))[0];
-        features.rows().into_iter().map(|row| answer(row) * self.target_scale).collect()
+        let mut values = self.standard(features);
+        for (index, layer) in self.layers.iter().enumerate() {
+            values = values.dot(&layer.weights) + &layer.biases;
+            if index + 1 < self.layers.len() {
+                values.mapv_inplace(swish);
+            }
+        }
+        values.into_iter().map(|value| value * self.target_scale).collect()
     }
 
-    /// A row in standard deviations; what is missing is average.
-    fn input<'a>(&self, row: impl Iterator<Item = &'a f32>) -> Vec<f32> {
-        let standard = |((value, mean), deviation): ((&f32, &f32), &f32)| {
-            if value.is_nan() { 0.0 } else { ((value - mean) / deviation).clamp(-FEATURE_MAX, FEATURE_MAX) }
-        };
-        row.zip(&self.means).zip(&self.deviations).map(standard).collect()
+    /// Rows in standard deviations; what is missing is average.
+    fn standard(&self, features: &Array2<f32>) -> Array2<f32> {
+        let mut rows = features.to_owned();
+        for mut row in rows.rows_mut() {
+            azip!((value in &mut row, mean in &self.means, scale in &self.scales) {
+                let standard = ((*value - mean) * scale).clamp(-FEATURE_MAX, FEATURE_MAX);
+                *value = if standard.is_nan() { 0.0 } else { standard };
+            });
+        }
+        rows
     }
+}
+
+/// As [`Activation::Swish`], `x · σ(x)` (Ramachandran, Zoph and Le 2017, <https://arxiv.org/abs/1710.05941>).
+fn swish(value: f32) -> f32 {
+    value / (1.0 + (-value).exp())
 }
 
 fn empty(inputs: usize) -> NN {
@@ -149,18 +186,18 @@ fn cosine(steps: usize) -> runnt::learning::LearningRate {
     })
 }
 
-/// Mean and standard deviation of each column's known values; what never varied says nothing, so its deviation is
-/// infinite.
-fn moments(features: &Array2<f32>) -> (Vec<f32>, Vec<f32>) {
+/// Mean of each column's known values, and one over their standard deviation, 0 where that is none.
+fn moments(features: &Array2<f32>) -> (Array1<f32>, Array1<f32>) {
     let of_column = |column: ArrayView1<'_, f32>| {
         let known = || column.iter().filter(|value| !value.is_nan()).map(|value| f64::from(*value));
         let count = known().count().max(1) as f64;
         let mean = known().sum::<f64>() / count;
         let deviation = (known().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
         #[expect(clippy::cast_possible_truncation, reason = "features are in single precision")]
-        (mean as f32, if deviation > DEVIATION_MIN { deviation as f32 } else { f32::INFINITY })
+        (mean as f32, if deviation > DEVIATION_MIN { (1.0 / deviation) as f32 } else { 0.0 })
     };
-    features.columns().into_iter().map(of_column).unzip()
+    let (means, scales): (Vec<f32>, Vec<f32>) = features.columns().into_iter().map(of_column).unzip();
+    (means.into(), scales.into())
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl NewDevice {
         let mut lessons = vec![lesson(&(0..training.len()).collect::<Vec<_>>(), settings.ensemble)];
         let others: Vec<usize> = if devices.len() > 1 { devices } else { Vec::new() };
         lessons.extend(others.iter().map(|device| lesson(&parts(*device).0, 1)));
-        let mut ensembles = train(data.metric(), &lessons, settings)?.into_iter();
+        let mut ensembles = train(data.metric(), &lessons, &settings.for_new_devices())?.into_iter();
         let boosters = ensembles.next().expect("the first lesson's");
         let mut left_out = Vec::new();
         for (device, ensemble) in others.into_iter().zip(ensembles) {

@@ -37,8 +37,8 @@ pub(crate) struct EvaluateArguments {
     choose: Choose,
     #[arg(long, default_value_t = Metric::LatencyMs)]
     metric: Metric,
-    /// What learns: `gradient-boosting`, `neural-network`, or `both` for their mean.
-    #[arg(long, default_value = "gradient-boosting")]
+    /// What learns: `gradient-boosting`, `neural-network`, or `both`: their mean, and trees alone for new devices.
+    #[arg(long, default_value = "both")]
     learner: Learner,
     /// Where to write the report as JSON.
     #[arg(long, value_name = "FILE")]

@@ -32,8 +32,8 @@ pub(crate) struct TrainArguments {
     /// Where releases are kept. Not given: `releases` in the state directory.
     #[arg(long)]
     releases: Option<PathBuf>,
-    /// What learns: gradient-boosting, neural-network, or both for their mean.
-    #[arg(long, default_value = "gradient-boosting")]
+    /// What learns: gradient-boosting, neural-network, or both: their mean, and trees alone for new devices.
+    #[arg(long, default_value = "both")]
     learner: Learner,
     /// Boosters that train at once. Not given: the cores of this machine.
     #[arg(long)]
