@@ -14,6 +14,7 @@ use super::{
     estimator::{Novelty, TablePrediction},
     linear::factors,
     new_device::{LeftOut, NORMAL_90, NewDevice, one_more_known},
+    protocol::Choose,
     reliability::{is_good, quantile},
     residuals::Residuals,
     shots::{Correction, Design, FACTORS, NOISE_LOG, inputs, representative},
@@ -56,16 +57,16 @@ struct Past {
 }
 
 impl<'a> FewShot<'a> {
-    /// Prepares for `count` measurements of a new device of `platform`.
+    /// Prepares for `count` measurements, chosen in this way, of a new device of `platform`.
     pub(crate) fn prepare(
         data: &'a TableData,
         device: &'a NewDevice,
         residuals: &Residuals,
         platform: Option<&str>,
-        count: usize,
+        (count, choose): (usize, Choose),
     ) -> Self {
         let laboratory = Laboratory::new(data, device, residuals);
-        Self { data, device, design: laboratory.design(None), past: laboratory.past(platform, count) }
+        Self { data, device, design: laboratory.design(None), past: laboratory.past(platform, count, choose) }
     }
 
     /// Which rows to measure to know most of all of them.
@@ -183,14 +184,14 @@ impl<'a> Laboratory<'a> {
         Design { inputs: self.inputs(hidden), noise: self.data.models.of_row.iter().map(noise).collect() }
     }
 
-    fn past(&self, platform: Option<&str>, count: usize) -> Past {
+    fn past(&self, platform: Option<&str>, count: usize, choose: Choose) -> Past {
         let alike = self.device.alike(platform);
         let strange = alike.is_empty();
         // After some measurements a strange device is more like any other than like nothing.
         let like: Vec<&LeftOut> = if strange { self.device.left_out.iter().collect() } else { alike };
         let observations = if strange { STRANGE_OBSERVATIONS } else { PRIOR_OBSERVATIONS };
         let measured = like.iter().filter(|left| left.rows.len() > 2 * count);
-        let draws: Vec<Draw> = measured.flat_map(|left| self.draws(left, count)).collect();
+        let draws: Vec<Draw> = measured.flat_map(|left| self.draws(left, count, choose)).collect();
         let surprise = median(draws.iter().map(|draw| draw.correction.surprise / count.max(1) as f64));
         let mut past =
             Past { surprise: surprise.unwrap_or(1.0), observations, quantile: NORMAL_90, scores: Vec::new() };
@@ -209,11 +210,20 @@ impl<'a> Laboratory<'a> {
         past
     }
 
-    /// A device left out, of which random measurements were known.
-    fn draws(&self, left: &LeftOut, count: usize) -> Vec<Draw> {
+    /// A device left out, of which some measurements were known, chosen as they will be: at random, or as representative
+    /// of a random half of its rows.
+    fn draws(&self, left: &LeftOut, count: usize, choose: Choose) -> Vec<Draw> {
         let design = self.design(Some(left.device));
         let draw = |seed| {
-            let chosen = fastrand::Rng::with_seed(seed).choose_multiple(0..left.rows.len(), count);
+            let mut random = fastrand::Rng::with_seed(seed);
+            let chosen: Vec<usize> = match choose {
+                Choose::Random => random.choose_multiple(0..left.rows.len(), count),
+                Choose::Representative => {
+                    let half = random.choose_multiple(left.rows.iter().copied(), left.rows.len() / 2);
+                    let place = |row: usize| left.rows.iter().position(|other| *other == row);
+                    representative(&design, &half, count).into_iter().filter_map(place).collect()
+                }
+            };
             let shots: Vec<usize> = chosen.iter().map(|index| left.rows[*index]).collect();
             let missed: Vec<f64> = chosen.iter().map(|index| -left.errors[*index]).collect();
             let correction = Correction::fit(&design, &shots, &missed);

@@ -79,10 +79,12 @@ impl Learner {
 }
 
 impl TrainSettings {
-    /// What learns where devices are new.
+    /// How to train where devices are new: of both learners trees stand alone there, with one more of them.
     pub(crate) fn for_new_devices(self) -> Self {
-        let trees = if self.learner == Learner::Both { Learner::GradientBoosting } else { self.learner };
-        Self { learner: trees, ..self }
+        if self.learner != Learner::Both {
+            return self;
+        }
+        Self { learner: Learner::GradientBoosting, ensemble: self.ensemble + 1, ..self }
     }
 }
 

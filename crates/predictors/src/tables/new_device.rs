@@ -116,6 +116,7 @@ impl NewDevice {
         features: &Array2<f32>,
         settings: &TrainSettings,
     ) -> Result<Self, PredictorError> {
+        let settings = settings.for_new_devices();
         let mut devices: Vec<usize> = training.iter().map(|row| data.devices.of_row[*row]).collect();
         devices.sort_unstable();
         devices.dedup();
@@ -130,7 +131,7 @@ impl NewDevice {
         let mut lessons = vec![lesson(&(0..training.len()).collect::<Vec<_>>(), settings.ensemble)];
         let others: Vec<usize> = if devices.len() > 1 { devices } else { Vec::new() };
         lessons.extend(others.iter().map(|device| lesson(&parts(*device).0, 1)));
-        let mut ensembles = train(data.metric(), &lessons, &settings.for_new_devices())?.into_iter();
+        let mut ensembles = train(data.metric(), &lessons, &settings)?.into_iter();
         let boosters = ensembles.next().expect("the first lesson's");
         let mut left_out = Vec::new();
         for (device, ensemble) in others.into_iter().zip(ensembles) {

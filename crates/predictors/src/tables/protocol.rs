@@ -171,10 +171,10 @@ impl Run {
         let started = Instant::now();
         let predictor = TablePredictor::train(data, &split.training, &[Novelty::Device], settings)?;
         let features = predictor.full_features(data, &split.training);
-        let residuals = Residuals::fit(data, &split.training, &features, settings)?;
+        let residuals = Residuals::fit(data, &split.training, &features, &settings.for_new_devices())?;
         let new_device = predictor.new_device.as_ref().expect("it was asked for");
         let platform = split.test.first().and_then(|row| data.row(*row).platform.as_deref());
-        let few_shot = FewShot::prepare(data, new_device, &residuals, platform, count);
+        let few_shot = FewShot::prepare(data, new_device, &residuals, platform, (count, choose));
         self.train_seconds += started.elapsed().as_secs_f64();
         let draws = if choose == Choose::Random { SHOT_DRAWS } else { 1 };
         for _ in 0..draws {
