@@ -13,6 +13,8 @@ use crate::PredictorError;
 
 /// Ways down that are followed at once; with half of them a single row takes twice as long.
 const LANES: usize = 8;
+/// Values of a row that trees can ask for, each feature there twice, see [`low`]; a power of two.
+const SLOTS: usize = 512;
 /// Rows whose features stay in the cache while all trees are asked; a multiple of [`LANES`].
 const BLOCK_ROWS: usize = 64;
 /// Depths that trees are completed to; each has code of its own.
@@ -96,12 +98,12 @@ impl Forest {
         let (splits, leaves) = (self.splits.as_chunks::<NODES>().0, self.leaves.as_chunks::<NODES>().0);
         let (together, alone) = sums.as_chunks_mut::<LANES>();
         for (splits, leaves) in splits.iter().zip(leaves) {
-            for (values, sums) in block.groups.chunks_exact(LANES * block.slots).zip(together.iter_mut()) {
+            for (values, sums) in block.groups.iter().zip(together.iter_mut()) {
                 let mut at = [1_usize; LANES];
                 for _ in 0..NODES.ilog2() {
                     for (lane, at) in at.iter_mut().enumerate() {
                         let split = splits[*at & (NODES - 1)];
-                        let value = values[split.slot as usize * LANES + lane];
+                        let value = values[split.slot as usize & (SLOTS - 1)][lane];
                         *at = 2 * *at + usize::from(value >= split.threshold);
                     }
                 }
@@ -121,6 +123,9 @@ impl Forest {
             return Err("the trees are not complete".to_owned());
         }
         let slots = 2 * self.columns.max(1);
+        if slots > SLOTS {
+            return Err(format!("{} features are more than the {} that are possible", self.columns, SLOTS / 2));
+        }
         match self.splits.iter().find(|split| split.slot as usize >= slots) {
             Some(split) => Err(format!("feature {} of {} is asked for", split.slot / 2, self.columns)),
             None => Ok(()),
@@ -189,13 +194,16 @@ fn add_one<const NODES: usize>(splits: &[[Split; NODES]], leaves: &[[f32; NODES]
     }
 }
 
+/// The values of [`LANES`] rows, by slot. Its length is known to the compiler, so that none is checked on the way down.
+type Group = [[f32; LANES]; SLOTS];
+
 /// The values of some rows as trees ask for them.
 #[derive(Debug, Default)]
 struct Block {
     /// Values of a row, each there twice.
     slots: usize,
     /// Groups of [`LANES`] rows: the first value of each, then the second of each.
-    groups: Vec<f32>,
+    groups: Vec<Box<Group>>,
     /// The rows that make no group, one after the other.
     rest: Vec<f32>,
 }
@@ -204,11 +212,13 @@ impl Block {
     fn fill(&mut self, rows: &ArrayView2<'_, f32>) {
         self.slots = 2 * rows.ncols();
         let together = rows.nrows() / LANES * LANES;
-        self.groups.clear();
-        for group in rows.slice(s![..together, ..]).axis_chunks_iter(Axis(0), LANES) {
-            for column in group.columns() {
-                self.groups.extend(column.iter().map(|value| low(*value)));
-                self.groups.extend(column.iter().map(|value| high(*value)));
+        self.groups.truncate(together / LANES);
+        self.groups.resize_with(together / LANES, || Box::new([[0.0; LANES]; SLOTS]));
+        for (group, values) in rows.slice(s![..together, ..]).axis_chunks_iter(Axis(0), LANES).zip(&mut self.groups) {
+            for (column, twice) in group.columns().into_iter().zip(values.as_chunks_mut::<2>().0) {
+                for (lane, value) in column.iter().enumerate() {
+                    (twice[0][lane], twice[1][lane]) = (low(*value), high(*value));
+                }
             }
         }
         self.rest.clear();

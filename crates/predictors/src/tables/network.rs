@@ -3,7 +3,7 @@
 //! Where trees answer in steps and not at all beyond what they saw, a network is smooth; it errs elsewhere, so the mean
 //! of both may be better than either.
 
-use ndarray::{Array1, Array2, ArrayView1, azip};
+use ndarray::{Array1, Array2, ArrayView1};
 use runnt::{
     activation::Activation, initialization::Initialization, learning::Rate, nn::NN, optimizer::Optimizer,
     regularization::Regularization,
@@ -34,9 +34,9 @@ const DEVIATION_MIN: f64 = 1e-6;
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Saved")]
 pub(crate) struct Network {
-    means: Array1<f32>,
+    means: Vec<f32>,
     /// One over the standard deviation; 0 for what never varied.
-    scales: Array1<f32>,
+    scales: Vec<f32>,
     target_scale: f32,
     layers: Vec<Layer>,
 }
@@ -61,8 +61,8 @@ struct Saved {
 impl From<&Network> for Saved {
     fn from(network: &Network) -> Self {
         Self {
-            means: network.means.to_vec(),
-            scales: network.scales.to_vec(),
+            means: network.means.clone(),
+            scales: network.scales.clone(),
             target_scale: network.target_scale,
             weights: network.layers.iter().flat_map(|layer| layer.weights.iter().copied()).collect(),
             biases: network.layers.iter().flat_map(|layer| layer.biases.iter().copied()).collect(),
@@ -86,7 +86,7 @@ impl TryFrom<Saved> for Network {
         if scales.len() != means.len() {
             return Err(cut_off());
         }
-        Ok(Self { means: means.into(), scales: scales.into(), target_scale, layers })
+        Ok(Self { means, scales, target_scale, layers })
     }
 }
 
@@ -152,12 +152,14 @@ impl Network {
 
     /// Rows in standard deviations; what is missing is average.
     fn standard(&self, features: &Array2<f32>) -> Array2<f32> {
-        let mut rows = features.to_owned();
-        for mut row in rows.rows_mut() {
-            azip!((value in &mut row, mean in &self.means, scale in &self.scales) {
-                let standard = ((*value - mean) * scale).clamp(-FEATURE_MAX, FEATURE_MAX);
-                *value = if standard.is_nan() { 0.0 } else { standard };
-            });
+        let mut rows = features.as_standard_layout().into_owned();
+        let columns = rows.ncols().max(1);
+        for row in rows.as_slice_mut().expect("standard layout is contiguous").chunks_exact_mut(columns) {
+            for ((value, mean), scale) in row.iter_mut().zip(&self.means).zip(&self.scales) {
+                let standard = (*value - mean) * scale;
+                let standard = if standard.is_nan() { 0.0 } else { standard };
+                *value = standard.clamp(-FEATURE_MAX, FEATURE_MAX);
+            }
         }
         rows
     }
@@ -187,7 +189,7 @@ fn cosine(steps: usize) -> runnt::learning::LearningRate {
 }
 
 /// Mean of each column's known values, and one over their standard deviation, 0 where that is none.
-fn moments(features: &Array2<f32>) -> (Array1<f32>, Array1<f32>) {
+fn moments(features: &Array2<f32>) -> (Vec<f32>, Vec<f32>) {
     let of_column = |column: ArrayView1<'_, f32>| {
         let known = || column.iter().filter(|value| !value.is_nan()).map(|value| f64::from(*value));
         let count = known().count().max(1) as f64;
@@ -196,8 +198,7 @@ fn moments(features: &Array2<f32>) -> (Array1<f32>, Array1<f32>) {
         #[expect(clippy::cast_possible_truncation, reason = "features are in single precision")]
         (mean as f32, if deviation > DEVIATION_MIN { (1.0 / deviation) as f32 } else { 0.0 })
     };
-    let (means, scales): (Vec<f32>, Vec<f32>) = features.columns().into_iter().map(of_column).unzip();
-    (means.into(), scales.into())
+    features.columns().into_iter().map(of_column).unzip()
 }
 
 #[cfg(test)]
