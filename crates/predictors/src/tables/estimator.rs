@@ -279,7 +279,7 @@ fn learn_configuration(
 ) -> Result<(Learned, Held), PredictorError> {
     let (start, features) = residuals.refer(data, training, features)?;
     let configurations: Vec<usize> = training.iter().map(|row| data.configurations.of_row[*row]).collect();
-    learn(data, training, features, &start, &configurations, settings)
+    learn(data, training, features, &start, &configurations, &settings.for_corrections())
 }
 
 /// Trains boosters on what `start` leaves over, and their reliability on errors of rows whose group was left out.

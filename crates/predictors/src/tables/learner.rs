@@ -86,6 +86,12 @@ impl TrainSettings {
         }
         Self { learner: Learner::GradientBoosting, ensemble: self.ensemble + 1, ..self }
     }
+
+    /// How to train what corrects another prediction: networks have said there what they can say.
+    pub(crate) fn for_corrections(self) -> Self {
+        let trees = if self.learner == Learner::Both { Learner::GradientBoosting } else { self.learner };
+        Self { learner: trees, ..self }
+    }
 }
 
 impl FromStr for Learner {

@@ -72,7 +72,9 @@ impl Residuals {
                 }
             })
             .collect();
-        let boosters = train(data.metric(), &lessons, settings)?;
+        // What they leave over is corrected by others, so half the trees do.
+        let settings = TrainSettings { rounds: settings.rounds.div_ceil(2), ..*settings };
+        let boosters = train(data.metric(), &lessons, &settings)?;
         let fold_of_model: HashMap<usize, usize> = models.iter().copied().zip(fold_of_row).collect();
         let mut residuals = Self { fold_of_model, boosters, references: References::fit(data.classes.count, &[]) };
         let without = residuals.without_own(data, rows, features)?;
