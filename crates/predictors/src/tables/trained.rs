@@ -95,8 +95,8 @@ pub struct Answer {
 pub struct MemoryFit {
     /// Predicted peak where memory was trained, else that of physics, in MB.
     pub peak_mb: f64,
-    /// What it needs at least: the lower end of the interval where memory was trained, else weights and what one
-    /// operator reads and writes at once.
+    /// What it needs at least: weights and what one operator reads and writes at once, or the lower end of the interval
+    /// where memory was trained and that is more.
     pub least_mb: f64,
     /// What the device has, in MB, if that is known.
     pub device_mb: Option<f64>,
@@ -293,7 +293,8 @@ impl Predictors {
             let answers = self.predict(questions, Metric::MemoryPeakMb)?;
             let fit = |answer: &Answer| MemoryFit {
                 peak_mb: answer.value,
-                least_mb: answer.lower,
+                // Far outside the known domain the interval knows less than the graph does.
+                least_mb: answer.lower.max(questions.data.memory_least_mb(answer.question)),
                 device_mb: device_mb(answer.question),
             };
             return Ok(answers.iter().map(fit).collect());
