@@ -217,15 +217,30 @@ fn outside_the_known_domain_it_says_so_and_widens() {
 #[test]
 fn what_does_not_fit_is_known_with_memory_trained_and_without() {
     let tables = Tables::made_up();
-    // The last is so far outside that its interval says nothing.
-    let row = || vec![asked("m20", "A", 16.0), asked("m20", "A", 512.0), asked("m20", "A", 1e6)];
+    let row = || vec![asked("m20", "A", 16.0), asked("m20", "A", 512.0)];
     for metrics in [&[Metric::LatencyMs][..], &[Metric::LatencyMs, Metric::MemoryPeakMb]] {
         let predictors = tables.train(metrics);
         let questions = predictors.ask(row(), DeviceTable::new(), OperatorTable::new()).expect("asked");
         let fits = predictors.memory_fits(&questions).expect("answered");
-        assert_eq!(fits.iter().map(MemoryFit::is_too_large).collect::<Vec<_>>(), [false, true, true], "{fits:?}");
+        assert!(!fits[0].is_too_large() && fits[1].is_too_large(), "{fits:?}");
         assert_eq!(fits[1].device_mb, Some(4_000.0));
     }
+}
+
+#[test]
+fn what_is_so_far_outside_that_its_interval_says_nothing_is_refused_by_its_graph() {
+    let mut tables = Tables::made_up();
+    for (index, row) in tables.rows.iter_mut().enumerate() {
+        let scatter = [0.05, 1.0, 20.0][index / 3 % 3];
+        row.memory_peak_mb = row.memory_peak_mb.map(|megabytes| megabytes * scatter);
+    }
+    let predictors = tables.train(&[Metric::LatencyMs, Metric::MemoryPeakMb]);
+    let rows = vec![asked("m20", "A", 1e6)];
+    let questions = predictors.ask(rows, DeviceTable::new(), OperatorTable::new()).expect("asked");
+    let memory = predictors.predict(&questions, Metric::MemoryPeakMb).expect("answered")[0];
+    assert!(memory.lower < 4_000.0, "the interval alone lets it run: {memory:?}");
+    let fits = predictors.memory_fits(&questions).expect("answered");
+    assert!(fits[0].is_too_large(), "{fits:?}");
 }
 
 #[test]
