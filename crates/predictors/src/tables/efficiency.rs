@@ -65,14 +65,19 @@ fn factors(members: &[usize], shares: &Array2<f32>, targets: &[f64]) -> Vec<f64>
     let level = (members.iter().map(|row| targets[*row]).sum::<f64>() / members.len().max(1) as f64).exp();
     let mut factors = vec![level; kinds];
     let mut weights = vec![1.0; members.len()];
+    let mut part = Vec::with_capacity(kinds);
     for _ in 0..REWEIGHTINGS {
         let (mut gram, mut moment) = (vec![0.0; kinds * kinds], vec![0.0; kinds]);
         for (row, weight) in members.iter().zip(&weights) {
             let relative = (-targets[*row]).exp();
-            let part: Vec<f64> = shares.row(*row).iter().map(|share| f64::from(*share) * relative).collect();
-            for (left, value) in part.iter().enumerate().filter(|(_, value)| **value > 0.0) {
-                moment[left] += weight * value;
-                for (right, other) in part.iter().enumerate() {
+            let shares = shares.row(*row);
+            let parts = shares.iter().map(|share| f64::from(*share) * relative).enumerate();
+            // Most models have few kinds of operators.
+            part.clear();
+            part.extend(parts.filter(|(_, value)| *value > 0.0));
+            for (left, value) in &part {
+                moment[*left] += weight * value;
+                for (right, other) in &part {
                     gram[left * kinds + right] += weight * value * other;
                 }
             }
