@@ -1,4 +1,5 @@
-//! What one prediction with its interval costs, and one of 10,000 in a batch, features given.
+//! What one prediction with its interval costs, and one of 10,000 in a batch, features given; and what the features of
+//! 10,000 rows cost.
 //!
 //! The predictors have the default number of boosters and trees and learn from a third of a published table (see
 //! `tests/shared_tables`), since depth and number of trees decide. Questions are new configurations of known models, for
@@ -10,7 +11,7 @@ mod shared_tables;
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput};
-use features::{DeviceTable, MeasuredRow, OperatorTable};
+use features::{DeviceTable, FeatureFrame, MeasuredRow, OperatorTable};
 use messages::Metric;
 use predictors::{Predictors, Questions, TrainSettings};
 
@@ -25,7 +26,7 @@ fn main() {
         .sample_size(30)
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(4));
-    let Some(tables) = shared_tables::every(STEP) else { return };
+    let (Some(all), Some(tables)) = (shared_tables::every(1), shared_tables::every(STEP)) else { return };
     let rows = tables.rows.clone();
     // Two folds instead of five train faster and leave the released boosters as they are.
     let settings = TrainSettings { folds: 2, ..TrainSettings::default() };
@@ -58,6 +59,13 @@ fn main() {
         ("new_model", ask(&|row| row.model = format!("new {}", row.model))),
         ("new_device", ask(&|row| "a new one".clone_into(&mut row.device))),
     ];
+    let mut group = criterion.benchmark_group("features");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("batch_10000", |bencher| {
+        let rows = black_box(&all.rows[..BATCH]);
+        bencher.iter(|| FeatureFrame::build(rows, &all.devices, &all.operators).expect("described"));
+    });
+    group.finish();
     let mut group = criterion.benchmark_group("predict");
     for (name, questions) in &kinds {
         let (batch, single) = questions.split_last().expect("a batch and some");
