@@ -215,6 +215,9 @@ def parse_arguments():
     unknown = [name for name in arguments.protocols if name not in PROTOCOLS]
     if unknown:
         parser.error(f"no protocol `{unknown[0]}`; there are: {'; '.join(PROTOCOLS)}")
+    if set(arguments.protocols) <= {"random"}:
+        parser.error("`random` holds out a fifth of the rows, and Python learns from what is held out elsewhere;"
+                     " name another protocol beside it")  # fmt: skip
     for needed in (arguments.data / "measurements.csv.gz", arguments.augur):
         if not needed.is_file():
             parser.error(f"{needed} is not there; --data names the tables, --augur the binary")
