@@ -144,6 +144,8 @@ impl Rig {
         if let Err(stalled) = self.wait_for_results() {
             // The judge names the jobs.
             self.unexpected.push(format!("{stalled:#}"));
+            let left = self.world.queues_with_messages().unwrap_or_else(|error| format!("{error:#}"));
+            self.unexpected.push(format!("left in queues (ready, unacknowledged, consumers, leader): {left}"));
         }
         for stopped in [self.fleet.stop(), self.aggregator.stop()] {
             self.unexpected.extend(stopped.err().map(|error| format!("{error:#}")));

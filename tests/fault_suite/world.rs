@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use broker::AmqpUrl;
 use nix::sys::signal::Signal;
-use testkit::{AugurProcess, PrivateNode, PrivateNodeOptions, Vhost, shared_vhost};
+use testkit::{AugurProcess, Cluster, PrivateNode, PrivateNodeOptions, Vhost, shared_vhost};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -25,8 +25,8 @@ pub(crate) enum Broker {
     Shared(Vhost),
     /// A node of the row's own, which it may stop, kill and frighten.
     Own(PrivateNode),
-    /// Nodes that the row looks after itself; this is their URL.
-    Elsewhere(String),
+    /// A cluster of the row's own, of which it may kill one node at a time.
+    Cluster(Cluster),
 }
 
 impl Broker {
@@ -55,7 +55,7 @@ impl Broker {
         match self {
             Self::Shared(vhost) => vhost.url(),
             Self::Own(node) => node.url(),
-            Self::Elsewhere(url) => url.clone(),
+            Self::Cluster(cluster) => cluster.url(),
         }
     }
 
@@ -63,7 +63,7 @@ impl Broker {
     pub(crate) fn port(&self) -> Option<u16> {
         match self {
             Self::Own(node) => Some(node.port()),
-            Self::Shared(_) | Self::Elsewhere(_) => None,
+            Self::Shared(_) | Self::Cluster(_) => None,
         }
     }
 }
@@ -149,20 +149,42 @@ impl World {
     ///
     /// # Errors
     ///
-    /// If its nodes are elsewhere.
+    /// If there are several.
     pub(crate) fn node(&self) -> Result<&PrivateNode> {
-        match &self.broker {
-            Broker::Shared(vhost) => Ok(vhost.node()),
-            Broker::Own(node) => Ok(node),
-            Broker::Elsewhere(url) => Err(anyhow!("there is no single node behind {url}")),
+        match &self.nodes()[..] {
+            [node] => Ok(node),
+            nodes => Err(anyhow!("{} nodes are behind {}, no single one", nodes.len(), self.url)),
         }
+    }
+
+    /// All nodes of its broker.
+    pub(crate) fn nodes(&self) -> Vec<&PrivateNode> {
+        match &self.broker {
+            Broker::Shared(vhost) => vec![vhost.node()],
+            Broker::Own(node) => vec![node],
+            Broker::Cluster(cluster) => cluster.nodes().iter().collect(),
+        }
+    }
+
+    /// Queues that hold messages, with their leader, as the broker lists them: where jobs are that were not counted.
+    ///
+    /// # Errors
+    ///
+    /// If no node answers.
+    pub(crate) fn queues_with_messages(&self) -> Result<String> {
+        let columns = ["name", "messages_ready", "messages_unacknowledged", "consumers", "leader"];
+        let arguments = [&["list_queues", "--vhost", self.virtual_host()][..], &columns[..]].concat();
+        let node = *self.nodes().first().context("there is no node")?;
+        let listed = node.ctl(&arguments)?;
+        let is_empty = |line: &&str| matches!(line.split('\t').collect::<Vec<_>>()[..], [_, "0", "0", ..]);
+        Ok(listed.lines().filter(|line| !is_empty(line)).collect::<Vec<_>>().join("; "))
     }
 
     /// The name of the virtual host as `rabbitmqctl` takes it.
     pub(crate) fn virtual_host(&self) -> &str {
         match &self.broker {
             Broker::Shared(vhost) => vhost.name(),
-            Broker::Own(_) | Broker::Elsewhere(_) => "/",
+            Broker::Own(_) | Broker::Cluster(_) => "/",
         }
     }
 

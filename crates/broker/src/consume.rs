@@ -43,12 +43,15 @@ impl Start {
 
 /// Deliveries handed over together at most.
 const AT_ONCE_MAX: usize = 256;
+/// A renewal takes a few round trips; after this the subscription counts as lost.
+const RENEWAL_MAX: Duration = Duration::from_secs(2);
 
 /// Deliveries of one queue or stream, over a channel of their own on a [`Link`] that is reopened when lost.
 ///
 /// After a lost connection or channel a queue's unsettled deliveries come again from the broker (settling the old ones
 /// then fails, harmlessly), and a stream goes on behind the last offset that was handed out, never from its first
-/// arguments. After the stop nothing new comes, but what was handed out can be settled until all subscriptions of the
+/// arguments. A queue's subscription that has been silent for [`Link::SILENCE_MAX`] is renewed, because a cluster may
+/// lose a delivery on its way. After the stop nothing new comes, but what was handed out can be settled until all subscriptions of the
 /// link are dropped; what is not settled then goes back to its queue.
 #[derive(Debug)]
 pub struct Subscription {
@@ -226,32 +229,66 @@ struct Reading {
     stop: CancellationToken,
 }
 
+/// Why a flow hands out no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It was cancelled because nothing came.
+    Silent,
+    /// Anything else.
+    Over,
+}
+
 impl Reading {
     async fn run(mut self, flow: Flow, line: mpsc::Sender<Vec<Delivery>>) {
         let mut opened = Some(flow);
         while let Some(mut flow) = opened {
-            self.hand_out(&mut flow, &line).await;
-            self.standing.send_replace(false);
+            let end = self.hand_out(&mut flow, &line).await;
+            if end == End::Over {
+                self.set_standing(false);
+            }
             // Beside us: what was handed out may stay unsettled for long.
             tokio::spawn(flow.retire(self.link.clone()));
-            opened = self.open_again().await;
-            self.standing.send_replace(opened.is_some());
+            let opening = self.open_again();
+            tokio::pin!(opening);
+            opened = if let Ok(opened) = tokio::time::timeout(RENEWAL_MAX, &mut opening).await {
+                opened
+            } else {
+                self.set_standing(false);
+                opening.await
+            };
+            self.set_standing(opened.is_some());
         }
     }
 
-    /// Hands out deliveries until the consumer is lost, paused and empty, or nobody wants more.
-    async fn hand_out(&mut self, flow: &mut Flow, line: &mpsc::Sender<Vec<Delivery>>) {
+    /// Whoever watches is told of changes only: a renewal is none.
+    fn set_standing(&self, stands: bool) {
+        self.standing.send_if_modified(|standing| std::mem::replace(standing, stands) != stands);
+    }
+
+    /// Hands out deliveries until the consumer is lost, silent, paused and empty, or nobody wants more.
+    async fn hand_out(&mut self, flow: &mut Flow, line: &mpsc::Sender<Vec<Delivery>>) -> End {
+        let mut when_cancelled = End::Over;
         while !self.stop.is_cancelled() {
             if *self.mode.borrow() == Mode::Pausing && !flow.is_cancelled() {
                 tokio::select! {
-                    () = self.stop.cancelled() => return,
+                    () = self.stop.cancelled() => return End::Over,
                     () = flow.cancel() => {}
                 }
             }
             let first = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => return End::Over,
                 () = until(&self.mode, Mode::Pausing), if !flow.is_cancelled() => continue,
                 first = flow.next() => first,
+                () = tokio::time::sleep(self.link.silence_max()), if self.next == Start::Queue && !flow.is_cancelled() => {
+                    if flow.is_settled() {
+                        when_cancelled = End::Silent;
+                        tokio::select! {
+                            () = self.stop.cancelled() => return End::Over,
+                            () = flow.cancel() => {}
+                        }
+                    }
+                    continue;
+                }
             };
             let mut arrived = Vec::new();
             let mut next = Some(first);
@@ -269,12 +306,19 @@ impl Reading {
             self.put_in_line(arrived, line).await;
             match end {
                 None => {}
-                Some(Some(Err(error))) => return warn!(queue = self.queue, %error, "subscription lost"),
-                Some(_) if flow.is_cancelled() => return,
-                // The broker cancels a consumer when its queue moves or its stream is closed.
-                Some(_) => return warn!(queue = self.queue, "subscription cancelled by the broker"),
+                Some(Some(Err(error))) => {
+                    warn!(queue = self.queue, %error, "subscription lost");
+                    return End::Over;
+                }
+                Some(_) if flow.is_cancelled() => return when_cancelled,
+                Some(_) => {
+                    // The broker cancels a consumer when its queue moves or its stream is closed.
+                    warn!(queue = self.queue, "subscription cancelled by the broker");
+                    return End::Over;
+                }
             }
         }
+        End::Over
     }
 
     async fn put_in_line(&mut self, deliveries: Vec<Delivery>, line: &mpsc::Sender<Vec<Delivery>>) {

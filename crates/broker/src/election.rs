@@ -57,9 +57,17 @@ impl SoleConsumer {
             tokio::select! {
                 () = stop.cancelled() => return Err(BrokerError::Closed),
                 error = offer(&tokens, queue) => return Err(error),
-                is_active = takes_token(&mut flow) => if is_active { break },
+                is_active = takes_token(&mut flow) => {
+                    if is_active { break }
+                    warn!(queue, "candidacy lost with its channel");
+                }
+                // Another one is active, or the cluster has lost a message on its way.
+                () = tokio::time::sleep(link.silence_max()) => {
+                    if let Err(error) = flow.close().await {
+                        warn!(queue, %error, "candidacy could not be ended to be renewed");
+                    }
+                }
             }
-            warn!(queue, "candidacy lost with its channel");
             flow = open_again(&link, queue, stop).await?;
         }
         info!(queue, "this process is the active one");

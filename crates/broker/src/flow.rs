@@ -17,7 +17,7 @@ use tracing::debug;
 use crate::{BrokerError, Delivery, Link, Patience, Start, declare::queue_error};
 
 /// AMQP's reply code for an end in good order.
-const REPLY_SUCCESS: u16 = 200;
+pub(crate) const REPLY_SUCCESS: u16 = 200;
 
 /// A consumer and its channel.
 pub(crate) struct Flow {
@@ -100,6 +100,11 @@ impl Flow {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled
+    }
+
+    /// Whether nobody holds a delivery that could still be settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        Arc::strong_count(&self.unsettled) == 1
     }
 
     /// How many deliveries were received and not settled each by itself.

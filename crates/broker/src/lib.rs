@@ -16,6 +16,7 @@ mod flow;
 mod headers;
 mod link;
 mod outgoing;
+mod overdue;
 mod private_node;
 mod publish;
 mod queue_reader;

@@ -22,6 +22,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Link {
     shared: Arc<Shared>,
+    silence_max: Duration,
 }
 
 #[derive(Debug)]
@@ -35,6 +36,15 @@ struct Shared {
 }
 
 impl Link {
+    /// Silence of a queue after which its subscription is renewed, if nothing that it delivered is unsettled.
+    ///
+    /// When the leader of a quorum queue changes, a delivery under way between two nodes of a cluster may be lost: the
+    /// queue counts it as delivered, and the channel notices only with the next one (as
+    /// <https://github.com/rabbitmq/rabbitmq-server/issues/15473> reports of 4.x; 3.10's code has the same gap). Closing the channel gives such messages back, so
+    /// this is how long one of them may be held up. A queue that is never silent needs no renewal, and one a minute
+    /// costs the broker next to nothing.
+    pub const SILENCE_MAX: Duration = Duration::from_mins(1);
+
     /// A link that is not connected yet.
     ///
     /// `patience` bounds the connecting for a new subscription; for one that was there before, the connection is
@@ -48,7 +58,17 @@ impl Link {
             connection: Mutex::new(None),
             subscriptions: watch::Sender::new(0),
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), silence_max: Self::SILENCE_MAX }
+    }
+
+    /// The same link with another limit of silence for the subscriptions that are made over this clone.
+    #[must_use]
+    pub fn with_silence_max(self, silence_max: Duration) -> Self {
+        Self { silence_max, ..self }
+    }
+
+    pub(crate) fn silence_max(&self) -> Duration {
+        self.silence_max
     }
 
     pub(crate) fn patience(&self) -> Patience {
@@ -100,6 +120,11 @@ impl Link {
         let opened = Arc::new(connect(url, name, patience, stop).await?);
         *connection = Some(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// Whether the broker has said that it takes nothing now, because of an alarm.
+    pub(crate) async fn is_blocked(&self) -> bool {
+        self.shared.connection.lock().await.as_ref().is_some_and(|open| open.status().blocked())
     }
 
     /// Counts a subscription for as long as the membership lives.

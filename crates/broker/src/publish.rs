@@ -16,6 +16,8 @@ use crate::{
     confirms::{Confirmed, Confirms, all_confirmed},
     connect::REFUSED_WAIT_MS,
     declare::soft_error,
+    flow::REPLY_SUCCESS,
+    overdue::{Generations, Interval},
 };
 
 /// Messages without a confirm at any moment; a wide window is what makes a quorum queue fast.
@@ -23,10 +25,13 @@ pub const WINDOW_MESSAGES_MAX: usize = 3_000;
 /// Messages waiting to enter the window; past that, `publish` waits.
 const QUEUE_MESSAGES_MAX: usize = 1_024;
 
+/// How long the broker may take to close a channel whose confirms are overdue; its connection then ends by itself.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
 /// Publishes with `mandatory` and confirms, over a connection of its own that is reopened when lost.
 ///
-/// A message whose confirm is outstanding when the connection breaks is published again: its receiver may see
-/// it twice and counts it once, by its id. Clones share the connection.
+/// A message whose confirm is outstanding when the connection breaks, or overdue although nothing broke, is published
+/// again: its receiver may see it twice and counts it once, by its id. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
@@ -39,6 +44,8 @@ pub struct Publisher {
 pub(crate) struct Request {
     pub(crate) outgoing: Outgoing,
     answer: oneshot::Sender<Answer>,
+    /// When it was published last, as [`Generations`] counts.
+    generation: u64,
 }
 
 /// What became of a message.
@@ -66,6 +73,9 @@ impl Request {
 }
 
 impl Publisher {
+    /// After this long without a confirm, and at most twice as long, everything that has none is published again.
+    pub const OVERDUE_AFTER: Duration = Duration::from_secs(30);
+
     /// Connects, and starts the task that publishes until `stop` or until the last clone is dropped.
     ///
     /// `patience` bounds the first connection and how long a message waits for its confirm.
@@ -79,12 +89,28 @@ impl Publisher {
         patience: Patience,
         stop: CancellationToken,
     ) -> Result<Self, BrokerError> {
+        Self::start_with(url, name, patience, Self::OVERDUE_AFTER, stop).await
+    }
+
+    /// The same with another time after which a confirm is overdue.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::start`].
+    pub async fn start_with(
+        url: &AmqpUrl,
+        name: &str,
+        patience: Patience,
+        overdue_after: Duration,
+        stop: CancellationToken,
+    ) -> Result<Self, BrokerError> {
         let stop = stop.child_token();
         let link = Link::new(url, name, patience, &stop);
         let channel = open_channel(&link, patience).await?;
         let (requests, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
         let waiting = VecDeque::new();
-        let publishing = Publishing { link, name: name.to_owned(), stop: stop.clone(), waiting };
+        let interval = Interval::of(overdue_after);
+        let publishing = Publishing { link, name: name.to_owned(), stop: stop.clone(), waiting, interval };
         tokio::spawn(publishing.run(channel, receiver));
         Ok(Self { requests, patience, _last: Arc::new(stop.drop_guard()) })
     }
@@ -137,7 +163,7 @@ impl Publisher {
 
     async fn publish_once(&self, outgoing: Outgoing) -> Answer {
         let (answer, mut answered) = oneshot::channel();
-        if self.requests.send(Request { outgoing, answer }).await.is_err() {
+        if self.requests.send(Request { outgoing, answer, generation: 0 }).await.is_err() {
             return Answer::Failed(BrokerError::Closed);
         }
         tokio::select! {
@@ -166,6 +192,7 @@ struct Publishing {
     stop: CancellationToken,
     /// Requests to publish before new ones: those whose confirm was lost with a connection.
     waiting: VecDeque<Request>,
+    interval: Interval,
 }
 
 impl Publishing {
@@ -186,12 +213,15 @@ impl Publishing {
         let mut in_flight = FuturesUnordered::new();
         let mut confirms = Confirms::default();
         let mut failed = Vec::new();
+        let mut generations = Generations::default();
+        let mut turn = Box::pin(tokio::time::sleep(self.interval.length()));
         while failed.is_empty() {
             let has_room = in_flight.len() < WINDOW_MESSAGES_MAX;
-            if let (true, Some(request)) = (has_room, self.waiting.pop_front()) {
+            if let (true, Some(mut request)) = (has_room, self.waiting.pop_front()) {
                 if request.answer.is_closed() {
                     continue;
                 }
+                request.generation = generations.publish();
                 // lapin answers a publish once the socket has it: waiting for that here would send one message per
                 // round trip to its thread instead of many at once.
                 in_flight.push(publish_and_confirm(channel, request));
@@ -202,9 +232,23 @@ impl Publishing {
                 biased;
                 () = self.stop.cancelled() => return None,
                 Some(first) = in_flight.next(), if !in_flight.is_empty() => {
-                    failed = confirms.answer(all_confirmed(channel, first, &mut in_flight));
+                    let confirmed = all_confirmed(channel, first, &mut in_flight);
+                    for (request, _) in &confirmed {
+                        generations.end(request.generation);
+                    }
+                    failed = confirms.answer(confirmed);
                 }
                 Some(request) = requests.recv(), if has_room => self.waiting.push_back(request),
+                () = &mut turn => {
+                    if generations.is_current() {
+                        self.interval.relax();
+                    }
+                    if generations.turn(self.link.is_blocked().await) {
+                        self.give_up_overdue(channel, in_flight.len()).await;
+                        break;
+                    }
+                    turn = Box::pin(tokio::time::sleep(self.interval.length()));
+                }
             }
         }
         // The confirms of a dead channel fail at once.
@@ -214,6 +258,19 @@ impl Publishing {
         };
         failed.extend(confirms.answer(rest));
         Some(failed)
+    }
+
+    /// Closes a channel that owes confirms, so that what it did not confirm is published again.
+    async fn give_up_overdue(&mut self, channel: &Channel, unconfirmed: usize) {
+        let waited_s = self.interval.length().as_secs();
+        warn!(connection = self.name, unconfirmed, waited_s, "confirms are overdue; publishing again");
+        self.interval.double();
+        let closing = channel.close(REPLY_SUCCESS, "confirms are overdue".into());
+        match tokio::time::timeout(CLOSE_MAX, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(connection = self.name, %error, "channel is closed already"),
+            Err(_) => warn!(connection = self.name, "the broker does not close the channel"),
+        }
     }
 
     /// Puts what a broken channel did not confirm before the new requests, except what broke it.

@@ -20,14 +20,14 @@ const QUEUES_SETTLE: Duration = Duration::from_secs(2);
 
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let cluster = Cluster::start(NODES)?;
-    let mut rig = Rig::new(trial, Broker::Elsewhere(cluster.url()), Setup::default())?;
+    let mut rig = Rig::new(trial, Broker::Cluster(cluster), Setup::default())?;
     thread::sleep(QUEUES_SETTLE);
     rig.under_load(trial, |rig, number| {
-        let node = &cluster.nodes()[rig.random.usize(..NODES)];
+        let killed = rig.random.usize(..NODES);
         rig.progress.note_fault();
-        node.kill()?;
+        rig.world.nodes()[killed].kill()?;
         rig.pause(AWAY_MAX);
-        node.restart()?;
+        rig.world.nodes()[killed].restart()?;
         rig.recover_after_odd(number)
     })?;
     ensure_faults(rig.finish()?)

@@ -11,6 +11,7 @@ mod pausing;
 mod proxied;
 mod publishing;
 mod reconnecting;
+mod renewing;
 mod settling;
 mod sharing;
 mod streams;

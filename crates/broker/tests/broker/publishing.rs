@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use topology::{QueueKind, Topology};
 
 use crate::support::{
-    World, binding, bounded, crash, declare, fanout, publisher, queue, queues, to_exchange, to_queue,
+    PATIENCE, World, binding, bounded, crash, declare, fanout, publisher, queue, queues, to_exchange, to_queue,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,6 +163,34 @@ async fn patience_ends_while_the_broker_stays_away_and_the_publisher_outlives_it
         assert!(matches!(error, BrokerError::Unconfirmed { waited_ms: 200, .. }), "{error}");
         let waiting = tokio::spawn(async move { patient.publish(to_queue("lane", "patient")).await });
         node.restart().unwrap();
+        waiting.await.unwrap().unwrap();
+    })
+    .await;
+}
+
+/// A cluster that loses the leader of a stream may forget a confirm on a channel that stays open. A queue whose process
+/// is suspended owes one as well, for as long as the test wants.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_does_not_confirm_is_published_again() {
+    bounded(async {
+        let world = World::with(&queues(vec![queue("lane", QueueKind::Quorum, &[])])).await;
+        let overdue_after = Duration::from_millis(300);
+        let publisher =
+            Publisher::start_with(&world.url, "test", PATIENCE, overdue_after, CancellationToken::new()).await.unwrap();
+        publisher.publish(to_queue("lane", "first")).await.unwrap();
+        let node = world.vhost.node();
+        let leader = format!("{}_lane", world.vhost.name());
+        node.evaluate(&format!("sys:suspend('{leader}').")).unwrap();
+        let waiting = tokio::spawn(async move { publisher.publish(to_queue("lane", "late")).await });
+        // A new channel makes itself known to the queue before it publishes to it, and waits in its mailbox.
+        let again = format!(
+            "Wait = fun Wait() -> {{messages, All}} = process_info(whereis('{leader}'), messages), \
+             case string:find(io_lib:format(\"~p\", [All]), \"register_enqueuer\") of \
+             nomatch -> timer:sleep(50), Wait(); _ -> ok end end, Wait()."
+        );
+        assert_eq!(tokio::task::spawn_blocking(move || node.evaluate(&again)).await.unwrap().unwrap(), "ok");
+        assert!(!waiting.is_finished());
+        node.evaluate(&format!("sys:resume('{leader}').")).unwrap();
         waiting.await.unwrap().unwrap();
     })
     .await;
