@@ -19,7 +19,7 @@ const QUEUE_UP_MAX: Duration = Duration::from_secs(30);
 /// Wait before asking again for a queue that is down.
 const QUEUE_UP_RETRY: Duration = Duration::from_millis(250);
 /// What the broker says of a queue that it knows and cannot reach now, under the code of one that does not exist.
-const HOME_NODE_DOWN: &str = "home node";
+pub(crate) const HOME_NODE_DOWN: &str = "home node";
 
 /// Finds out which exchanges and queues of `topology` a broker has, and whether they are as declared.
 ///

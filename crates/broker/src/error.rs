@@ -6,7 +6,13 @@ use lapin::{
 };
 use thiserror::Error;
 
-use crate::AmqpUrl;
+use crate::{
+    AmqpUrl,
+    declare::{HOME_NODE_DOWN, soft_error},
+};
+
+/// What a node says of a queue or stream that it knows and cannot serve now.
+const NOT_YET: [&str; 2] = [HOME_NODE_DOWN, "does not have a replica on the local node"];
 
 /// Why the broker did not do what was asked.
 #[derive(Debug, Error)]
@@ -131,6 +137,13 @@ impl BrokerError {
             }
             _ => false,
         }
+    }
+
+    /// Whether the node we are connected to cannot serve a queue or stream yet: it has just started, and its replica has
+    /// not. That passes within seconds.
+    pub(crate) fn is_not_yet(&self) -> bool {
+        let Self::Command { source, .. } = self else { return false };
+        soft_error(source).is_some_and(|(_, detail)| NOT_YET.iter().any(|text| detail.contains(text)))
     }
 
     pub(crate) fn command(what: impl Into<String>) -> impl FnOnce(lapin::Error) -> Self {

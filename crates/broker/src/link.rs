@@ -80,7 +80,8 @@ impl Link {
     }
 
     /// Does something on a new channel, on a new connection if the last one was lost; and again, while `patience`
-    /// lasts, if the connection is lost while it does so.
+    /// lasts, if the connection is lost while it does so, or its node is not ready for it. Whoever has endless patience
+    /// is told of the latter each time.
     pub(crate) async fn on_channel<T, F>(
         &self,
         patience: Patience,
@@ -101,6 +102,9 @@ impl Link {
             match done {
                 Err(error) if error.is_lost_connection() && !is_over => {
                     debug!(connection = self.shared.name, %error, "connection lost; trying again");
+                }
+                Err(error) if error.is_not_yet() && matches!(patience, Patience::For(_)) && !is_over => {
+                    debug!(connection = self.shared.name, %error, "the node is not ready; trying again");
                 }
                 done => return done,
             }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use testkit::{Cluster, shared_broker};
 use topology::QueueKind;
 
-use crate::support::{bounded, declare, link, publisher, queue, queues, to_queue};
+use crate::support::{bounded, crash, declare, link, publisher, queue, queues, to_queue};
 
 const MESSAGES: usize = 500;
 
@@ -55,6 +55,25 @@ async fn killing_one_node_after_the_other_loses_nothing() {
             node.restart().unwrap();
         }
         assert_eq!(seen, (0..3 * MESSAGES).collect());
+    })
+    .await;
+}
+
+/// A node takes connections before its replicas are up, and refuses to read a stream of which it has none yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_read_from_a_node_that_has_just_come_back() {
+    bounded(async {
+        let cluster = Cluster::start(3).unwrap();
+        let url: AmqpUrl = cluster.url().parse().unwrap();
+        declare(&url, &queues(vec![queue("log", QueueKind::Stream, &[])])).await;
+        publisher(&url, Patience::Endless).await.publish(to_queue("log", "first")).await.unwrap();
+        for node in cluster.nodes() {
+            crash(node);
+            node.restart().unwrap();
+            let alone: AmqpUrl = node.url().parse().unwrap();
+            let mut log = Subscription::on(&link(&alone), "log", Start::StreamFirst, 10).await.unwrap();
+            assert_eq!(log.next().await.unwrap().message_id(), Some("first"));
+        }
     })
     .await;
 }
