@@ -19,6 +19,7 @@ mod release;
 mod result;
 mod run;
 mod time;
+mod web;
 pub mod wire;
 mod words;
 
@@ -41,4 +42,5 @@ pub use result::{
 };
 pub use run::{Origin, RunSubmitted};
 pub use time::Timestamp;
+pub use web::{Adapter, Warmth, WebOutcome, WebPhases, WebSpec};
 pub use words::{Backend, Metric, Platform, Precision, Priority, UnknownWord};

@@ -220,6 +220,7 @@ pub(crate) fn configuration(
         sequence_length: None,
         image_size: None,
         threads,
+        browser: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use messages::{Device, FailureKind, Job, JobSpec, Outcome, Progress};
 use tokio_util::sync::CancellationToken;
 
-use crate::{RunnerSettings, benchmark, failure::failure, model::Models, test_job};
+use crate::{RunnerSettings, benchmark, failure::{FailureExt, failure}, model::Models, test_job};
 
 /// Executes jobs on this machine; clones share what they know of models.
 #[derive(Debug, Clone)]
@@ -76,6 +76,10 @@ impl Runner {
                     benchmark::run(&self.settings, &self.models, device, job, spec, &Attempt { cancel, progress })
                         .await;
                 (measured.map(|outcome| Outcome::Benchmark(Box::new(outcome))), device.cloned())
+            }
+            JobSpec::Web(_) => {
+                let failed = failure(FailureKind::Unavailable, "this worker has no browsers");
+                (Err(failed.suggest("`augur browsers start` runs jobs for browsers")), None)
             }
         };
         Execution { outcome: result.unwrap_or_else(Outcome::Failed), device }

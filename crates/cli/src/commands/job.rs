@@ -209,6 +209,7 @@ fn benchmark(arguments: &SubmitArguments, context: &Context) -> anyhow::Result<(
         sequence_length: arguments.sequence_length,
         image_size: arguments.image_size,
         threads: arguments.threads,
+        browser: None,
     };
     resolve_shape(&mut configuration);
     configuration.validate()?;
