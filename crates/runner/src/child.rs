@@ -6,7 +6,6 @@
 mod inputs;
 mod power;
 mod session;
-mod stopping;
 
 use std::{
     fs::File,
