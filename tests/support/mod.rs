@@ -252,7 +252,7 @@ fn measured_peaks() -> PathBuf {
 }
 
 /// Where this machine keeps models, peaks and libraries.
-fn machine_cache() -> PathBuf {
+pub(crate) fn machine_cache() -> PathBuf {
     let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("AUGUR_CACHE_DIRECTORY").unwrap_or_else(|| {
         let base = set("XDG_CACHE_HOME").unwrap_or_else(|| set("HOME").expect("HOME is set").join(".cache"));

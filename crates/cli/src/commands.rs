@@ -211,6 +211,7 @@ async fn doctor(format: Format, context: &Context) -> anyhow::Result<Exit> {
         cache_directory: context.cache_directory()?,
         state_directory: context.state_directory()?,
         profiles: worker::profiles(context)?,
+        ort_web_directory: context.ort_web_directory()?,
     };
     let findings = doctor::examine(&inputs).await;
     output::answer(format, &findings, |findings| doctor::table(findings))?;

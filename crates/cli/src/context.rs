@@ -125,6 +125,17 @@ impl Context {
         Ok(ModelCache::open(&self.cache_directory()?.join("models"))?)
     }
 
+    /// Where ONNX Runtime Web is, if it is anywhere.
+    pub(crate) fn ort_web_directory(&self) -> anyhow::Result<Option<PathBuf>> {
+        let named = &self.loaded.settings.ort_web_directory;
+        if !named.is_empty() {
+            return Ok(Some(std::path::absolute(named).with_context(|| format!("`{named}` is no path"))?));
+        }
+        // Where deploy/setup.sh puts it.
+        let installed = self.cache_directory()?.join("lib/ort-web");
+        Ok(installed.is_dir().then_some(installed))
+    }
+
     /// ONNX Runtime's shared library, if one is named.
     pub(crate) fn onnxruntime_library(&self) -> anyhow::Result<Option<PathBuf>> {
         let named = &self.loaded.settings.onnxruntime_library;

@@ -3,6 +3,7 @@
 //! Everything is tried rather than looked up where trying is cheap, and what was not tried is said to be unknown.
 //! Nothing is changed, apart from the processor's peaks, which `hardware` measures once and keeps.
 
+mod browsers;
 mod machine;
 mod profiles;
 mod services;
@@ -32,6 +33,8 @@ pub(crate) struct DoctorInputs {
     pub(crate) state_directory: PathBuf,
     /// Profiles of test jobs by name.
     pub(crate) profiles: BTreeMap<String, Profile>,
+    /// ONNX Runtime Web.
+    pub(crate) ort_web_directory: Option<PathBuf>,
 }
 
 /// How something is.
@@ -83,7 +86,9 @@ pub(crate) async fn examine(inputs: &DoctorInputs) -> Vec<Finding> {
     findings.extend(profiles::examine(&inputs.profiles).await);
     findings.push(machine::disk("cache directory", &inputs.cache_directory));
     findings.push(machine::disk("state directory", &inputs.state_directory));
-    findings.extend(machine::browsers(&machine::search_path()));
+    let mut path = machine::search_path();
+    path.push(inputs.cache_directory.join(browsers::TOOLS));
+    findings.extend(browsers::examine(&path, inputs.ort_web_directory.as_deref()).await);
     findings
 }
 
@@ -195,6 +200,7 @@ mod tests {
             cache_directory: directory.path().join("cache"),
             state_directory: directory.path().join("state"),
             profiles: BTreeMap::new(),
+            ort_web_directory: None,
         };
         let findings = examine(&inputs).await;
         let state = |area, subject: &str| {
@@ -203,6 +209,7 @@ mod tests {
         assert_eq!(state("broker", "server"), Some(FindingState::Missing));
         assert_eq!(state("aggregator", "HTTP API"), Some(FindingState::Missing));
         assert_eq!(state("benchmarks", "ONNX Runtime"), Some(FindingState::Missing));
+        assert_eq!(state("browsers", "ONNX Runtime Web"), Some(FindingState::Missing));
         assert!(findings.iter().any(|one| one.area == "devices" && one.state == FindingState::Works));
         for finding in &findings {
             assert!(finding.state != FindingState::Works || finding.remedy.is_none(), "{finding:?}");

@@ -15,6 +15,7 @@ mod markdown;
 mod scale;
 mod sections;
 
+pub(crate) use figures::platform;
 use store::{AttemptRow, ResultRow, RunSummary};
 
 /// What a report is written as.

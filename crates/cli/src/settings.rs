@@ -1,5 +1,7 @@
 //! Settings in layers: embedded defaults, a file, the environment. Unknown keys are errors; every value has an origin.
 
+mod sections;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -7,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use config::{Config, FileFormat};
-use serde::Deserialize;
+
+pub(crate) use sections::{BrowserSection, BrowsersSection, ProfileSection, Settings, WorkerSection};
 
 /// The commented defaults, which list every key.
 pub(crate) const DEFAULTS: &str = include_str!("settings/defaults.toml");
@@ -17,107 +20,6 @@ const LOCAL_FILE: &str = "augur.toml";
 const OTHER_VARIABLES: &[&str] = &["AUGUR_SETTINGS", "AUGUR_LOG", "AUGUR_SHARED_DATA"];
 /// Keys whose value is shown as `***`.
 const SECRET_KEYS: &[&str] = &["amqp_url"];
-
-/// All settings; `settings/defaults.toml` says what each means.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Settings {
-    pub(crate) amqp_url: String,
-    pub(crate) aggregator_url: String,
-    pub(crate) state_directory: String,
-    pub(crate) cache_directory: String,
-    pub(crate) onnxruntime_library: String,
-    pub(crate) broker: BrokerSection,
-    pub(crate) aggregator: AggregatorSection,
-    pub(crate) worker: WorkerSection,
-    pub(crate) updater: UpdaterSection,
-    pub(crate) learner: LearnerSection,
-    pub(crate) recommend: RecommendSection,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct BrokerSection {
-    pub(crate) patience_s: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AggregatorSection {
-    pub(crate) listen: String,
-    pub(crate) batch_messages_max: usize,
-    pub(crate) batch_wait_ms: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WorkerSection {
-    pub(crate) platforms: Vec<String>,
-    pub(crate) concurrency: u16,
-    pub(crate) prefetch: u16,
-    pub(crate) grace_s: u64,
-    pub(crate) claim_after_s: u64,
-    pub(crate) lease_s: u64,
-    pub(crate) hold_ms_max: u64,
-    pub(crate) tags: Vec<String>,
-    pub(crate) rate_limit_per_s: BTreeMap<String, f64>,
-    pub(crate) output_tail_bytes_max: usize,
-    pub(crate) child_memory_mb_max: u64,
-    pub(crate) profiles: BTreeMap<String, ProfileSection>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ProfileSection {
-    pub(crate) runner: String,
-    pub(crate) enabled: bool,
-    #[serde(default)]
-    pub(crate) program: Option<PathBuf>,
-    #[serde(default)]
-    pub(crate) arguments: Vec<String>,
-    #[serde(default)]
-    pub(crate) working_directory: Option<PathBuf>,
-    #[serde(default)]
-    pub(crate) environment: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(crate) timeout_s: Option<u64>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct UpdaterSection {
-    pub(crate) rows_new_min: usize,
-    pub(crate) quiet_s: u64,
-    pub(crate) rounds: u32,
-    pub(crate) ensemble: u32,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LearnerSection {
-    pub(crate) strategy: String,
-    pub(crate) batch: usize,
-    pub(crate) budget: usize,
-    pub(crate) priority: String,
-    pub(crate) models: Vec<String>,
-    pub(crate) batch_sizes: Vec<u32>,
-    pub(crate) sequence_lengths: Vec<u32>,
-    pub(crate) threads: Vec<u32>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RecommendSection {
-    pub(crate) price_per_hour: BTreeMap<String, f64>,
-}
-
-impl RecommendSection {
-    /// What a device costs per hour, if it has a price; keys of settings are in small letters.
-    pub(crate) fn price(&self, device: &str) -> Option<f64> {
-        let price = self.price_per_hour.iter().find(|(name, _)| name.eq_ignore_ascii_case(device));
-        price.map(|(_, price)| *price).filter(|price| *price > 0.0)
-    }
-}
 
 /// One setting as `settings show` prints it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

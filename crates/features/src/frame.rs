@@ -184,7 +184,18 @@ const ROW_COLUMNS: &[(&str, RowColumn)] = &[
     ("gmacs", |row| row.row.gmacs),
     ("activations_m", |row| row.row.activations_m),
     ("version", |row| row.row.backend_version.as_deref().and_then(version_number)),
-    ("compiled", |row| row.row.compiler.as_deref().map(|compiler| flag(compiler != "eager"))),
+    ("compiled", |row| {
+        let compiler = row.row.compiler.as_deref().filter(|_| in_browser(row) != Some(true));
+        compiler.map(|compiler| flag(compiler != "eager"))
+    }),
+    ("browser", |row| in_browser(row).map(flag)),
+    ("gecko", |row| {
+        let browser = row.row.compiler.as_deref().filter(|_| in_browser(row) == Some(true));
+        browser.map(|browser| flag(browser.starts_with("firefox")))
+    }),
+    ("webnn", |row| {
+        in_browser(row).filter(|in_one| *in_one).map(|_| flag(row.row.platform.as_deref() == Some("webnn")))
+    }),
     ("channels_last", |row| row.row.layout.as_deref().map(|layout| flag(layout == "nhwc"))),
     ("accelerator", |row| {
         let platform = row.row.platform.as_deref().or(row.device.and_then(|device| device.platform.as_deref()));
@@ -198,6 +209,11 @@ const ROW_COLUMNS: &[(&str, RowColumn)] = &[
     ("tdp_w", |row| row.device.and_then(|device| device.tdp_w)),
     ("year", |row| row.device.and_then(|device| device.year)),
 ];
+
+/// Whether a row's runtime runs in a browser; its compiler is then the browser.
+fn in_browser(row: &Described<'_>) -> Option<bool> {
+    row.row.backend.as_deref().map(|backend| backend == "ort-web")
+}
 
 fn flag(holds: bool) -> f64 {
     f64::from(u8::from(holds))
@@ -378,6 +394,9 @@ fn configuration_features(features: &mut Vec<Feature>) {
     );
     add("backend_version", "1", "version of the runtime, minor ones as hundredths", col("version"));
     add("compiled", "0 or 1", "whether a compiler prepared the model", col("compiled"));
+    add("browser", "0 or 1", "whether the runtime runs in a browser", col("browser"));
+    add("gecko", "0 or 1", "whether that browser has Firefox's engine, not Chromium's", col("gecko"));
+    add("webnn", "0 or 1", "whether that browser hands the graph to its neural-network interface", col("webnn"));
     add("channels_last", "0 or 1", "whether channels are the last axis", col("channels_last"));
     add("activation_bytes", "bytes", "bytes of one activation element", col("activation_bytes"));
     add("weight_bytes", "bytes", "bytes of one weight", col("weight_bytes"));
@@ -405,63 +424,4 @@ fn device_features(features: &mut Vec<Feature>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::described::tests::tables;
-
-    #[test]
-    fn features_say_what_their_meaning_says() {
-        let (rows, devices, operators) = tables();
-        let built = FeatureFrame::build(&rows, &devices, &operators).expect("built");
-        let names: Vec<_> = features().into_iter().map(|feature| feature.name).collect();
-        let matrix = built.to_matrix();
-        let check = |name: &str, expected: f64| {
-            let found = f64::from(matrix[names.iter().position(|found| found == name).expect("a feature")]);
-            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{name}: {found}, not {expected}");
-        };
-        check("log_macs", 1e9_f64.ln());
-        check("log_roofline_ms", 24_f64.ln());
-        check("compute_bound_share", 20.0 / 24.0);
-        check("time_share_conv_dense", 20.0 / 24.0);
-        check("time_share_elem_memory", 4.0 / 24.0);
-        check("log_fused_share", (21_f64 / 24.0).ln());
-        check("operator_share_elem", 2.0 / 3.0);
-        check("log_batch_size", 2_f64.ln());
-        assert_eq!(built.base(Metric::LatencyMs).len(), 1);
-        let shares: f32 =
-            names.iter().zip(&matrix).filter(|(name, _)| is_time_share(name)).map(|(_, share)| share).sum();
-        assert!((shares - 1.0).abs() < 1e-5, "{shares}");
-        let unknown = names.iter().position(|name| name == "log_sequence_length").expect("a feature");
-        assert!(matrix[unknown].is_nan(), "what is unknown is missing");
-    }
-
-    #[test]
-    fn names_of_models_and_devices_do_not_matter() {
-        let bits = |rows: &[MeasuredRow], devices: &DeviceTable, operators: &OperatorTable| -> Vec<u32> {
-            let built = FeatureFrame::build(rows, devices, operators).expect("built");
-            built.to_matrix().into_iter().map(f32::to_bits).collect()
-        };
-        let (mut rows, mut devices, mut operators) = tables();
-        let known = bits(&rows, &devices, &operators);
-        rows[0].model = "another".to_owned();
-        rows[0].device = "Another GPU".to_owned();
-        operators = operators.into_values().map(|entries| ("another".to_owned(), entries)).collect();
-        devices = devices.into_values().map(|device| ("Another GPU".to_owned(), device)).collect();
-        assert_eq!(bits(&rows, &devices, &operators), known);
-    }
-
-    #[test]
-    fn no_rows_make_an_empty_frame_and_the_schema_names_each_feature_once() {
-        let empty = FeatureFrame::build(&[], &DeviceTable::new(), &OperatorTable::new()).expect("built");
-        assert_eq!((empty.rows(), empty.frame().width()), (0, features().len()));
-        let names: std::collections::HashSet<_> = features().into_iter().map(|feature| feature.name).collect();
-        assert_eq!((names.len(), schema_id().len()), (features().len(), 16));
-    }
-
-    #[test]
-    fn versions_grow() {
-        let versions = ["1.13", "2.2.1", "2.9.1", "2.10"].map(|version| version_number(version).expect("a number"));
-        assert!(versions.is_sorted(), "{versions:?}");
-        assert_eq!(version_number("nightly"), None);
-    }
-}
+mod tests;

@@ -74,6 +74,8 @@ fn row(configuration: &Configuration, device: &Device, costs: &GraphCosts) -> Me
         device: device.name.clone(),
         platform: Some(configuration.platform.to_string()),
         backend: Some(configuration.backend.to_string()),
+        // A table has no column for browsers; a browser's engine is what compiles WebAssembly and shaders there.
+        compiler: configuration.browser.clone(),
         precision: Some(configuration.precision.to_string()),
         batch_size: items,
         image_size: configuration.image_size.map(f64::from),
@@ -183,6 +185,19 @@ mod tests {
         let tables = OwnTables::of(&[quantised, plain], |_| None);
         let [operators] = &tables.operators["test-model"][..] else { panic!("{:?}", tables.operators) };
         assert_eq!((operators.operators.len(), operators.activation_peak_elements), (2, Some(100.0)));
+    }
+
+    #[test]
+    fn two_browsers_are_two_classes() {
+        let in_browser = |name: &str| {
+            let mut measured = measurement(2, 24.0);
+            measured.configuration.browser = Some(name.to_owned());
+            measured
+        };
+        let rows = OwnTables::of(&[measurement(2, 24.0), in_browser("firefox"), in_browser("chromium")], |_| None).rows;
+        assert_ne!(rows[0].class(), rows[1].class());
+        assert_ne!(rows[1].class(), rows[2].class());
+        assert_eq!(rows[1].compiler.as_deref(), Some("firefox"));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub(crate) mod tests {
                 sequence_length: None,
                 image_size: Some(224),
                 threads: 4,
+                browser: None,
             },
             device: Device {
                 compute_units: Some(4),

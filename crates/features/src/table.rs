@@ -168,6 +168,7 @@ mod tests {
         let mut rows: Vec<_> = [1.1, 2.0 / 3.0, 1e-3].into_iter().map(measurement).collect();
         rows[1].configuration.sequence_length = Some(128);
         rows[1].configuration.image_size = None;
+        rows[1].configuration.browser = Some("firefox".to_owned());
         rows[1].configuration.precision = Precision::Int4;
         rows[1].memory_peak_mb = None;
         rows[1].power_w = Some(55.5);
@@ -184,6 +185,16 @@ mod tests {
         let names: Vec<_> =
             fs::read_dir(directory.path()).expect("listed").map(|e| e.expect("entry").file_name()).collect();
         assert_eq!(names, ["training.parquet"], "no temporary file is left");
+    }
+
+    #[test]
+    fn a_table_from_before_browsers_is_read() {
+        let rows = [measurement(1.5)];
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("training.parquet");
+        let mut earlier = to_frame(&rows).and_then(|frame| frame.drop("browser")).expect("a frame");
+        write_parquet(&mut earlier, &path).expect("written");
+        assert_eq!(TrainingTable::read(&path).expect("read").measurements(), rows);
     }
 
     #[test]

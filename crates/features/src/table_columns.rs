@@ -139,6 +139,10 @@ pub(crate) fn to_frame(rows: &[AcceptedMeasurement]) -> PolarsResult<DataFrame> 
         let cells: Vec<Option<u32>> = rows.iter().map(cell).collect();
         Column::from(Series::new(name.into(), cells))
     };
+    let optional_text = |name: &str, cell: fn(&AcceptedMeasurement) -> Option<String>| {
+        let cells: Vec<Option<String>> = rows.iter().map(cell).collect();
+        Column::from(Series::new(name.into(), cells))
+    };
     let integer = |name: &str, cell: fn(&AcceptedMeasurement) -> i64| {
         let cells: Vec<i64> = rows.iter().map(cell).collect();
         Column::from(Series::new(name.into(), cells))
@@ -157,6 +161,7 @@ pub(crate) fn to_frame(rows: &[AcceptedMeasurement]) -> PolarsResult<DataFrame> 
         count("sequence_length", |m| m.configuration.sequence_length),
         count("image_size", |m| m.configuration.image_size),
         count("threads", |m| Some(m.configuration.threads)),
+        optional_text("browser", |m| m.configuration.browser.clone()),
         text("device", |m| device_json(&m.device)),
         text("parameters", |m| m.costs.parameters.to_string()),
         text("operators", |m| operators_json(&m.costs)),
@@ -231,6 +236,8 @@ struct Cells<'a> {
     counts: HashMap<&'static str, &'a UInt32Chunked>,
     numbers: HashMap<&'static str, &'a Float64Chunked>,
     measured_at: &'a Int64Chunked,
+    /// Absent from tables that were written before browsers were measured.
+    browser: Option<&'a StringChunked>,
 }
 
 impl<'a> Cells<'a> {
@@ -246,6 +253,7 @@ impl<'a> Cells<'a> {
             counts: counts.collect::<PolarsResult<_>>().map_err(lacking)?,
             numbers: numbers.collect::<PolarsResult<_>>().map_err(lacking)?,
             measured_at: column("measured_at_us").and_then(Column::i64).map_err(lacking)?,
+            browser: frame.column("browser").ok().map(Column::str).transpose().map_err(lacking)?,
         })
     }
 
@@ -303,6 +311,7 @@ impl<'a> Cells<'a> {
             sequence_length: self.count(row, "sequence_length"),
             image_size: self.count(row, "image_size"),
             threads: self.required(row, "threads", self.count(row, "threads"))?,
+            browser: self.browser.and_then(|cells| cells.get(row)).map(str::to_owned),
         })
     }
 }

@@ -65,8 +65,8 @@ fn not_here(platform: Platform) -> Absent {
     match platform {
         Platform::Webgpu | Platform::Webnn | Platform::Wasm => Absent {
             platform,
-            reason: "needs the browser pool, which this version does not have".to_owned(),
-            remedy: None,
+            reason: "a browser decides what it computes on".to_owned(),
+            remedy: Some("`augur browsers detect` tries every browser".to_owned()),
         },
         Platform::Cpu | Platform::Cuda | Platform::Rocm | Platform::Mps | Platform::Openvino | Platform::Qnn => {
             Absent { platform, reason: "not supported by this build of the runner".to_owned(), remedy: None }

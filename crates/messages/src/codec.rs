@@ -22,10 +22,14 @@ pub struct Encoded {
 pub trait Message: Sized {
     /// AMQP `type` of this message.
     const TYPE: &'static str;
-    /// The schema version that is written.
+    /// The newest schema version that is read and written.
     const SCHEMA_VERSION: u16;
 
-    /// Serialises in the newest schema.
+    /// The schema version that this message is written in: the oldest that can say it, so that readers from before
+    /// a version refuse only what they would misunderstand.
+    fn schema_version(&self) -> u16;
+
+    /// Serialises in [`Self::schema_version`].
     ///
     /// # Errors
     ///
@@ -137,7 +141,7 @@ pub enum DecodeError {
     },
 }
 
-/// Encodes a message in its newest schema.
+/// Encodes a message in the oldest schema that can say it.
 ///
 /// # Errors
 ///
@@ -151,7 +155,7 @@ pub fn encode<M: Message>(message: &M) -> Result<Encoded, EncodeError> {
             limit_bytes: BODY_BYTES_MAX,
         });
     }
-    Ok(Encoded { message_type: M::TYPE, schema_version: M::SCHEMA_VERSION, body })
+    Ok(Encoded { message_type: M::TYPE, schema_version: message.schema_version(), body })
 }
 
 /// Decodes a message from its AMQP `type`, its `schema-version` header and its body.

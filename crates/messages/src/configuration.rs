@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-use crate::{Backend, IdError, Platform, Precision};
+use crate::{Backend, IdError, Platform, Precision, web::browser_name};
 
 /// Bounds of a configuration; anything outside is refused before it reaches a queue.
 pub mod limits {
@@ -18,6 +18,8 @@ pub mod limits {
     pub const THREADS_MAX: u32 = 1_024;
     /// Longest model name, in bytes.
     pub const MODEL_NAME_BYTES_MAX: usize = 200;
+    /// Longest name of a browser, in bytes.
+    pub const BROWSER_BYTES_MAX: usize = 64;
 }
 
 /// SHA-256 of a file's bytes.
@@ -82,6 +84,8 @@ pub struct Configuration {
     pub image_size: Option<u32>,
     /// Threads of the session, at least 1.
     pub threads: u32,
+    /// The browser, by the name under which its worker knows it; `None` outside browsers, or where any will do.
+    pub browser: Option<String>,
 }
 
 /// A configuration that no worker could run.
@@ -120,12 +124,13 @@ impl Configuration {
         between("batch_size", self.batch_size, limits::BATCH_SIZE_MAX)?;
         between("threads", self.threads, limits::THREADS_MAX)?;
         self.sequence_length.map_or(Ok(()), |found| between("sequence_length", found, limits::SEQUENCE_LENGTH_MAX))?;
-        self.image_size.map_or(Ok(()), |found| between("image_size", found, limits::IMAGE_SIZE_MAX))
+        self.image_size.map_or(Ok(()), |found| between("image_size", found, limits::IMAGE_SIZE_MAX))?;
+        self.browser.as_deref().map_or(Ok(()), browser_name)
     }
 }
 
 impl fmt::Display for Configuration {
-    /// One line for people, e.g. `resnet50 cpu fp32 batch 4 image 224 threads 2`.
+    /// One line for people, e.g. `resnet50 cpu fp32 batch 4 image 224 threads 2`; a browser's name comes last.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {} batch {}", self.model.name, self.platform, self.precision, self.batch_size)?;
         if let Some(length) = self.sequence_length {
@@ -134,6 +139,7 @@ impl fmt::Display for Configuration {
         if let Some(size) = self.image_size {
             write!(f, " image {size}")?;
         }
-        write!(f, " threads {}", self.threads)
+        write!(f, " threads {}", self.threads)?;
+        self.browser.as_ref().map_or(Ok(()), |browser| write!(f, " {browser}"))
     }
 }

@@ -24,6 +24,14 @@ impl Dispatch {
     pub const ATTEMPTS_LIMIT: u32 = 20;
     /// Bytes of a past attempt's output that travel on with the job.
     pub const OUTPUT_TAIL_BYTES_MAX: usize = 4_096;
+
+    /// Gives back an attempt that was spent for no fault of the job's.
+    ///
+    /// Attempts keep their numbers, so there may be one more; never more than [`Self::ATTEMPTS_LIMIT`], so that a job
+    /// ends even where nothing ever runs it.
+    pub fn spare_attempt(&mut self) {
+        self.attempts_max = (self.attempts_max + 1).min(Self::ATTEMPTS_LIMIT);
+    }
 }
 
 impl Default for Dispatch {
@@ -123,6 +131,15 @@ pub struct Need {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spared_attempt_leaves_as_many_as_before_up_to_the_limit() {
+        let mut dispatch = Dispatch { attempts_max: Dispatch::ATTEMPTS_LIMIT - 1, ..Dispatch::default() };
+        dispatch.spare_attempt();
+        assert_eq!(dispatch.attempts_max, Dispatch::ATTEMPTS_LIMIT);
+        dispatch.spare_attempt();
+        assert_eq!(dispatch.attempts_max, Dispatch::ATTEMPTS_LIMIT);
+    }
 
     #[test]
     fn what_is_lacking_is_named() {

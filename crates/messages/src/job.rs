@@ -1,6 +1,6 @@
 //! One unit of work on a queue.
 
-use crate::{Configuration, Dispatch, JobId, Origin, Platform, Prediction, Priority, RunId, Timestamp};
+use crate::{Configuration, Dispatch, JobId, Origin, Platform, Prediction, Priority, RunId, Timestamp, WebSpec};
 
 /// The run that a job belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,28 @@ pub enum JobSpec {
     Test(TestSpec),
     /// Measures one configuration.
     Benchmark(Box<BenchmarkSpec>),
+    /// Measures one configuration in a browser.
+    Web(Box<WebSpec>),
+}
+
+impl JobSpec {
+    /// What is to be measured, natively or in a browser; `None` for a test.
+    pub fn benchmark(&self) -> Option<&BenchmarkSpec> {
+        match self {
+            Self::Test(_) => None,
+            Self::Benchmark(benchmark) => Some(benchmark),
+            Self::Web(web) => Some(&web.benchmark),
+        }
+    }
+
+    /// As [`Self::benchmark`], to be changed.
+    pub fn benchmark_mut(&mut self) -> Option<&mut BenchmarkSpec> {
+        match self {
+            Self::Test(_) => None,
+            Self::Benchmark(benchmark) => Some(benchmark),
+            Self::Web(web) => Some(&mut web.benchmark),
+        }
+    }
 }
 
 /// The kinds of jobs, as routing keys and tables write them.
@@ -54,6 +76,8 @@ pub enum JobKind {
     Test,
     /// See [`JobSpec::Benchmark`].
     Benchmark,
+    /// See [`JobSpec::Web`].
+    Web,
 }
 
 impl JobKind {
@@ -62,6 +86,7 @@ impl JobKind {
         match self {
             Self::Test => "test",
             Self::Benchmark => "benchmark",
+            Self::Web => "web",
         }
     }
 }
@@ -125,6 +150,7 @@ impl Job {
         match self.spec {
             JobSpec::Test(_) => JobKind::Test,
             JobSpec::Benchmark(_) => JobKind::Benchmark,
+            JobSpec::Web(_) => JobKind::Web,
         }
     }
 

@@ -18,7 +18,9 @@ mod measurement;
 mod release;
 mod result;
 mod run;
+mod stopping;
 mod time;
+mod web;
 pub mod wire;
 mod words;
 
@@ -40,5 +42,7 @@ pub use result::{
     TestCaseStatus, TestOutcome,
 };
 pub use run::{Origin, RunSubmitted};
+pub use stopping::{Iterations, StoppingRule};
 pub use time::Timestamp;
+pub use web::{Adapter, Warmth, WebOutcome, WebPhases, WebSpec};
 pub use words::{Backend, Metric, Platform, Precision, Priority, UnknownWord};

@@ -23,7 +23,8 @@ pub struct MeasuredRow {
     pub backend: Option<String>,
     /// Its version.
     pub backend_version: Option<String>,
-    /// How the runtime prepared the model, e.g. `eager`.
+    /// What prepared the model for the runtime, e.g. `eager`; of `ort-web` the browser, whose engine compiles WebAssembly
+    /// and shaders.
     pub compiler: Option<String>,
     /// Number format; `amp` is mixed.
     pub precision: Option<String>,

@@ -1,8 +1,8 @@
 //! How a job ended.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
-use crate::{Device, GraphCosts, Job, Timestamp, UnknownWord, WorkerId};
+use crate::{Configuration, Device, GraphCosts, Job, Timestamp, UnknownWord, WebOutcome, WorkerId};
 
 /// The outcome of a job with all that is needed to store it: replaying results needs nothing else.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,10 +28,23 @@ pub struct JobResult {
 pub enum Outcome {
     /// Measurements.
     Benchmark(Box<BenchmarkOutcome>),
+    /// Measurements of a browser.
+    Web(Box<WebOutcome>),
     /// A test ran to its end, passed or not.
     Test(TestOutcome),
     /// There is neither.
     Failed(Failure),
+}
+
+impl Outcome {
+    /// What was measured, natively or in a browser; `None` if nothing was.
+    pub fn benchmark(&self) -> Option<&BenchmarkOutcome> {
+        match self {
+            Self::Benchmark(benchmark) => Some(benchmark),
+            Self::Web(web) => Some(&web.benchmark),
+            Self::Test(_) | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// How a job ended, in one word.
@@ -69,11 +82,21 @@ impl JobResult {
     /// The outcome in one word.
     pub fn status(&self) -> Status {
         match &self.outcome {
-            Outcome::Benchmark(_) => Status::Passed,
+            Outcome::Benchmark(_) | Outcome::Web(_) => Status::Passed,
             Outcome::Test(test) => test.status(),
             Outcome::Failed(failure) if failure.kind == FailureKind::Cancelled => Status::Cancelled,
             Outcome::Failed(_) => Status::Error,
         }
+    }
+
+    /// The configuration that was measured, or that was to be: a browser says which platform, browser and number of
+    /// threads it was. `None` for a test.
+    pub fn configuration(&self) -> Option<Cow<'_, Configuration>> {
+        let asked = &self.job.spec.benchmark()?.configuration;
+        Some(match &self.outcome {
+            Outcome::Web(web) => Cow::Owned(web.configuration(asked)),
+            Outcome::Benchmark(_) | Outcome::Test(_) | Outcome::Failed(_) => Cow::Borrowed(asked),
+        })
     }
 }
 

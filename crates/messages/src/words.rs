@@ -133,6 +133,16 @@ words!(
     }
 );
 
+impl Platform {
+    /// Those that a browser gives.
+    pub const WEB: [Self; 3] = [Self::Webgpu, Self::Webnn, Self::Wasm];
+
+    /// Whether a browser gives it.
+    pub const fn is_web(self) -> bool {
+        matches!(self, Self::Webgpu | Self::Webnn | Self::Wasm)
+    }
+}
+
 impl Precision {
     /// Bytes that one weight takes.
     pub const fn bytes_per_weight(self) -> f64 {

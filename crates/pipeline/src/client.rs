@@ -106,6 +106,7 @@ fn job(job_id: JobId, case: Case, run: &RunRef, submitted_at: Timestamp, due_at:
         spec: match case.spec {
             CaseSpec::Test { test, .. } => JobSpec::Test(test),
             CaseSpec::Benchmark(benchmark) => JobSpec::Benchmark(benchmark),
+            CaseSpec::Web(web) => JobSpec::Web(web),
         },
     }
 }

@@ -8,6 +8,7 @@ use messages::{
     AfterFailure, Dispatch, EncodeError, Encoded, FailedAttempt, Failure, Job, JobResult, Message, Outcome,
     PastAttempt, Timestamp, WorkerId, encode,
 };
+use runner::Charge;
 use topology::names;
 
 /// Steps of the ladder that retries climb; the longer ones are for jobs with a due time.
@@ -66,6 +67,18 @@ pub(crate) fn retry(
 /// What follows a failed attempt of this number.
 pub(crate) fn after_failure(job: &Job, attempt: u32) -> AfterFailure {
     if attempt < job.dispatch.attempts_max { AfterFailure::Retry } else { AfterFailure::DeadLetter }
+}
+
+/// What follows a failed attempt of this number that cost the job this much; gives an attempt back that cost nothing.
+pub(crate) fn charged(job: &mut Job, attempt: u32, charge: Charge) -> AfterFailure {
+    match charge {
+        Charge::Attempt => after_failure(job, attempt),
+        Charge::Everything => AfterFailure::DeadLetter,
+        Charge::Nothing => {
+            job.dispatch.spare_attempt();
+            after_failure(job, attempt)
+        }
+    }
 }
 
 /// The job on its way into a delay lane and, after that, to its next attempt.

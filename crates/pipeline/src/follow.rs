@@ -77,7 +77,7 @@ impl From<JobResult> for DeadJob {
         let (reason, message, suggestion) = match outcome {
             Outcome::Failed(failure) => (failure.kind.to_string(), failure.message, failure.suggestion),
             // No wire form of a failed attempt has one.
-            Outcome::Benchmark(_) | Outcome::Test(_) => Default::default(),
+            Outcome::Benchmark(_) | Outcome::Web(_) | Outcome::Test(_) => Default::default(),
         };
         Self { job_id: job.job_id, case: Some(job.case), attempt, reason, message, suggestion }
     }

@@ -98,13 +98,11 @@ pub fn plan_next(
         .map_err(PipelineError::predictors("learner"))?
         .ok_or_else(no_release)?;
     let table = training_table(releases_directory)?;
-    let device = table.measurements().last().ok_or_else(no_release)?.device.clone();
-    let measured: HashSet<Configuration> = table
-        .measurements()
-        .iter()
-        .filter(|row| row.device.name == device.name)
-        .map(|row| row.configuration.clone())
-        .collect();
+    // What it proposes is measured natively: browsers are measured by suites.
+    let native = || table.measurements().iter().filter(|row| !row.configuration.platform.is_web());
+    let device = native().next_back().ok_or_else(no_release)?.device.clone();
+    let measured: HashSet<Configuration> =
+        native().filter(|row| row.device.name == device.name).map(|row| row.configuration.clone()).collect();
     let space = search_space(search, &device, &measured, models)?;
     let mut graphs = std::collections::HashMap::new();
     let candidates = candidate_grid(&space, |model, shape| -> Result<_, graphs::GraphError> {

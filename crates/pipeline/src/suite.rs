@@ -1,16 +1,17 @@
 //! Suite files: what to run, written by people.
 //!
-//! A suite is YAML. Its `benchmarks` are grids (every combination of the lists is one case), its `tests` are single
-//! cases. Unknown keys, impossible values and unknown models are refused with the place where they stand.
+//! A suite is YAML. Its `benchmarks` and `web` are grids (every combination of the lists is one case), its `tests` are
+//! single cases. Unknown keys, impossible values and unknown models are refused with the place where they stand.
 
 mod check;
 mod file;
+mod grid;
 
 use std::time::Duration;
 
 use graphs::{ModelCache, zoo_entry};
 use messages::{
-    Backend, BenchmarkSpec, Configuration, ModelRef, Platform, Precision, Priority, Requirements, TestSpec,
+    Backend, BenchmarkSpec, Configuration, ModelRef, Platform, Precision, Priority, Requirements, TestSpec, WebSpec,
 };
 use thiserror::Error;
 
@@ -102,6 +103,27 @@ pub enum CaseSpec {
     },
     /// A benchmark; the content hash in its configuration is all zeros until [`Suite::resolve_models`].
     Benchmark(Box<BenchmarkSpec>),
+    /// A benchmark in a browser; its hash likewise.
+    Web(Box<WebSpec>),
+}
+
+impl CaseSpec {
+    /// What is to be measured, natively or in a browser; `None` for a test.
+    pub fn benchmark(&self) -> Option<&BenchmarkSpec> {
+        match self {
+            Self::Test { .. } => None,
+            Self::Benchmark(benchmark) => Some(benchmark),
+            Self::Web(web) => Some(&web.benchmark),
+        }
+    }
+
+    fn benchmark_mut(&mut self) -> Option<&mut BenchmarkSpec> {
+        match self {
+            Self::Test { .. } => None,
+            Self::Benchmark(benchmark) => Some(benchmark),
+            Self::Web(web) => Some(&mut web.benchmark),
+        }
+    }
 }
 
 impl Case {
@@ -110,6 +132,7 @@ impl Case {
         match &self.spec {
             CaseSpec::Test { platform, .. } => *platform,
             CaseSpec::Benchmark(benchmark) => benchmark.configuration.platform,
+            CaseSpec::Web(web) => web.benchmark.configuration.platform,
         }
     }
 }
@@ -142,7 +165,7 @@ impl Suite {
     /// [`SuiteError::Model`] for the first that is neither.
     pub fn check_models(&self, models: &ModelCache) -> Result<(), SuiteError> {
         for case in &self.cases {
-            let CaseSpec::Benchmark(benchmark) = &case.spec else { continue };
+            let Some(benchmark) = case.spec.benchmark() else { continue };
             let Configuration { model: ModelRef { name, .. }, precision, .. } = &benchmark.configuration;
             if zoo_entry(name).is_none() {
                 models.obtain(name, *precision).map_err(|source| self.model_error(name, source))?;
@@ -163,7 +186,7 @@ impl Suite {
     pub fn resolve_models(&mut self, models: &ModelCache) -> Result<(), SuiteError> {
         let mut known: std::collections::BTreeMap<(String, Precision), ModelRef> = std::collections::BTreeMap::new();
         for case in &mut self.cases {
-            let CaseSpec::Benchmark(benchmark) = &mut case.spec else { continue };
+            let Some(benchmark) = case.spec.benchmark_mut() else { continue };
             let Configuration { model, precision, .. } = &mut benchmark.configuration;
             let key = (model.name.clone(), *precision);
             if !known.contains_key(&key) {
@@ -214,12 +237,13 @@ pub(crate) fn configuration(
     Configuration {
         model: ModelRef { name: model.to_owned(), sha256: messages::ContentHash([0; 32]) },
         platform,
-        backend: Backend::Onnxruntime,
+        backend: if platform.is_web() { Backend::OrtWeb } else { Backend::Onnxruntime },
         precision,
         batch_size,
         sequence_length: None,
         image_size: None,
         threads,
+        browser: None,
     }
 }
 

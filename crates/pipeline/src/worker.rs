@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use broker::{AmqpUrl, Delivery, Link, Patience, Publisher, Settlement, Start, Subscription};
 use messages::{Platform, WorkerId};
-use runner::Runner;
+use runner::Execute;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -70,13 +70,15 @@ pub struct WorkerSettings {
 
 /// Runs a worker until `stop`, then lets running jobs finish for the grace period and hands back the rest.
 ///
+/// `executor` executes its jobs, natively or in browsers; the worker knows nothing of either.
+///
 /// # Errors
 ///
 /// [`PipelineError::Broker`] if no broker answers in time or it lacks the queues.
-pub async fn work(
+pub async fn work<E: Execute>(
     url: &AmqpUrl,
     settings: WorkerSettings,
-    runner: Runner,
+    executor: E,
     stop: CancellationToken,
 ) -> Result<(), PipelineError> {
     // Publishing, heartbeats and subscriptions go on while running jobs drain.
@@ -86,7 +88,7 @@ pub async fn work(
     let name = |purpose: &str| format!("augur worker {} {purpose}", settings.worker_id);
     let publisher =
         Publisher::start(url, &name("publish"), settings.patience, links.clone()).await.map_err(failed())?.patient();
-    let state = Arc::new(WorkerState::new(&settings, runner.devices()));
+    let state = Arc::new(WorkerState::new(&settings, executor.devices(), executor.browsers()));
     let link = Link::new(url, &name("read"), settings.patience, &links);
     // Subscribed before the lanes: orders that are there already are mostly read before the first job comes.
     let control = Subscription::on(&link, names::CONTROL, Start::StreamFirst, CONTROL_PREFETCH).await;
@@ -98,7 +100,7 @@ pub async fn work(
 
     let pace = Pace::new(&settings.rate_limits);
     let slots = Arc::new(Semaphore::new(usize::from(settings.concurrency)));
-    let worker = Arc::new(Worker { runner, publisher, state, pace, settings });
+    let worker = Arc::new(Worker { executor, publisher, state, pace, settings });
     let mut intake = Intake { worker, lanes, slots, running: JoinSet::new() };
     intake.take_until(&stop).await;
     intake.drain().await;
@@ -106,14 +108,14 @@ pub async fn work(
 }
 
 /// Takes jobs from the lanes and starts them.
-struct Intake {
-    worker: Arc<Worker>,
+struct Intake<E> {
+    worker: Arc<Worker<E>>,
     lanes: Lanes,
     slots: Arc<Semaphore>,
     running: JoinSet<()>,
 }
 
-impl Intake {
+impl<E: Execute> Intake<E> {
     async fn take_until(&mut self, stop: &CancellationToken) {
         while let Some(slot) = self.free_slot(stop).await {
             let delivery = tokio::select! {

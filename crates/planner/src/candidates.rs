@@ -152,6 +152,7 @@ fn candidate(
         sequence_length: shape.sequence_length,
         image_size: shape.image_size,
         threads,
+        browser: None,
     };
     Candidate { subject: Subject { configuration, device: space.device.clone(), costs } }
 }

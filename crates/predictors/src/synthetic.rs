@@ -29,6 +29,7 @@ pub(crate) fn subject(model: u8, batch_size: u32, threads: u32) -> Subject {
             sequence_length: None,
             image_size: Some(224),
             threads,
+            browser: None,
         },
         device: Device {
             compute_units: Some(4),

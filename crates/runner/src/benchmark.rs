@@ -12,7 +12,7 @@ use crate::{
     child::is_out_of_memory,
     device_wait::device_lease,
     failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
-    model::{Models, PreparedModel},
+    model::{Models, PreparedModel, prepare},
     process::{self, Dialogue, Ending, Finished, Limits, ProcessError, signal_name},
     protocol::{Answer, BenchmarkRequest, Measured, Request, Stop, StoppingRule},
     runner::Attempt,
@@ -39,7 +39,7 @@ pub(crate) async fn run(
         let failed = failure(FailureKind::Unavailable, "this worker has no ONNX Runtime");
         return Err(failed.suggest(ONNXRUNTIME_REMEDY));
     };
-    let PreparedModel { path, costs, inputs } = prepare(models, spec).await?;
+    let PreparedModel { path, costs, inputs } = prepare(models, &spec.configuration).await?;
     let request = Request::Benchmark(BenchmarkRequest {
         library,
         model: path,
@@ -83,6 +83,12 @@ fn check(job: &Job, spec: &BenchmarkSpec) -> Result<(), Failure> {
     if let Err(error) = spec.configuration.validate() {
         return invalid(chain(&error));
     }
+    check_iterations(job, spec)
+}
+
+/// Refuses what makes no sense on any platform.
+pub(crate) fn check_iterations(job: &Job, spec: &BenchmarkSpec) -> Result<(), Failure> {
+    let invalid = |message: String| Err(failure(FailureKind::InvalidJob, message));
     let limit = BenchmarkSpec::ITERATIONS_LIMIT;
     if spec.configuration.platform != job.platform {
         return invalid(format!("a job for {} measures on {}", job.platform, spec.configuration.platform));
@@ -119,12 +125,6 @@ fn check_available(device: Option<&Device>, spec: &BenchmarkSpec) -> Result<(), 
         return unavailable(format!("this worker was given no {} device", configuration.platform));
     }
     Ok(())
-}
-
-async fn prepare(models: &Arc<Models>, spec: &BenchmarkSpec) -> Result<PreparedModel, Failure> {
-    let (models, configuration) = (Arc::clone(models), spec.configuration.clone());
-    let prepared = tokio::task::spawn_blocking(move || models.prepare(&configuration)).await;
-    prepared.unwrap_or_else(|error| Err(failure(FailureKind::Machine, format!("reading the model failed: {error}"))))
 }
 
 /// Has a child do the request.

@@ -6,7 +6,6 @@
 mod inputs;
 mod power;
 mod session;
-mod stopping;
 
 use std::{
     fs::File,
@@ -23,6 +22,7 @@ use crate::{
     protocol::{Answer, REQUEST_BYTES_MAX, Report, Request},
 };
 
+pub(crate) use inputs::bytes as input_bytes;
 pub(crate) use session::is_out_of_memory;
 
 /// Reads one request from standard input, does it and writes one answer to standard output.

@@ -7,6 +7,7 @@ mod benchmark;
 mod child;
 mod device_wait;
 mod error;
+mod execute;
 mod failure;
 mod junit;
 mod model;
@@ -22,8 +23,9 @@ mod test_job;
 
 pub use child::benchmark_child;
 pub use error::RunnerError;
+pub use execute::{Charge, Execute, Execution};
 pub use probe::onnxruntime_version;
-pub use runner::{Execution, Runner};
+pub use runner::Runner;
 pub use settings::{Profile, ProfileRunner, RunnerSettings};
 
 /// The subcommand under which the executable of [`RunnerSettings::executable`] must call [`benchmark_child`].

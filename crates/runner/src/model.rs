@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use graphs::{ConcreteInput, ElementType, GraphError, ModelCache, OnnxModel, Shape};
@@ -67,6 +67,13 @@ impl Models {
         remembered.insert(key, (costs.clone(), inputs.clone()));
         Ok(PreparedModel { path: located.path, costs, inputs })
     }
+}
+
+/// As [`Models::prepare`], without blocking the caller's thread.
+pub(crate) async fn prepare(models: &Arc<Models>, configuration: &Configuration) -> Result<PreparedModel, Failure> {
+    let (models, configuration) = (Arc::clone(models), configuration.clone());
+    let prepared = tokio::task::spawn_blocking(move || models.prepare(&configuration)).await;
+    prepared.unwrap_or_else(|error| Err(failure(FailureKind::Machine, format!("reading the model failed: {error}"))))
 }
 
 fn input(concrete: ConcreteInput) -> Result<Input, Failure> {

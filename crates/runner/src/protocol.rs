@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use messages::{Failure, FailureKind};
+use messages::{Failure, FailureKind, StopReason};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::failure;
@@ -59,13 +59,20 @@ pub(crate) enum Element {
     Bool,
 }
 
-/// When timed iterations end; see [`messages::BenchmarkSpec`].
+/// [`messages::StoppingRule`] as it travels here.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StoppingRule {
     pub(crate) iterations_min: u32,
     pub(crate) iterations_max: u32,
     pub(crate) median_interval_pct: f64,
     pub(crate) duration_ms_max: u64,
+}
+
+impl From<StoppingRule> for messages::StoppingRule {
+    fn from(rule: StoppingRule) -> Self {
+        let StoppingRule { iterations_min, iterations_max, median_interval_pct, duration_ms_max } = rule;
+        Self { iterations_min, iterations_max, median_interval_pct, duration_ms_max }
+    }
 }
 
 /// A line before the answer: how far the child is.
@@ -129,4 +136,14 @@ pub(crate) enum Stop {
     Converged,
     IterationLimit,
     TimeLimit,
+}
+
+impl From<StopReason> for Stop {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::Converged => Self::Converged,
+            StopReason::IterationLimit => Self::IterationLimit,
+            StopReason::TimeLimit => Self::TimeLimit,
+        }
+    }
 }

@@ -5,7 +5,12 @@ use std::sync::Arc;
 use messages::{Device, FailureKind, Job, JobSpec, Outcome, Progress};
 use tokio_util::sync::CancellationToken;
 
-use crate::{RunnerSettings, benchmark, failure::failure, model::Models, test_job};
+use crate::{
+    Charge, Execute, Execution, RunnerSettings, benchmark,
+    failure::{FailureExt, failure},
+    model::Models,
+    test_job,
+};
 
 /// Executes jobs on this machine; clones share what they know of models.
 #[derive(Debug, Clone)]
@@ -13,15 +18,6 @@ pub struct Runner {
     settings: Arc<RunnerSettings>,
     models: Arc<Models>,
     devices: Arc<Vec<Device>>,
-}
-
-/// How an attempt ended and on what.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Execution {
-    /// What came of it.
-    pub outcome: Outcome,
-    /// The device of a benchmark; `None` for a test, or if this machine has no such device.
-    pub device: Option<Device>,
 }
 
 /// What goes on beside an attempt while it runs.
@@ -39,22 +35,20 @@ impl Runner {
         Self { settings: Arc::new(settings), models, devices: Arc::new(devices) }
     }
 
-    /// What it may use.
-    pub fn devices(&self) -> &[Device] {
-        &self.devices
-    }
-
     /// As [`Runner::run_reporting`], for those who do not want to know how far it is.
     pub async fn run(&self, job: &Job, cancel: &CancellationToken) -> Execution {
         self.run_reporting(job, cancel, &|_| {}).await
     }
+}
 
-    /// Runs one attempt of `job` to its end; whatever goes wrong is an [`Outcome::Failed`].
-    ///
-    /// Cancelling `cancel`, or dropping the future, ends the job's process with all that it has started. Poll it on
-    /// a thread that stays, such as a runtime's worker thread: the kernel ends the child with the thread that
-    /// started it. `progress` is told about every second how many timed iterations are done.
-    pub async fn run_reporting(
+impl Execute for Runner {
+    fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// Poll it on a thread that stays, such as a runtime's worker thread: the kernel ends a job's process with the
+    /// thread that started it.
+    async fn run_reporting(
         &self,
         job: &Job,
         cancel: &CancellationToken,
@@ -77,7 +71,11 @@ impl Runner {
                         .await;
                 (measured.map(|outcome| Outcome::Benchmark(Box::new(outcome))), device.cloned())
             }
+            JobSpec::Web(_) => {
+                let failed = failure(FailureKind::Unavailable, "this worker has no browsers");
+                (Err(failed.suggest("`augur browsers start` runs jobs for browsers")), None)
+            }
         };
-        Execution { outcome: result.unwrap_or_else(Outcome::Failed), device }
+        Execution { outcome: result.unwrap_or_else(Outcome::Failed), device, charge: Charge::Attempt }
     }
 }

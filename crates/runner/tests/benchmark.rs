@@ -27,6 +27,7 @@ fn spec(model: ModelRef, batch_size: u32) -> BenchmarkSpec {
         sequence_length: None,
         image_size: Some(224),
         threads: 1,
+        browser: None,
     };
     BenchmarkSpec { warmup_iterations: 1, iterations_min: 3, iterations_max: 12, ..BenchmarkSpec::usual(configuration) }
 }

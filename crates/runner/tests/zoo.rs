@@ -127,6 +127,7 @@ fn spec(model: ModelRef, precision: Precision, shape: Shape) -> BenchmarkSpec {
         sequence_length: shape.sequence_length,
         image_size: shape.image_size,
         threads: 1,
+        browser: None,
     };
     BenchmarkSpec { warmup_iterations: 1, iterations_min: 3, iterations_max: 3, ..BenchmarkSpec::usual(configuration) }
 }

@@ -1,9 +1,11 @@
 //! Which results predictors may learn from.
 //!
 //! A result is accepted if a benchmark ran on a known device with at least one timed iteration, and every number it
-//! reports is finite and above zero. Rejected ones are stored all the same, with the reason.
+//! reports is finite and above zero. Of a browser it must be proven that the platform ran at least one node of the
+//! model: a browser whose GPU is of no use runs everything as WebAssembly and says nothing. Rejected results are stored
+//! all the same, with the reason.
 
-use messages::{AcceptedMeasurement, BenchmarkOutcome, JobResult, JobSpec, Metric, Outcome};
+use messages::{AcceptedMeasurement, BenchmarkOutcome, JobResult, Metric, Outcome, Platform, WebOutcome};
 use thiserror::Error;
 
 /// Why a result is not a measurement to learn from.
@@ -18,6 +20,12 @@ pub enum Rejection {
     /// Nothing was timed.
     #[error("it has no timed iteration")]
     NoIterations,
+    /// A browser said that it used a platform, and no node of the model is known to have run there.
+    #[error("no node of the model is proven to have run on {platform}")]
+    Unproven {
+        /// The platform.
+        platform: Platform,
+    },
     /// A number that no measurement gives.
     #[error("its {what} is {found}")]
     Implausible {
@@ -34,12 +42,17 @@ pub enum Rejection {
 ///
 /// [`Rejection`] says what keeps the result from being learned from.
 pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
-    let (JobSpec::Benchmark(spec), Outcome::Benchmark(outcome)) = (&result.job.spec, &result.outcome) else {
+    let (Some(configuration), Some(outcome)) = (result.configuration(), result.outcome.benchmark()) else {
         return Err(Rejection::NoBenchmark);
     };
     let device = result.device.clone().ok_or(Rejection::NoDevice)?;
     if outcome.latency_ms.iterations.is_empty() {
         return Err(Rejection::NoIterations);
+    }
+    if let Outcome::Web(web) = &result.outcome
+        && !is_proven(web)
+    {
+        return Err(Rejection::Unproven { platform: web.platform });
     }
     numbers(outcome)
         .chain(outcome.latency_ms.iterations.iter().map(|ms| ("iteration", *ms)))
@@ -49,7 +62,7 @@ pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
         job_id: result.job.job_id,
         run_id: result.job.run.run_id,
         measured_at: result.finished_at,
-        configuration: spec.configuration.clone(),
+        configuration: configuration.into_owned(),
         device,
         costs: outcome.costs.clone(),
         backend_version: outcome.backend_version.clone(),
@@ -60,6 +73,18 @@ pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
         power_w: outcome.power_w,
         load_ms: outcome.load_ms,
     })
+}
+
+/// Whether a node ran on the platform's execution provider. WebAssembly is what everything else falls back to, so it
+/// needs no proof.
+fn is_proven(web: &WebOutcome) -> bool {
+    // The names that ONNX Runtime gives its providers; `Js` is WebGPU's older one.
+    let providers: &[&str] = match web.platform {
+        Platform::Webgpu => &["WebGpuExecutionProvider", "JsExecutionProvider"],
+        Platform::Webnn => &["WebNNExecutionProvider"],
+        _ => return true,
+    };
+    providers.iter().any(|name| web.nodes.get(*name).is_some_and(|nodes| *nodes > 0))
 }
 
 /// The measured value of `metric`, if it was measured.
@@ -91,7 +116,7 @@ fn numbers(outcome: &BenchmarkOutcome) -> impl Iterator<Item = (&'static str, f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::builders::{benchmark, failed_benchmark, run, test_result};
+    use crate::tests::builders::{benchmark, failed_benchmark, run, test_result, web_benchmark};
 
     fn rejected(change: impl FnOnce(&mut BenchmarkOutcome)) -> Rejection {
         let mut result = benchmark(&run(1), 1);
@@ -122,6 +147,28 @@ mod tests {
             Rejection::Implausible { what: "iteration", found: -1.0 }
         );
         assert_eq!(rejected(|o| o.latency_ms.iterations.clear()), Rejection::NoIterations);
+    }
+
+    #[test]
+    fn a_browser_is_believed_where_a_node_ran_on_its_platform() {
+        let changed = |change: fn(&mut WebOutcome)| {
+            let mut result = web_benchmark(&run(1), 1, "firefox");
+            if let Outcome::Web(web) = &mut result.outcome {
+                change(web);
+            }
+            accept(&result)
+        };
+        let accepted = changed(|_| ()).expect("proven");
+        let configuration = accepted.configuration;
+        assert_eq!((configuration.platform, configuration.browser.as_deref()), (Platform::Webgpu, Some("firefox")));
+        let unproven = Err(Rejection::Unproven { platform: Platform::Webgpu });
+        assert_eq!(changed(|web| web.nodes.clear()), unproven);
+        assert_eq!(changed(|web| web.nodes = [("CPUExecutionProvider".to_owned(), 42)].into()), unproven);
+        let fallen_back = changed(|web| {
+            web.platform = Platform::Wasm;
+            web.nodes.clear();
+        });
+        assert_eq!(fallen_back.expect("what it says it is").configuration.platform, Platform::Wasm);
     }
 
     #[test]

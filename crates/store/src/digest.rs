@@ -14,8 +14,9 @@ const TABLES: &[(&str, &str)] = &[
     ("test_runs", "SELECT r.run_uuid, t.* EXCLUDE (run_id) FROM test_runs t LEFT JOIN runs r USING (run_id)"),
     (
         "jobs",
-        "SELECT j.* EXCLUDE (hardware_id, result_id, test_result_id), h.metadata AS device,
-                result_id IS NOT NULL AS measured, test_result_id IS NOT NULL AS tested
+        "SELECT j.* EXCLUDE (hardware_id, result_id, test_result_id, web_result_id), h.metadata AS device,
+                result_id IS NOT NULL AS measured, test_result_id IS NOT NULL AS tested,
+                web_result_id IS NOT NULL AS browsed
          FROM jobs j LEFT JOIN hardware_platforms h USING (hardware_id)",
     ),
     ("attempts", "SELECT * FROM attempts"),

@@ -2,7 +2,12 @@
 //!
 //! Fields come out in the order of these structs, so equal values give equal text: hardware is told apart by it.
 
-use messages::{Device, GraphCosts, JobSpec, MetricEvaluation, Offer, OperatorCost, PeakSource, RunningJob};
+use std::collections::BTreeMap;
+
+use messages::{
+    Adapter, BenchmarkSpec, Device, GraphCosts, JobSpec, MetricEvaluation, Offer, OperatorCost, PeakSource, RunningJob,
+    WebOutcome,
+};
 use serde::{Deserialize, Serialize};
 
 /// Serialises `value`.
@@ -131,14 +136,30 @@ pub(crate) fn spec(spec: &JobSpec) -> String {
             class: Option<&'a str>,
             method: Option<&'a str>,
         },
-        Benchmark {
-            warmup_iterations: u32,
-            iterations_min: u32,
-            iterations_max: u32,
-            median_interval_pct: f64,
-            duration_ms_max: u64,
+        Benchmark(BenchmarkJson),
+        Web {
+            #[serde(flatten)]
+            benchmark: BenchmarkJson,
+            browsers: &'a [String],
+            platforms: Vec<&'static str>,
+            memory_mb: Option<u64>,
         },
     }
+    #[derive(Serialize)]
+    struct BenchmarkJson {
+        warmup_iterations: u32,
+        iterations_min: u32,
+        iterations_max: u32,
+        median_interval_pct: f64,
+        duration_ms_max: u64,
+    }
+    let benchmark_json = |benchmark: &BenchmarkSpec| BenchmarkJson {
+        warmup_iterations: benchmark.warmup_iterations,
+        iterations_min: benchmark.iterations_min,
+        iterations_max: benchmark.iterations_max,
+        median_interval_pct: benchmark.median_interval_pct,
+        duration_ms_max: benchmark.duration_ms_max,
+    };
     text(&match spec {
         JobSpec::Test(test) => SpecJson::Test {
             profile: &test.profile,
@@ -146,14 +167,62 @@ pub(crate) fn spec(spec: &JobSpec) -> String {
             class: test.class.as_deref(),
             method: test.method.as_deref(),
         },
-        JobSpec::Benchmark(benchmark) => SpecJson::Benchmark {
-            warmup_iterations: benchmark.warmup_iterations,
-            iterations_min: benchmark.iterations_min,
-            iterations_max: benchmark.iterations_max,
-            median_interval_pct: benchmark.median_interval_pct,
-            duration_ms_max: benchmark.duration_ms_max,
+        JobSpec::Benchmark(benchmark) => SpecJson::Benchmark(benchmark_json(benchmark)),
+        JobSpec::Web(web) => SpecJson::Web {
+            benchmark: benchmark_json(&web.benchmark),
+            browsers: &web.browsers,
+            platforms: web.acceptable_platforms().into_iter().map(messages::Platform::as_str).collect(),
+            memory_mb: web.memory_mb,
         },
     })
+}
+
+/// What a browser did, beside what `web_platform_results` has columns for, as its `metadata` hold it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct WebDetails {
+    pub(crate) adapter: Option<String>,
+    pub(crate) is_fallback: Option<bool>,
+    pub(crate) warmth: String,
+    pub(crate) first_run_ms: Option<f64>,
+    pub(crate) nodes: BTreeMap<String, u32>,
+    pub(crate) recoveries: Vec<String>,
+}
+
+/// What a browser did.
+pub(crate) fn web(job_id: &str, web: &WebOutcome) -> String {
+    #[derive(Serialize)]
+    struct WebJson<'a> {
+        job_id: &'a str,
+        #[serde(flatten)]
+        details: WebDetails,
+    }
+    let details = WebDetails {
+        adapter: web.adapter.as_ref().map(Adapter::name),
+        is_fallback: web.adapter.as_ref().map(|adapter| adapter.is_fallback),
+        warmth: web.warmth.to_string(),
+        first_run_ms: Some(web.phases.first_run_ms),
+        nodes: web.nodes.clone(),
+        recoveries: web.recoveries.clone(),
+    };
+    text(&WebJson { job_id, details })
+}
+
+/// A GPU adapter as the browser describes it.
+pub(crate) fn adapter(job_id: &str, adapter: &Adapter) -> String {
+    #[derive(Serialize)]
+    struct AdapterJson<'a> {
+        job_id: &'a str,
+        vendor: &'a str,
+        architecture: &'a str,
+        device: &'a str,
+        description: &'a str,
+        is_fallback: bool,
+        features: &'a [String],
+        limits: &'a BTreeMap<String, f64>,
+    }
+    let Adapter { vendor, architecture, device, description, is_fallback, features, limits } = adapter;
+    let is_fallback = *is_fallback;
+    text(&AdapterJson { job_id, vendor, architecture, device, description, is_fallback, features, limits })
 }
 
 /// Ties a row of a benchmark table to the job that it comes from.

@@ -30,6 +30,6 @@ pub use record::Record;
 pub use rows::{
     AttemptCounts, AttemptRow, CoverageCell, EvaluationRow, MeasuredRow, NeedRow, OffsetRow, OpenClaim, OutboxRow,
     PredictedRow, PredictionErrorRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest,
-    WorkerRow,
+    WebRow, WorkerRow,
 };
 pub use write::{CommitSummary, OutboxMode, StreamPosition};

@@ -36,6 +36,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "imported tables",
         apply: |connection| connection.execute_batch(include_str!("../migrations/0004_imported_tables.sql")),
     },
+    Migration {
+        version: 5,
+        name: "web columns",
+        apply: |connection| connection.execute_batch(include_str!("../migrations/0005_web_columns.sql")),
+    },
 ];
 
 /// Names that migrations take for Augur's own tables.

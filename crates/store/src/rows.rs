@@ -4,6 +4,8 @@
 
 mod delivery;
 
+use std::collections::BTreeMap;
+
 use messages::{Backend, Configuration, ModelRef, Platform, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +96,7 @@ pub struct ResultRow {
     pub run_id: String,
     /// Name of its case.
     pub case: String,
-    /// `test` or `benchmark`.
+    /// `test`, `benchmark` or `web`.
     pub kind: String,
     /// `passed`, `failed`, `error` or `cancelled`.
     pub status: String,
@@ -134,6 +136,8 @@ pub struct ResultRow {
     pub image_size: Option<u32>,
     /// Threads of the session.
     pub threads: Option<u32>,
+    /// The browser that ran it, or the only one that might have.
+    pub browser: Option<String>,
     /// Mean time of a batch, in milliseconds.
     pub latency_mean_ms: Option<f64>,
     /// Median of it.
@@ -174,8 +178,35 @@ pub struct ResultRow {
     pub suggestion: Option<String>,
     /// The end of what the process printed.
     pub output_tail: Option<String>,
+    /// What the browser did, if one measured.
+    pub web: Option<WebRow>,
     /// What was predicted before.
     pub predictions: Vec<PredictedRow>,
+}
+
+/// What a browser did to measure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WebRow {
+    /// The browser's version.
+    pub browser_version: String,
+    /// The GPU adapter that it used.
+    pub adapter: Option<String>,
+    /// Whether that computes on the processor.
+    pub is_fallback: Option<bool>,
+    /// What was there already: `cold-browser`, `warm-session`, `warm-page` or `warm-model`.
+    pub warmth: String,
+    /// Time to fetch the model, in milliseconds.
+    pub fetch_ms: Option<f64>,
+    /// Time to create its session.
+    pub session_ms: Option<f64>,
+    /// Time of the first run, in which shaders are compiled.
+    pub first_run_ms: Option<f64>,
+    /// Time of the attempt in the browser.
+    pub total_ms: Option<f64>,
+    /// Nodes of the model that each execution provider ran; empty if that was not looked at.
+    pub nodes: BTreeMap<String, u32>,
+    /// What had to be mended on the way.
+    pub recoveries: Vec<String>,
 }
 
 /// One configuration on one device with the medians of its accepted measurements.
@@ -199,6 +230,8 @@ pub struct MeasuredRow {
     pub image_size: Option<u32>,
     /// Threads of the session.
     pub threads: u32,
+    /// The browser, if it ran in one.
+    pub browser: Option<String>,
     /// Name of the device.
     pub device: String,
     /// How often it was measured.
@@ -233,6 +266,7 @@ impl MeasuredRow {
             sequence_length: self.sequence_length,
             image_size: self.image_size,
             threads: self.threads,
+            browser: self.browser.clone(),
         })
     }
 }

@@ -9,3 +9,4 @@ mod opening;
 mod order;
 mod queries;
 mod replay;
+mod web;

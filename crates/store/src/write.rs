@@ -16,6 +16,7 @@ mod runs;
 mod service;
 mod standing;
 mod tests;
+mod web;
 
 use duckdb::{
     Appender, Connection,
@@ -134,6 +135,7 @@ fn commit(
     let dead = entries::of_dead_letters(&transaction, known, &fresh, &runs).map_err(failed("learn of dead letters"))?;
     benchmarks::append(&transaction, known, &entries).map_err(failed("store measurements"))?;
     compatibility::append(&transaction, entries.iter().chain(&dead)).map_err(failed("store compatibility"))?;
+    web::append(&transaction, &entries).map_err(failed("store what browsers did"))?;
     tests::append(&transaction, &entries).map_err(failed("store test results"))?;
     jobs::append(&transaction, &entries).map_err(failed("store jobs"))?;
     jobs::append_failed_attempts(&transaction, &fresh.attempts).map_err(failed("store failed attempts"))?;

@@ -3,11 +3,12 @@
 //! Tests change the field that they are about and leave the rest: `Job { case: …, ..builders::benchmark_job() }`.
 
 use messages::{
-    AcceptedMeasurement, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, Configuration, ContentHash,
-    Device, Dispatch, Failure, FailureKind, GraphCosts, Heartbeat, Job, JobId, JobResult, JobSpec, LatencySummary,
-    Metric, MetricEvaluation, ModelRef, Offer, OperatorCost, OperatorKind, Origin, Outcome, PeakSource, Platform,
-    Precision, PredictedMetric, Prediction, Priority, ReleaseId, ReleasePublished, RunId, RunRef, RunSubmitted,
-    RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId,
+    AcceptedMeasurement, Adapter, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, Configuration,
+    ContentHash, Device, Dispatch, Failure, FailureKind, GraphCosts, Heartbeat, Job, JobId, JobResult, JobSpec,
+    LatencySummary, Metric, MetricEvaluation, ModelRef, Offer, OperatorCost, OperatorKind, Origin, Outcome, PeakSource,
+    Platform, Precision, PredictedMetric, Prediction, Priority, ReleaseId, ReleasePublished, RunId, RunRef,
+    RunSubmitted, RunningJob, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, Warmth,
+    WebOutcome, WebPhases, WebSpec, WorkerId,
 };
 use uuid::Uuid;
 
@@ -75,6 +76,7 @@ pub fn configuration() -> Configuration {
         sequence_length: None,
         image_size: Some(224),
         threads: 2,
+        browser: None,
     }
 }
 
@@ -170,6 +172,52 @@ pub fn test_job() -> Job {
         submitted_at: time(2),
         spec: JobSpec::Test(test),
         ..benchmark_job()
+    }
+}
+
+/// Job 3: measures [`configuration`] on WebGPU in Firefox.
+pub fn web_job() -> Job {
+    let configuration =
+        Configuration { platform: Platform::Webgpu, backend: Backend::OrtWeb, threads: 1, ..configuration() };
+    let spec = WebSpec::new(BenchmarkSpec::usual(configuration), vec!["firefox".to_owned()]);
+    Job {
+        job_id: job_id(3),
+        case: "resnet50-firefox".to_owned(),
+        platform: Platform::Webgpu,
+        submitted_at: time(2),
+        spec: JobSpec::Web(Box::new(spec)),
+        ..benchmark_job()
+    }
+}
+
+/// What [`web_job`] gave, on an adapter that computes on the processor.
+pub fn web_outcome() -> WebOutcome {
+    WebOutcome {
+        benchmark: BenchmarkOutcome { backend_version: "1.30.0".to_owned(), ..benchmark_outcome() },
+        platform: Platform::Webgpu,
+        browser: "firefox".to_owned(),
+        browser_version: "153.0".to_owned(),
+        adapter: Some(Adapter {
+            vendor: "mesa".to_owned(),
+            description: "llvmpipe (LLVM 15.0.6, 256 bits)".to_owned(),
+            is_fallback: true,
+            ..Adapter::default()
+        }),
+        nodes: [("WebGpuExecutionProvider".to_owned(), 122)].into(),
+        phases: WebPhases { fetch_ms: 40.0, session_ms: 380.0, first_run_ms: 150.0, total_ms: 1_400.0 },
+        warmth: Warmth::WarmSession,
+        threads: 1,
+        recoveries: Vec::new(),
+    }
+}
+
+/// [`web_job`] with [`web_outcome`].
+pub fn web_result() -> JobResult {
+    JobResult {
+        job: web_job(),
+        device: Some(Device::unknown("llvmpipe on Test CPU 8-Core", Platform::Webgpu)),
+        outcome: Outcome::Web(Box::new(web_outcome())),
+        ..job_result()
     }
 }
 

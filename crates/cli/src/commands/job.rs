@@ -1,6 +1,7 @@
 //! `augur job submit|show|cancel`.
 
 mod show;
+mod web;
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use anyhow::bail;
 use broker::Publisher;
 use clap::{Args, Subcommand, ValueEnum};
 use messages::{
-    Backend, BenchmarkSpec, CancelTarget, Configuration, Dispatch, JobId, ModelRef, Origin, Platform, Precision,
-    Priority, Status, TestSpec,
+    Backend, BenchmarkSpec, CancelTarget, Configuration, Device, Dispatch, JobId, Origin, Platform, Precision,
+    Prediction, Priority, Status, TestSpec,
 };
 use pipeline::{Case, CaseSpec, RunContext, Submission, Suite, prediction_subject, resolve_shape};
 use predictors::Releases;
@@ -30,7 +31,7 @@ use crate::{
 pub(crate) enum JobCommand {
     /// Publishes one job.
     #[command(
-        after_help = "Example: augur job submit --kind benchmark --model resnet50 --batch-size 4 --threads 2 --predict --wait"
+        after_help = "Examples:\n  augur job submit --kind benchmark --model resnet50 --batch-size 4 --threads 2 --predict --wait\n  augur job submit --kind web --model mobilenet-v2 --platforms webgpu,wasm --browsers chromium,firefox --wait"
     )]
     Submit(Box<SubmitArguments>),
     /// Shows how a job ended, with its failed attempts, or what became of it so far.
@@ -53,6 +54,7 @@ pub(crate) enum JobCommand {
 pub(crate) enum Kind {
     Benchmark,
     Test,
+    Web,
 }
 
 #[derive(Debug, Args)]
@@ -60,8 +62,8 @@ pub(crate) struct SubmitArguments {
     /// What kind of job.
     #[arg(long, value_enum)]
     kind: Kind,
-    /// The model of a benchmark.
-    #[arg(long, required_if_eq("kind", "benchmark"))]
+    /// The model of a benchmark, native or in a browser.
+    #[arg(long, required_if_eq_any([("kind", "benchmark"), ("kind", "web")]))]
     model: Option<String>,
     /// The runner profile of a test.
     #[arg(long, required_if_eq("kind", "test"))]
@@ -75,8 +77,11 @@ pub(crate) struct SubmitArguments {
     /// The test's method.
     #[arg(long)]
     method: Option<String>,
+    /// The platform of a benchmark or a test.
     #[arg(long, default_value = "cpu")]
     platform: Platform,
+    #[command(flatten)]
+    browsing: web::BrowsingArguments,
     #[arg(long, default_value = "fp32")]
     precision: Precision,
     #[arg(long, default_value_t = 1)]
@@ -140,13 +145,19 @@ async fn submit(arguments: SubmitArguments, context: &Context) -> anyhow::Result
     let (name, spec) = match arguments.kind {
         Kind::Test => test(&arguments),
         Kind::Benchmark => tokio::task::block_in_place(|| benchmark(&arguments, context))?,
+        Kind::Web => tokio::task::block_in_place(|| web::case(&arguments, context))?,
     };
+    let mut requirements = arguments.requirements.requirements();
+    if let CaseSpec::Web(web) = &spec {
+        // What waits for its only browser is shown to wait for it.
+        requirements.browser = requirements.browser.or_else(|| web.benchmark.configuration.browser.clone());
+    }
     let case = Case {
         name,
         priority: arguments.priority,
         timeout: Duration::from_secs(arguments.timeout_s),
         attempts_max: arguments.dispatch.attempts.unwrap_or(Dispatch::ATTEMPTS_DEFAULT),
-        requirements: arguments.requirements.requirements(),
+        requirements,
         unique_key: arguments.unique_key.clone(),
         spec,
     };
@@ -198,21 +209,31 @@ fn test(arguments: &SubmitArguments) -> (String, CaseSpec) {
 
 /// The name of a benchmark's case, and the benchmark.
 fn benchmark(arguments: &SubmitArguments, context: &Context) -> anyhow::Result<(String, CaseSpec)> {
-    let models = context.models()?;
+    let mut spec = measured(arguments, context, arguments.platform)?;
+    if arguments.predict {
+        let device = super::device::of_platform(context, arguments.platform)?;
+        spec.prediction = Some(predicted(&spec.configuration, device, context)?);
+    }
+    Ok((spec.configuration.to_string(), CaseSpec::Benchmark(Box::new(spec))))
+}
+
+/// What is to be measured on a platform, and how.
+fn measured(arguments: &SubmitArguments, context: &Context, platform: Platform) -> anyhow::Result<BenchmarkSpec> {
     let name = arguments.model.as_deref().unwrap_or_default();
     let mut configuration = Configuration {
-        model: ModelRef { ..models.obtain(name, arguments.precision)?.model },
-        platform: arguments.platform,
-        backend: Backend::Onnxruntime,
+        model: context.models()?.obtain(name, arguments.precision)?.model,
+        platform,
+        backend: if platform.is_web() { Backend::OrtWeb } else { Backend::Onnxruntime },
         precision: arguments.precision,
         batch_size: arguments.batch_size,
         sequence_length: arguments.sequence_length,
         image_size: arguments.image_size,
         threads: arguments.threads,
+        browser: None,
     };
     resolve_shape(&mut configuration);
     configuration.validate()?;
-    let mut spec = BenchmarkSpec::usual(configuration.clone());
+    let mut spec = BenchmarkSpec::usual(configuration);
     spec.iterations_min = arguments.iterations_min.unwrap_or(spec.iterations_min);
     spec.iterations_max = arguments.iterations_max.unwrap_or(spec.iterations_max.max(spec.iterations_min));
     if spec.iterations_min == 0
@@ -225,13 +246,14 @@ fn benchmark(arguments: &SubmitArguments, context: &Context) -> anyhow::Result<(
             BenchmarkSpec::ITERATIONS_LIMIT
         );
     }
-    if arguments.predict {
-        let device = super::device::of_platform(context, arguments.platform)?;
-        let release = Releases::open(&context.releases_directory(None)?)?.current()?;
-        let Some(release) = release else { bail!("there is no release of predictors yet; leave --predict out") };
-        let subject = prediction_subject(&models, configuration.clone(), device)?;
-        let predicted = release.predictors.predict_subjects(&[subject])?.remove(0);
-        spec.prediction = Some(predicted.to_prediction(&release.manifest.release_id));
-    }
-    Ok((configuration.to_string(), CaseSpec::Benchmark(Box::new(spec))))
+    Ok(spec)
+}
+
+/// What the current release says of a configuration on a device.
+fn predicted(configuration: &Configuration, device: Device, context: &Context) -> anyhow::Result<Prediction> {
+    let release = Releases::open(&context.releases_directory(None)?)?.current()?;
+    let Some(release) = release else { bail!("there is no release of predictors yet; leave --predict out") };
+    let subject = prediction_subject(&context.models()?, configuration.clone(), device)?;
+    let predicted = release.predictors.predict_subjects(&[subject])?.remove(0);
+    Ok(predicted.to_prediction(&release.manifest.release_id))
 }

@@ -159,10 +159,11 @@ fn summaries(runs: &[RunSummary]) -> comfy_table::Table {
 
 fn results(rows: &[ResultRow]) -> comfy_table::Table {
     let mut table =
-        output::table(["case", "status", "p50 ms", "p99 ms", "items/s", "memory MB", "load ms", "waited s"]);
+        output::table(["case", "ran on", "status", "p50 ms", "p99 ms", "items/s", "memory MB", "load ms", "waited s"]);
     for row in rows {
         table.add_row([
             row.case.clone(),
+            report::platform(row),
             row.failure_type.as_ref().map_or_else(|| row.status.clone(), |kind| format!("{} ({kind})", row.status)),
             output::number(row.latency_p50_ms),
             output::number(row.latency_p99_ms),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use messages::{Dispatch, Origin, Priority, Requirements, RunId};
+use messages::{Dispatch, Origin, Priority, Requirements, RunId, WebSpec};
 use pipeline::{Case, CaseSpec, RunContext, Submission, Suite};
 use serde::Serialize;
 
@@ -156,6 +156,7 @@ fn row(case: &Case) -> CaseRow {
         kind: match case.spec {
             CaseSpec::Test { .. } => "test",
             CaseSpec::Benchmark(_) => "benchmark",
+            CaseSpec::Web(_) => "web",
         },
         platform: case.platform().to_string(),
         priority: case.priority.to_string(),
@@ -171,5 +172,24 @@ fn unusual(case: &Case) -> String {
     let attempts = (case.attempts_max != Dispatch::ATTEMPTS_DEFAULT).then(|| format!("attempts {}", case.attempts_max));
     let requirements = (!case.requirements.is_empty()).then(|| requirements_text(&case.requirements));
     let key = case.unique_key.as_ref().map(|key| format!("key {key}"));
-    [attempts, requirements, key].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let web = match &case.spec {
+        CaseSpec::Web(web) => web_text(web),
+        CaseSpec::Test { .. } | CaseSpec::Benchmark(_) => Vec::new(),
+    };
+    [attempts, requirements, key].into_iter().flatten().chain(web).collect::<Vec<_>>().join(", ")
+}
+
+/// What a web case asks for beside its platform.
+fn web_text(web: &WebSpec) -> Vec<String> {
+    let fallbacks = (web.acceptable_platforms().len() > 1).then(|| {
+        let others = web.acceptable_platforms().into_iter().skip(1);
+        format!("or {}", others.map(|platform| platform.to_string()).collect::<Vec<_>>().join(" or "))
+    });
+    let browsers = match web.browsers.as_slice() {
+        [] => Some("any browser".to_owned()),
+        [_] => None,
+        several => Some(several.join(" or ")),
+    };
+    let memory = web.memory_mb.map(|megabytes| format!("{megabytes} MB in the browser"));
+    [fallbacks, browsers, memory].into_iter().flatten().collect()
 }

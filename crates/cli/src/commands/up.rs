@@ -31,6 +31,9 @@ pub(crate) struct UpArguments {
     /// Worker processes.
     #[arg(long, default_value_t = 1)]
     workers: u32,
+    /// Jobs that browsers run at once; 0 leaves the browser pool out.
+    #[arg(long, default_value_t = 0, value_name = "JOBS")]
+    browsers: u16,
     /// Jobs that the active learner may ask for; 0 leaves it out.
     #[arg(long, default_value_t = 0, value_name = "JOBS")]
     learn: usize,
@@ -60,9 +63,13 @@ pub(crate) async fn run(arguments: UpArguments, context: &Context) -> anyhow::Re
     for number in 1..=arguments.workers {
         fleet.start(Daemon::Worker(number)).await?;
     }
+    if arguments.browsers > 0 {
+        fleet.start(Daemon::Browsers(arguments.browsers)).await?;
+    }
     output::print(&format!(
-        "ready: {} workers\n  dashboard {}\n  database  {}\n  releases  {}\n  logs      {}",
+        "ready: {} workers{}\n  dashboard {}\n  database  {}\n  releases  {}\n  logs      {}",
         arguments.workers,
+        if arguments.browsers > 0 { " and a browser pool" } else { "" },
         context.loaded.settings.aggregator_url,
         state.join("augur.duckdb").display(),
         context.releases_directory(None)?.display(),

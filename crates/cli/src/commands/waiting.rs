@@ -183,7 +183,7 @@ fn reason(outcome: &Outcome) -> String {
             let failed = test.cases.iter().filter(|case| case.message.is_some()).count();
             format!("exit code {}, {failed} of {} cases failed", output::text(test.exit_code), test.cases.len())
         }
-        Outcome::Benchmark(_) => String::new(),
+        Outcome::Benchmark(_) | Outcome::Web(_) => String::new(),
     }
 }
 
@@ -192,8 +192,9 @@ pub(crate) fn predicted_against_measured(results: &[JobResult]) -> comfy_table::
     let mut table =
         output::table(["configuration", "metric", "predicted", "90 % interval", "measured", "error", "inside"]);
     for result in results {
-        let messages::JobSpec::Benchmark(spec) = &result.job.spec else { continue };
-        let (Some(prediction), Outcome::Benchmark(measured)) = (&spec.prediction, &result.outcome) else { continue };
+        let prediction = result.job.spec.benchmark().and_then(|spec| spec.prediction.as_ref());
+        let (Some(prediction), Some(measured)) = (prediction, result.outcome.benchmark()) else { continue };
+        let configuration = result.configuration().map(|configuration| configuration.to_string());
         for predicted in &prediction.metrics {
             let truth = match predicted.metric {
                 Metric::LatencyMs => Some(measured.latency_ms.p50),
@@ -206,7 +207,7 @@ pub(crate) fn predicted_against_measured(results: &[JobResult]) -> comfy_table::
             let inside =
                 truth.map(|truth| if (predicted.lower..=predicted.upper).contains(&truth) { "yes" } else { "no" });
             table.add_row([
-                spec.configuration.to_string(),
+                output::text(configuration.as_ref()),
                 predicted.metric.to_string(),
                 output::number(Some(predicted.value)),
                 format!("{} – {}", output::number(Some(predicted.lower)), output::number(Some(predicted.upper))),

@@ -41,6 +41,13 @@ pub(crate) struct StartArguments {
     /// Jobs at once; overrides `worker.concurrency`.
     #[arg(long)]
     concurrency: Option<u16>,
+    #[command(flatten)]
+    flags: WorkerFlags,
+}
+
+/// What every kind of worker can be told.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerFlags {
     /// Deliveries per lane held at once; overrides `worker.prefetch`.
     #[arg(long)]
     prefetch: Option<u16>,
@@ -71,33 +78,56 @@ async fn start(arguments: StartArguments, context: &Context) -> anyhow::Result<E
         None => section.platforms.iter().map(|word| word.parse()).collect::<Result<_, _>>()?,
     };
     let concurrency = arguments.concurrency.unwrap_or(section.concurrency);
-    if platforms.is_empty() || concurrency == 0 || section.lease_s == 0 {
-        bail!("a worker needs at least one platform, a concurrency of at least 1 and a lease of at least 1 s");
-    }
-    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let worker_id = match arguments.name {
-        Some(name) => name,
-        None => WorkerId::parse(&format!("{}:{}", if host.is_empty() { "host" } else { &host }, std::process::id()))?,
-    };
+    let asked = Asked { platforms, concurrency, flags: arguments.flags };
     let stop = shutdown::token()?;
-    let settings = WorkerSettings {
-        worker_id,
-        host,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        platforms,
-        concurrency,
-        prefetch: arguments.prefetch.unwrap_or(section.prefetch),
-        grace: Duration::from_secs(section.grace_s),
-        claim_after: Duration::from_secs(section.claim_after_s),
-        lease: Duration::from_secs(section.lease_s),
-        tags: arguments.tags.unwrap_or_else(|| section.tags.clone()),
-        rate_limits: rate_limits(section)?,
-        hold_max: Duration::from_millis(section.hold_ms_max),
-        patience: context.daemon_patience(),
-    };
+    let settings = asked.settings(context)?;
     let runner = runner(context)?;
     pipeline::work(&url, settings, runner, stop).await?;
     Ok(Exit::Done)
+}
+
+/// What a worker's start was asked for, natively or in browsers.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) platforms: Vec<Platform>,
+    pub(crate) concurrency: u16,
+    pub(crate) flags: WorkerFlags,
+}
+
+impl Asked {
+    /// The worker's settings, from the flags and from the section `worker`.
+    ///
+    /// # Errors
+    ///
+    /// If there would be nothing to do, or a setting is impossible.
+    pub(crate) fn settings(self, context: &Context) -> anyhow::Result<WorkerSettings> {
+        let Self { platforms, concurrency, flags } = self;
+        let section = &context.loaded.settings.worker;
+        if platforms.is_empty() || concurrency == 0 || section.lease_s == 0 {
+            bail!("a worker needs at least one platform, a concurrency of at least 1 and a lease of at least 1 s");
+        }
+        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let named = if host.is_empty() { "host" } else { &host };
+        let worker_id = match flags.name {
+            Some(name) => name,
+            None => WorkerId::parse(&format!("{named}:{}", std::process::id()))?,
+        };
+        Ok(WorkerSettings {
+            worker_id,
+            host,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            platforms,
+            concurrency,
+            prefetch: flags.prefetch.unwrap_or(section.prefetch),
+            grace: Duration::from_secs(section.grace_s),
+            claim_after: Duration::from_secs(section.claim_after_s),
+            lease: Duration::from_secs(section.lease_s),
+            tags: flags.tags.unwrap_or_else(|| section.tags.clone()),
+            rate_limits: rate_limits(section)?,
+            hold_max: Duration::from_millis(section.hold_ms_max),
+            patience: context.daemon_patience(),
+        })
+    }
 }
 
 /// Jobs begun per second and platform, where the settings limit them.
@@ -164,7 +194,8 @@ pub(crate) fn profiles(context: &Context) -> anyhow::Result<BTreeMap<String, Pro
 }
 
 fn table(workers: &[WorkerRow]) -> comfy_table::Table {
-    let mut table = output::table(["worker", "platforms", "tags", "slots", "running", "done", "last seen", "version"]);
+    let headings = ["worker", "platforms", "browsers", "tags", "slots", "running", "done", "last seen", "version"];
+    let mut table = output::table(headings);
     for worker in workers {
         let silent = chrono::DateTime::parse_from_rfc3339(&worker.last_seen_at)
             .is_ok_and(|seen| chrono::Utc::now().signed_duration_since(seen).num_seconds() > SILENT_S_MAX);
@@ -177,6 +208,7 @@ fn table(workers: &[WorkerRow]) -> comfy_table::Table {
         table.add_row([
             format!("{}{state}", worker.worker_id),
             worker.platforms.join(", "),
+            worker.browsers.join(", "),
             worker.tags.join(", "),
             worker.concurrency.to_string(),
             running,

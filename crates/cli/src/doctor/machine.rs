@@ -1,4 +1,4 @@
-//! What this machine has: ONNX Runtime, devices, space on its disks, browsers.
+//! What this machine has: ONNX Runtime, devices, space on its disks.
 
 use std::{
     ffi::OsStr,
@@ -17,14 +17,6 @@ use super::{Finding, FindingState, chain};
 
 /// Least free space on a disk that is not remarkable, in GB (10^9 bytes): the models of the zoo take 1.7 together.
 const DISK_FREE_GB_MIN: f64 = 3.0;
-
-/// What the browser pool will use: what for, and the names that it goes by.
-const BROWSERS: [(&str, &[&str]); 4] = [
-    ("Chromium", &["chromium", "chromium-browser", "google-chrome"]),
-    ("Chromium's driver", &["chromedriver"]),
-    ("Firefox", &["firefox", "firefox-esr"]),
-    ("Firefox's driver", &["geckodriver"]),
-];
 
 /// Whether ONNX Runtime loads, in a process of its own.
 pub(super) async fn onnxruntime(executable: &Path, library: Option<&Path>) -> Finding {
@@ -120,21 +112,6 @@ pub(super) fn search_path() -> Vec<PathBuf> {
     std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
 }
 
-/// Browsers and drivers by name only: nothing uses them yet, so nothing is tried.
-pub(super) fn browsers(directories: &[PathBuf]) -> Vec<Finding> {
-    let later = "the browser pool comes with a later version";
-    let examined = BROWSERS.iter().map(|(subject, names)| {
-        if let Some(path) = names.iter().find_map(|name| program(OsStr::new(name), directories)) {
-            let detail = format!("found at {}, not tried: {later}", path.display());
-            Finding::new("browsers", *subject, FindingState::Unknown, detail)
-        } else {
-            let detail = format!("not on PATH and not needed yet: {later}");
-            Finding::new("browsers", *subject, FindingState::Missing, detail)
-        }
-    });
-    examined.collect()
-}
-
 /// Where a program is, as a shell would find it: by its path, or by its name in `directories`.
 pub(super) fn program(name: &OsStr, directories: &[PathBuf]) -> Option<PathBuf> {
     let name = Path::new(name);
@@ -215,12 +192,5 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
         assert_eq!(program(OsStr::new("firefox-esr"), &directories), Some(path.clone()));
         assert_eq!(program(path.as_os_str(), &[]), Some(path));
-
-        let findings = browsers(&directories);
-        let states: Vec<_> = findings.iter().map(|finding| (finding.subject.as_str(), finding.state)).collect();
-        let [missing, found] = [FindingState::Missing, FindingState::Unknown];
-        let expected =
-            [("Chromium", missing), ("Chromium's driver", missing), ("Firefox", found), ("Firefox's driver", missing)];
-        assert_eq!(states, expected);
     }
 }

@@ -74,7 +74,7 @@ struct SeriesNames(Vec<fn(&ResultRow) -> String>);
 impl SeriesNames {
     fn new(rows: &[&ResultRow]) -> Self {
         let parts: [fn(&ResultRow) -> String; 4] = [
-            |row| row.platform.clone(),
+            figures::platform,
             |row| row.device.clone().unwrap_or_else(|| "unknown device".to_owned()),
             |row| row.precision.clone().unwrap_or_else(|| "unknown precision".to_owned()),
             figures::shape,

@@ -18,7 +18,8 @@ const COLUMNS: [Column; 20] = [
     ("platform", |row| Some(row.platform.clone())),
     ("backend", |row| row.backend.clone()),
     ("backend_version", |row| row.backend_version.clone()),
-    ("compiler", |_| None),
+    // As in every table of measurements: of a runtime in a browser, the browser.
+    ("compiler", |row| row.browser.clone()),
     ("precision", |row| row.precision.clone()),
     ("layout", |_| None),
     ("batch_size", |row| text(row.batch_size)),

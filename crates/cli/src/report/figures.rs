@@ -81,6 +81,16 @@ pub(super) fn shape(row: &ResultRow) -> String {
     }
 }
 
+/// The platform, in a browser with its name; a GPU interface that computes on the processor says so.
+pub(crate) fn platform(row: &ResultRow) -> String {
+    let is_software = row.web.as_ref().is_some_and(|web| web.is_fallback == Some(true));
+    let software = if is_software { " (on the processor)" } else { "" };
+    match &row.browser {
+        Some(browser) => format!("{} in {browser}{software}", row.platform),
+        None => format!("{}{software}", row.platform),
+    }
+}
+
 /// A metric's name and unit for a heading; an unknown metric as it is called.
 pub(super) fn metric(name: &str) -> (&str, &str) {
     match name {

@@ -162,6 +162,7 @@ fn test(case: &str, status: &str) -> ResultRow {
         sequence_length: None,
         image_size: None,
         threads: None,
+        browser: None,
         latency_mean_ms: None,
         latency_p50_ms: None,
         latency_p90_ms: None,
@@ -182,6 +183,7 @@ fn test(case: &str, status: &str) -> ResultRow {
         failure_message: None,
         suggestion: None,
         output_tail: None,
+        web: None,
         predictions: Vec::new(),
     }
 }

@@ -242,7 +242,8 @@ fn benchmarks(out: &mut String, rows: &[&ResultRow]) -> fmt::Result {
         let class = if last.is_some_and(|last| last != model) { " class=\"first\"" } else { "" };
         let shown = if last == Some(model) { " class=\"again\"" } else { "" };
         last = Some(model);
-        let [model, platform] = [model, &row.platform].map(Escaped);
+        let platform = figures::platform(row);
+        let [model, platform] = [model, &platform].map(Escaped);
         write!(out, "<tr{class}><th scope=\"row\"{shown}>{model}</th><td>{platform}</td>")?;
         write!(out, "<td>{}</td>", Escaped(&figures::shape(row)))?;
         let [p50, p90, p99] = [row.latency_p50_ms, row.latency_p90_ms, row.latency_p99_ms].map(figures::maybe);
@@ -319,7 +320,7 @@ mod tests {
         let mut results = fixture::results();
         for row in &mut results {
             for text in [&mut row.case, &mut row.kind, &mut row.platform, &mut row.worker_id, &mut row.priority] {
-                if !matches!(text.as_str(), "benchmark" | "test") {
+                if !matches!(text.as_str(), "benchmark" | "test" | "web") {
                     *text = hostile.to_owned();
                 }
             }

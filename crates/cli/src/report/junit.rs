@@ -1,4 +1,4 @@
-//! `JUnit` XML: benchmarks, tests and dead letters as cases of three suites; what was cancelled counts as skipped.
+//! `JUnit` XML: benchmarks, web jobs, tests and dead letters as cases of four suites; what was cancelled counts as skipped.
 
 use std::time::Duration;
 
@@ -22,7 +22,9 @@ pub(super) fn render(run: &RunSummary, results: &[ResultRow], dead: &[AttemptRow
         rows.map(|row| case(&run.suite, row)).collect::<Vec<_>>()
     };
     let dead = dead.iter().map(|last| dead_case(&run.suite, last)).collect();
-    for (name, cases) in [("benchmarks", cases("benchmark")), ("tests", cases("test")), ("dead letters", dead)] {
+    for (name, cases) in
+        [("benchmarks", cases("benchmark")), ("web", cases("web")), ("tests", cases("test")), ("dead letters", dead)]
+    {
         let mut suite = TestSuite::new(name);
         suite.add_test_cases(cases);
         suite.time = Some(suite.test_cases.iter().filter_map(|case| case.time).sum());
@@ -55,6 +57,7 @@ fn case(suite: &str, row: &ResultRow) -> TestCase {
     ];
     let named = [("job_id", &row.job_id), ("worker_id", &row.worker_id), ("platform", &row.platform)];
     case.properties.extend(named.map(|(name, value)| Property::new(name, value.as_str())));
+    case.properties.extend(row.browser.as_ref().map(|browser| Property::new("browser", browser.as_str())));
     let known = measured.into_iter().filter_map(|(name, value)| Some(Property::new(name, value?.to_string())));
     case.properties.extend(known);
     case

@@ -90,7 +90,7 @@ fn benchmarks(out: &mut String, rows: &[&ResultRow]) -> fmt::Result {
         let cells = [
             text(row.model.as_deref().unwrap_or(figures::UNKNOWN))
                 + if row.accepted == Some(false) { " (rejected)" } else { "" },
-            text(&row.platform),
+            text(&figures::platform(row)),
             figures::count(row.batch_size),
             figures::shape(row),
             figures::count(row.threads),

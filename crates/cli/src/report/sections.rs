@@ -24,7 +24,7 @@ impl<'a> Sections<'a> {
         let mut measured = pick(is_measured);
         measured.sort_by_key(|row| {
             let shape = (row.sequence_length, row.image_size);
-            (&row.model, &row.platform, &row.device, &row.precision, shape, row.threads, row.batch_size)
+            (&row.model, &row.platform, &row.browser, &row.device, &row.precision, shape, row.threads, row.batch_size)
         });
         Self {
             measured,
@@ -37,7 +37,7 @@ impl<'a> Sections<'a> {
 
 /// Whether a result carries measurements.
 pub(super) fn is_measured(row: &ResultRow) -> bool {
-    row.kind == "benchmark" && row.status == "passed"
+    matches!(row.kind.as_str(), "benchmark" | "web") && row.status == "passed"
 }
 
 /// Distinct texts in their order of first appearance.

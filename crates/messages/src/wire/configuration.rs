@@ -18,6 +18,8 @@ pub(super) struct ConfigurationV1 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image_size: Option<u32>,
     threads: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    browser: Option<String>,
 }
 
 impl From<&Configuration> for ConfigurationV1 {
@@ -32,6 +34,7 @@ impl From<&Configuration> for ConfigurationV1 {
             sequence_length: configuration.sequence_length,
             image_size: configuration.image_size,
             threads: configuration.threads,
+            browser: configuration.browser.clone(),
         }
     }
 }
@@ -49,6 +52,7 @@ impl TryFrom<ConfigurationV1> for Configuration {
             sequence_length: on_wire.sequence_length,
             image_size: on_wire.image_size,
             threads: on_wire.threads,
+            browser: on_wire.browser,
         };
         configuration.validate().map_err(|error| Invalid::new(error.field, &error))?;
         Ok(configuration)

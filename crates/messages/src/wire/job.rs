@@ -7,7 +7,9 @@ use super::{
     Invalid,
     configuration::{ConfigurationV1, PredictionV1},
     dispatch::DispatchV1,
-    measured, word,
+    measured,
+    web::WebV1,
+    word,
 };
 use crate::{BenchmarkSpec, Job, JobSpec, RunRef, TestSpec, Timestamp};
 
@@ -40,16 +42,21 @@ enum JobSpecV1 {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         method: Option<String>,
     },
-    Benchmark {
-        configuration: ConfigurationV1,
-        warmup_iterations: u32,
-        iterations_min: u32,
-        iterations_max: u32,
-        median_interval_pct: f64,
-        duration_ms_max: u64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        prediction: Option<PredictionV1>,
-    },
+    Benchmark(BenchmarkV1),
+    /// Since version 2.
+    Web(WebV1),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct BenchmarkV1 {
+    configuration: ConfigurationV1,
+    warmup_iterations: u32,
+    iterations_min: u32,
+    iterations_max: u32,
+    median_interval_pct: f64,
+    duration_ms_max: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prediction: Option<PredictionV1>,
 }
 
 impl From<&Job> for JobV1 {
@@ -80,15 +87,22 @@ impl From<&JobSpec> for JobSpecV1 {
                 class: test.class.clone(),
                 method: test.method.clone(),
             },
-            JobSpec::Benchmark(benchmark) => Self::Benchmark {
-                configuration: (&benchmark.configuration).into(),
-                warmup_iterations: benchmark.warmup_iterations,
-                iterations_min: benchmark.iterations_min,
-                iterations_max: benchmark.iterations_max,
-                median_interval_pct: benchmark.median_interval_pct,
-                duration_ms_max: benchmark.duration_ms_max,
-                prediction: benchmark.prediction.as_ref().map(Into::into),
-            },
+            JobSpec::Benchmark(benchmark) => Self::Benchmark(benchmark.as_ref().into()),
+            JobSpec::Web(web) => Self::Web(web.as_ref().into()),
+        }
+    }
+}
+
+impl From<&BenchmarkSpec> for BenchmarkV1 {
+    fn from(benchmark: &BenchmarkSpec) -> Self {
+        Self {
+            configuration: (&benchmark.configuration).into(),
+            warmup_iterations: benchmark.warmup_iterations,
+            iterations_min: benchmark.iterations_min,
+            iterations_max: benchmark.iterations_max,
+            median_interval_pct: benchmark.median_interval_pct,
+            duration_ms_max: benchmark.duration_ms_max,
+            prediction: benchmark.prediction.as_ref().map(Into::into),
         }
     }
 }
@@ -116,10 +130,10 @@ impl TryFrom<JobV1> for Job {
             dispatch: on_wire.dispatch.try_into()?,
             spec: on_wire.spec.try_into()?,
         };
-        match &job.spec {
-            JobSpec::Benchmark(benchmark) if benchmark.configuration.platform != job.platform => Err(Invalid::new(
+        match job.spec.benchmark().map(|benchmark| benchmark.configuration.platform) {
+            Some(platform) if platform != job.platform => Err(Invalid::new(
                 "platform",
-                format!("the job is for {}, its configuration for {}", job.platform, benchmark.configuration.platform),
+                format!("the job is for {}, its configuration for {platform}", job.platform),
             )),
             _ => Ok(job),
         }
@@ -134,35 +148,35 @@ impl TryFrom<JobSpecV1> for JobSpec {
             JobSpecV1::Test { profile, module, class, method } => {
                 Ok(Self::Test(TestSpec { profile, module, class, method }))
             }
-            JobSpecV1::Benchmark {
-                configuration,
-                warmup_iterations,
-                iterations_min,
-                iterations_max,
-                median_interval_pct,
-                duration_ms_max,
-                prediction,
-            } => {
-                let limit = BenchmarkSpec::ITERATIONS_LIMIT;
-                if !(1..=limit).contains(&iterations_max) || !(1..=iterations_max).contains(&iterations_min) {
-                    return Err(Invalid::new(
-                        "iterations_min, iterations_max",
-                        format!("{iterations_min} to {iterations_max} is no range within 1 to {limit}"),
-                    ));
-                }
-                if warmup_iterations > limit {
-                    return Err(Invalid::new("warmup_iterations", format!("at most {limit} are possible")));
-                }
-                Ok(Self::Benchmark(Box::new(BenchmarkSpec {
-                    configuration: configuration.try_into()?,
-                    warmup_iterations,
-                    iterations_min,
-                    iterations_max,
-                    median_interval_pct: measured("median_interval_pct", median_interval_pct)?,
-                    duration_ms_max,
-                    prediction: prediction.map(TryInto::try_into).transpose()?,
-                })))
-            }
+            JobSpecV1::Benchmark(benchmark) => Ok(Self::Benchmark(Box::new(benchmark.try_into()?))),
+            JobSpecV1::Web(web) => Ok(Self::Web(Box::new(web.try_into()?))),
         }
+    }
+}
+
+impl TryFrom<BenchmarkV1> for BenchmarkSpec {
+    type Error = Invalid;
+
+    fn try_from(on_wire: BenchmarkV1) -> Result<Self, Invalid> {
+        let BenchmarkV1 { warmup_iterations, iterations_min, iterations_max, .. } = on_wire;
+        let limit = Self::ITERATIONS_LIMIT;
+        if !(1..=limit).contains(&iterations_max) || !(1..=iterations_max).contains(&iterations_min) {
+            return Err(Invalid::new(
+                "iterations_min, iterations_max",
+                format!("{iterations_min} to {iterations_max} is no range within 1 to {limit}"),
+            ));
+        }
+        if warmup_iterations > limit {
+            return Err(Invalid::new("warmup_iterations", format!("at most {limit} are possible")));
+        }
+        Ok(Self {
+            configuration: on_wire.configuration.try_into()?,
+            warmup_iterations,
+            iterations_min,
+            iterations_max,
+            median_interval_pct: measured("median_interval_pct", on_wire.median_interval_pct)?,
+            duration_ms_max: on_wire.duration_ms_max,
+            prediction: on_wire.prediction.map(TryInto::try_into).transpose()?,
+        })
     }
 }

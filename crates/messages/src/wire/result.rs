@@ -6,7 +6,9 @@ use super::{
     Invalid,
     device::{DeviceV1, GraphCostsV1},
     job::JobV1,
-    measured, measured_option, word,
+    measured, measured_option,
+    web::WebOutcomeV1,
+    word,
 };
 use crate::{
     BenchmarkOutcome, BenchmarkSpec, Failure, FailureKind, JobResult, LatencySummary, Outcome, StopReason, TestCase,
@@ -28,27 +30,32 @@ pub(super) struct JobResultV1 {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum OutcomeV1 {
-    Benchmark {
-        mean_ms: f64,
-        p50_ms: f64,
-        p90_ms: f64,
-        p99_ms: f64,
-        iterations_ms: Vec<f64>,
-        throughput_items_per_second: f64,
-        memory_peak_mb: Option<f64>,
-        power_w: Option<f64>,
-        load_ms: f64,
-        warmup_iterations: u32,
-        stop: String,
-        backend_version: String,
-        costs: GraphCostsV1,
-    },
+    Benchmark(BenchmarkOutcomeV1),
+    /// Since version 2.
+    Web(Box<WebOutcomeV1>),
     Test {
         exit_code: Option<i32>,
         cases: Vec<TestCaseV1>,
         output_tail: String,
     },
     Failed(FailureV1),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct BenchmarkOutcomeV1 {
+    mean_ms: f64,
+    p50_ms: f64,
+    p90_ms: f64,
+    p99_ms: f64,
+    iterations_ms: Vec<f64>,
+    throughput_items_per_second: f64,
+    memory_peak_mb: Option<f64>,
+    power_w: Option<f64>,
+    load_ms: f64,
+    warmup_iterations: u32,
+    stop: String,
+    backend_version: String,
+    costs: GraphCostsV1,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,27 +94,34 @@ impl From<&JobResult> for JobResultV1 {
 impl From<&Outcome> for OutcomeV1 {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Benchmark(benchmark) => Self::Benchmark {
-                mean_ms: benchmark.latency_ms.mean,
-                p50_ms: benchmark.latency_ms.p50,
-                p90_ms: benchmark.latency_ms.p90,
-                p99_ms: benchmark.latency_ms.p99,
-                iterations_ms: benchmark.latency_ms.iterations.clone(),
-                throughput_items_per_second: benchmark.throughput_items_per_second,
-                memory_peak_mb: benchmark.memory_peak_mb,
-                power_w: benchmark.power_w,
-                load_ms: benchmark.load_ms,
-                warmup_iterations: benchmark.warmup_iterations,
-                stop: benchmark.stop.as_str().to_owned(),
-                backend_version: benchmark.backend_version.clone(),
-                costs: (&benchmark.costs).into(),
-            },
+            Outcome::Benchmark(benchmark) => Self::Benchmark(benchmark.as_ref().into()),
+            Outcome::Web(web) => Self::Web(Box::new(web.as_ref().into())),
             Outcome::Test(test) => Self::Test {
                 exit_code: test.exit_code,
                 cases: test.cases.iter().map(Into::into).collect(),
                 output_tail: test.output_tail.clone(),
             },
             Outcome::Failed(failure) => Self::Failed(failure.into()),
+        }
+    }
+}
+
+impl From<&BenchmarkOutcome> for BenchmarkOutcomeV1 {
+    fn from(benchmark: &BenchmarkOutcome) -> Self {
+        Self {
+            mean_ms: benchmark.latency_ms.mean,
+            p50_ms: benchmark.latency_ms.p50,
+            p90_ms: benchmark.latency_ms.p90,
+            p99_ms: benchmark.latency_ms.p99,
+            iterations_ms: benchmark.latency_ms.iterations.clone(),
+            throughput_items_per_second: benchmark.throughput_items_per_second,
+            memory_peak_mb: benchmark.memory_peak_mb,
+            power_w: benchmark.power_w,
+            load_ms: benchmark.load_ms,
+            warmup_iterations: benchmark.warmup_iterations,
+            stop: benchmark.stop.as_str().to_owned(),
+            backend_version: benchmark.backend_version.clone(),
+            costs: (&benchmark.costs).into(),
         }
     }
 }
@@ -157,7 +171,7 @@ impl TryFrom<JobResultV1> for JobResult {
         if on_wire.attempt == 0 {
             return Err(Invalid::new("attempt", "attempts are counted from 1"));
         }
-        Ok(Self {
+        let result = Self {
             job: on_wire.job.try_into()?,
             attempt: on_wire.attempt,
             worker_id: word::<WorkerId>("worker_id", &on_wire.worker_id)?,
@@ -165,7 +179,11 @@ impl TryFrom<JobResultV1> for JobResult {
             started_at: Timestamp::from_micros(on_wire.started_at_us),
             finished_at: Timestamp::from_micros(on_wire.finished_at_us),
             outcome: on_wire.outcome.try_into()?,
-        })
+        };
+        if matches!(result.outcome, Outcome::Web(_)) && !super::is_web(&result.job) {
+            return Err(Invalid::new("outcome", "a browser ran a job that is not for browsers"));
+        }
+        Ok(result)
     }
 }
 
@@ -174,43 +192,8 @@ impl TryFrom<OutcomeV1> for Outcome {
 
     fn try_from(on_wire: OutcomeV1) -> Result<Self, Invalid> {
         match on_wire {
-            OutcomeV1::Benchmark {
-                mean_ms,
-                p50_ms,
-                p90_ms,
-                p99_ms,
-                iterations_ms,
-                throughput_items_per_second,
-                memory_peak_mb,
-                power_w,
-                load_ms,
-                warmup_iterations,
-                stop,
-                backend_version,
-                costs,
-            } => {
-                if iterations_ms.is_empty() || iterations_ms.len() > BenchmarkSpec::ITERATIONS_LIMIT as usize {
-                    return Err(Invalid::new("iterations_ms", format!("there are {}", iterations_ms.len())));
-                }
-                iterations_ms.iter().try_for_each(|ms| measured("iterations_ms", *ms).map(drop))?;
-                Ok(Self::Benchmark(Box::new(BenchmarkOutcome {
-                    latency_ms: LatencySummary {
-                        mean: measured("mean_ms", mean_ms)?,
-                        p50: measured("p50_ms", p50_ms)?,
-                        p90: measured("p90_ms", p90_ms)?,
-                        p99: measured("p99_ms", p99_ms)?,
-                        iterations: iterations_ms,
-                    },
-                    throughput_items_per_second: measured("throughput_items_per_second", throughput_items_per_second)?,
-                    memory_peak_mb: measured_option("memory_peak_mb", memory_peak_mb)?,
-                    power_w: measured_option("power_w", power_w)?,
-                    load_ms: measured("load_ms", load_ms)?,
-                    warmup_iterations,
-                    stop: stop_reason(&stop)?,
-                    backend_version,
-                    costs: costs.try_into()?,
-                })))
-            }
+            OutcomeV1::Benchmark(benchmark) => Ok(Self::Benchmark(Box::new(benchmark.try_into()?))),
+            OutcomeV1::Web(web) => Ok(Self::Web(Box::new((*web).try_into()?))),
             OutcomeV1::Test { exit_code, cases, output_tail } => {
                 if cases.len() > TestOutcome::CASES_MAX {
                     return Err(Invalid::new("cases", format!("there are more than {}", TestOutcome::CASES_MAX)));
@@ -220,6 +203,35 @@ impl TryFrom<OutcomeV1> for Outcome {
             }
             OutcomeV1::Failed(failure) => Ok(Self::Failed(failure.try_into()?)),
         }
+    }
+}
+
+impl TryFrom<BenchmarkOutcomeV1> for BenchmarkOutcome {
+    type Error = Invalid;
+
+    fn try_from(on_wire: BenchmarkOutcomeV1) -> Result<Self, Invalid> {
+        let iterations = on_wire.iterations_ms;
+        if iterations.is_empty() || iterations.len() > BenchmarkSpec::ITERATIONS_LIMIT as usize {
+            return Err(Invalid::new("iterations_ms", format!("there are {}", iterations.len())));
+        }
+        iterations.iter().try_for_each(|ms| measured("iterations_ms", *ms).map(drop))?;
+        Ok(Self {
+            latency_ms: LatencySummary {
+                mean: measured("mean_ms", on_wire.mean_ms)?,
+                p50: measured("p50_ms", on_wire.p50_ms)?,
+                p90: measured("p90_ms", on_wire.p90_ms)?,
+                p99: measured("p99_ms", on_wire.p99_ms)?,
+                iterations,
+            },
+            throughput_items_per_second: measured("throughput_items_per_second", on_wire.throughput_items_per_second)?,
+            memory_peak_mb: measured_option("memory_peak_mb", on_wire.memory_peak_mb)?,
+            power_w: measured_option("power_w", on_wire.power_w)?,
+            load_ms: measured("load_ms", on_wire.load_ms)?,
+            warmup_iterations: on_wire.warmup_iterations,
+            stop: stop_reason(&on_wire.stop)?,
+            backend_version: on_wire.backend_version,
+            costs: on_wire.costs.try_into()?,
+        })
     }
 }
 

@@ -50,6 +50,24 @@ fn a_due_time_is_neared_by_the_largest_step_that_fits() {
 }
 
 #[test]
+fn what_was_no_fault_of_the_job_costs_it_no_attempt() {
+    let last = || Job { dispatch: Dispatch { attempts_max: 2, ..Dispatch::default() }, ..builders::web_job() };
+    let check = |charge, next, attempts_max| {
+        let mut job = last();
+        assert_eq!((charged(&mut job, 2, charge), job.dispatch.attempts_max), (next, attempts_max), "{charge:?}");
+    };
+    check(Charge::Attempt, AfterFailure::DeadLetter, 2);
+    check(Charge::Nothing, AfterFailure::Retry, 3);
+    check(Charge::Everything, AfterFailure::DeadLetter, 2);
+    let mut first = last();
+    assert_eq!(charged(&mut first, 1, Charge::Everything), AfterFailure::DeadLetter, "whatever attempts are left");
+    let mut spared = last();
+    let endless = (1..=Dispatch::ATTEMPTS_LIMIT).map(|attempt| charged(&mut spared, attempt, Charge::Nothing));
+    let ended = endless.into_iter().position(|next| next == AfterFailure::DeadLetter);
+    assert_eq!(ended, Some(Dispatch::ATTEMPTS_LIMIT as usize - 1), "it ends even where nothing ever runs it");
+}
+
+#[test]
 fn a_failed_attempt_is_kept_and_nothing_else_changes() {
     let job = builders::benchmark_job();
     let failure = failed_with("ä".repeat(Dispatch::OUTPUT_TAIL_BYTES_MAX), "broke".to_owned());

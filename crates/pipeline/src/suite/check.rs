@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, fmt::Display, str::FromStr, time::Duration};
 use graphs::{ShapeInput, zoo_entry};
 use messages::{BenchmarkSpec, Dispatch, Priority, Requirements};
 
-use super::{
-    SuiteError,
-    file::{BenchmarkGrid, RequirementsEntry},
-};
+use super::{SuiteError, file::RequirementsEntry, grid::Grid};
 
 /// Most tags that a case may ask for.
 const TAGS_MAX: usize = 32;
@@ -150,7 +147,7 @@ impl<'a> Check<'a> {
     pub(super) fn benchmark(
         &self,
         at: &impl Fn(&str) -> String,
-        grid: &BenchmarkGrid,
+        grid: &Grid,
         wanted: messages::Configuration,
     ) -> Result<Box<BenchmarkSpec>, SuiteError> {
         let usual = BenchmarkSpec::usual(wanted);

@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use messages::{Platform, Precision, Priority, Requirements, TestSpec};
+use messages::{Platform, Priority, Requirements, TestSpec};
 use serde::Deserialize;
 
-use super::{CASES_MAX, Case, CaseSpec, Suite, SuiteError, check::Check, configuration, resolve_shape};
+use super::{
+    CASES_MAX, Case, CaseSpec, Suite, SuiteError,
+    check::Check,
+    grid::{Grid, GridKind, Place},
+};
 
 /// The only version of the form so far.
 const VERSION: u32 = 1;
@@ -25,48 +29,11 @@ pub(super) struct SuiteFile {
     #[serde(default)]
     requirements: Option<RequirementsEntry>,
     #[serde(default)]
-    benchmarks: Vec<BenchmarkGrid>,
+    benchmarks: Vec<Grid>,
+    #[serde(default)]
+    web: Vec<Grid>,
     #[serde(default)]
     tests: Vec<TestEntry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct BenchmarkGrid {
-    models: Vec<String>,
-    #[serde(default)]
-    platforms: Option<Vec<String>>,
-    #[serde(default)]
-    precisions: Option<Vec<String>>,
-    #[serde(default)]
-    batch_sizes: Option<Vec<u32>>,
-    #[serde(default)]
-    sequence_lengths: Option<Vec<u32>>,
-    #[serde(default)]
-    image_sizes: Option<Vec<u32>>,
-    #[serde(default)]
-    threads: Option<Vec<u32>>,
-    #[serde(default)]
-    pub(super) warmup_iterations: Option<u32>,
-    #[serde(default)]
-    pub(super) iterations_min: Option<u32>,
-    #[serde(default)]
-    pub(super) iterations_max: Option<u32>,
-    #[serde(default)]
-    pub(super) median_interval_pct: Option<f64>,
-    #[serde(default)]
-    pub(super) duration_s_max: Option<f64>,
-    #[serde(default)]
-    priority: Option<String>,
-    #[serde(default)]
-    timeout_s: Option<f64>,
-    #[serde(default)]
-    attempts_max: Option<u32>,
-    #[serde(default)]
-    requirements: Option<RequirementsEntry>,
-    /// Each of its cases has the key `<this>/<name of the case>`.
-    #[serde(default)]
-    unique_key: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,14 +109,18 @@ impl SuiteFile {
             return Err(check.invalid("name", "it is empty"));
         }
         let mut cases = Vec::new();
-        for (index, grid) in self.benchmarks.iter().enumerate() {
-            self.expand_grid(&check, index, grid, &mut cases)?;
+        for (kind, grids) in [(GridKind::Native, &self.benchmarks), (GridKind::Web, &self.web)] {
+            for (index, grid) in grids.iter().enumerate() {
+                let place = Place { kind, index };
+                let handling = self.handling(&check, &|field: &str| place.of(field), &grid.keys())?;
+                grid.expand(&check, place, &handling, &mut cases)?;
+            }
         }
         for (index, test) in self.tests.iter().enumerate() {
             self.expand_test(&check, index, test, &mut cases)?;
         }
         if cases.is_empty() {
-            return Err(check.invalid("benchmarks, tests", "there is no case at all"));
+            return Err(check.invalid("benchmarks, web, tests", "there is no case at all"));
         }
         let mut names = BTreeSet::new();
         if let Some(twice) = cases.iter().find(|case| !names.insert(case.name.as_str())) {
@@ -177,65 +148,6 @@ impl SuiteFile {
             requirements: check.requirements(&at("requirements"), requirements)?,
             unique_key: check.unique_key(&at("unique_key"), entry.unique_key)?,
         })
-    }
-
-    fn expand_grid(
-        &self,
-        check: &Check<'_>,
-        index: usize,
-        grid: &BenchmarkGrid,
-        cases: &mut Vec<Case>,
-    ) -> Result<(), SuiteError> {
-        let at = |field: &str| format!("benchmarks[{index}].{field}");
-        if grid.models.is_empty() {
-            return Err(check.invalid(at("models"), "the list is empty"));
-        }
-        let handling = self.handling(
-            check,
-            &at,
-            &EntryKeys {
-                priority: grid.priority.as_ref(),
-                timeout_s: grid.timeout_s,
-                attempts_max: grid.attempts_max,
-                requirements: grid.requirements.as_ref(),
-                unique_key: grid.unique_key.as_deref(),
-            },
-        )?;
-        let platforms = check.words::<Platform>(&at("platforms"), grid.platforms.as_ref(), Platform::Cpu)?;
-        let precisions = check.words::<Precision>(&at("precisions"), grid.precisions.as_ref(), Precision::Fp32)?;
-        let batch_sizes = check.list(&at("batch_sizes"), grid.batch_sizes.as_ref(), 1)?;
-        let threads = check.list(&at("threads"), grid.threads.as_ref(), 1)?;
-        let lengths = optional(grid.sequence_lengths.as_ref());
-        let sizes = optional(grid.image_sizes.as_ref());
-        for model in &grid.models {
-            for &platform in &platforms {
-                for &precision in &precisions {
-                    for &batch_size in &batch_sizes {
-                        for &sequence_length in &lengths {
-                            for &image_size in &sizes {
-                                for &threads in &threads {
-                                    let mut wanted = configuration(model, platform, precision, batch_size, threads);
-                                    wanted.sequence_length = sequence_length;
-                                    wanted.image_size = image_size;
-                                    resolve_shape(&mut wanted);
-                                    wanted
-                                        .validate()
-                                        .map_err(|error| check.invalid(at(&format!("{}s", error.field)), error))?;
-                                    check.zoo_shape(&at, &wanted)?;
-                                    let name = wanted.to_string();
-                                    let spec = check.benchmark(&at, grid, wanted)?;
-                                    cases.push(handling.one_of_many(name, CaseSpec::Benchmark(spec)));
-                                    if cases.len() > CASES_MAX {
-                                        return Err(check.invalid(at("models"), format!("more than {CASES_MAX} cases")));
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     fn expand_test(
@@ -281,16 +193,16 @@ impl SuiteFile {
 }
 
 /// Keys that every kind of entry has.
-struct EntryKeys<'a> {
-    priority: Option<&'a String>,
-    timeout_s: Option<f64>,
-    attempts_max: Option<u32>,
-    requirements: Option<&'a RequirementsEntry>,
-    unique_key: Option<&'a str>,
+pub(super) struct EntryKeys<'a> {
+    pub(super) priority: Option<&'a String>,
+    pub(super) timeout_s: Option<f64>,
+    pub(super) attempts_max: Option<u32>,
+    pub(super) requirements: Option<&'a RequirementsEntry>,
+    pub(super) unique_key: Option<&'a str>,
 }
 
 /// What all cases of an entry have in common.
-struct Handling {
+pub(super) struct Handling {
     priority: Priority,
     timeout: Duration,
     attempts_max: u32,
@@ -312,15 +224,8 @@ impl Handling {
     }
 
     /// With a unique key of its own: one key for all of them would make them one job.
-    fn one_of_many(&self, name: String, spec: CaseSpec) -> Case {
+    pub(super) fn one_of_many(&self, name: String, spec: CaseSpec) -> Case {
         let unique_key = self.unique_key.as_ref().map(|key| format!("{key}/{name}"));
         Case { unique_key, ..self.only_one(name, spec) }
-    }
-}
-
-fn optional(list: Option<&Vec<u32>>) -> Vec<Option<u32>> {
-    match list {
-        Some(values) if !values.is_empty() => values.iter().copied().map(Some).collect(),
-        _ => vec![None],
     }
 }

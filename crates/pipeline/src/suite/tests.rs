@@ -126,6 +126,41 @@ fn impossible_ways_of_dispatching_are_refused_with_their_place() {
     );
 }
 
+#[test]
+fn a_web_grid_has_a_case_for_each_browser() {
+    let suite = parse(
+        "version: 1\nname: w\nweb:\n  - models: [mobilenet-v2]\n    platforms: [webgpu, wasm]\n    \
+         browsers: [chromium, firefox]\n    threads: [1, 2]\n    memory_mb: 900\n  \
+         - {models: [resnet50], platforms: [webgpu], fallback_platforms: [wasm]}\n",
+    )
+    .expect("a good suite");
+    assert_eq!(suite.cases.len(), 9);
+    let [first, .., any] = suite.cases.as_slice() else { panic!("cases") };
+    assert_eq!(first.name, "mobilenet-v2 webgpu fp32 batch 1 image 224 threads 1 chromium");
+    assert_eq!((first.platform(), first.requirements.browser.as_deref()), (Platform::Webgpu, Some("chromium")));
+    let CaseSpec::Web(web) = &first.spec else { panic!("a web case") };
+    assert_eq!((web.browsers.as_slice(), web.memory_mb), (&["chromium".to_owned()][..], Some(900)));
+    assert_eq!(web.benchmark.configuration.backend, Backend::OrtWeb);
+    let CaseSpec::Web(web) = &any.spec else { panic!("a web case") };
+    assert_eq!((any.name.as_str(), web.browsers.len()), ("resnet50 webgpu fp32 batch 1 image 224 threads 1", 0));
+    assert_eq!(web.acceptable_platforms(), [Platform::Webgpu, Platform::Wasm]);
+}
+
+#[test]
+fn grids_of_the_wrong_kind_are_refused_with_where_they_belong() {
+    let grid = |list: &str, more: &str| {
+        format!("version: 1\nname: x\n{list}:\n  - models: [resnet50]\n    platforms: [{more}\n")
+    };
+    check_refused(&grid("benchmarks", "webgpu]"), &["benchmarks[0].platforms", "under `web`"]);
+    check_refused(&grid("benchmarks", "cpu]\n    browsers: [firefox]"), &["benchmarks[0].browsers", "under `web`"]);
+    check_refused(&grid("web", "cuda]"), &["web[0].platforms", "cuda does not run in browsers", "under `benchmarks`"]);
+    check_refused(&grid("web", "wasm]\n    fallback_platforms: [cpu]"), &["web[0].fallback_platforms", "cpu"]);
+    check_refused(&grid("web", "wasm]\n    browsers: []"), &["web[0].browsers", "the list is empty"]);
+    check_refused(&grid("web", "wasm]\n    browsers: [\"fire fox\"]"), &["web[0].browser", "`fire fox`"]);
+    check_refused(&grid("web", "wasm]\n    memory_mb: 0"), &["web[0].memory_mb", "0 MB"]);
+    check_refused(&grid("web", "wasm]\n    threads: [0]"), &["web[0].threads", "threads is 0"]);
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics(text in ".{0,400}") {

@@ -6,7 +6,7 @@ use broker::{Delivery, Outgoing, Publisher, Settlement};
 use messages::{
     AfterFailure, ClaimReturned, EncodeError, Failure, FailureKind, Job, JobClaimed, JobResult, Outcome, Timestamp,
 };
-use runner::{Execution, Runner};
+use runner::{Charge, Execute, Execution};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     delivery::{
-        Delay, after_failure, delay_until, next_delay, outgoing_dead_letter, outgoing_failed_attempt,
-        outgoing_hand_back, outgoing_record, outgoing_retry, retry,
+        Delay, charged, delay_until, next_delay, outgoing_dead_letter, outgoing_failed_attempt, outgoing_hand_back,
+        outgoing_record, outgoing_retry, retry,
     },
     failpoint,
 };
@@ -30,12 +30,14 @@ const REFUSED_WAIT: Duration = Duration::from_secs(5);
 /// Returns by the broker after which a job is claimed before it starts: it may have killed its workers, and the
 /// lease then charges the attempt to it alone and not to what was delivered beside it.
 const RETURNS_TRUSTED_MAX: u32 = 1;
+/// Why a job is a dead letter that brings down whatever runs it.
+const POISON: &str = "poison";
 /// How long a job that may not run here now stays in the delay lanes: as after this failed attempt.
 const LATER_AS_ATTEMPT: u32 = 2;
 
 /// What all jobs of a worker share.
-pub(super) struct Worker {
-    pub(super) runner: Runner,
+pub(super) struct Worker<E> {
+    pub(super) executor: E,
     pub(super) publisher: Publisher,
     pub(super) state: std::sync::Arc<WorkerState>,
     pub(super) pace: Pace,
@@ -58,7 +60,7 @@ enum End {
     Kept,
 }
 
-impl Worker {
+impl<E: Execute> Worker<E> {
     /// One job from delivery to settlement.
     pub(super) async fn handle(&self, delivery: Delivery) {
         let job = match delivery.decode::<Job>() {
@@ -118,7 +120,7 @@ impl Worker {
         if let Some(delay) = job.dispatch.due_at.and_then(|due_at| delay_until(due_at, Timestamp::now())) {
             return Some(delay);
         }
-        let unmet = job.dispatch.requirements.unmet_by(self.state.offer())?;
+        let unmet = job.dispatch.requirements.unmet_by(self.state.offer()).or_else(|| self.executor.unmet(job))?;
         debug!(job_id = %job.job_id, unmet, "this worker may not take the job; it is handed on");
         Some(later())
     }
@@ -142,7 +144,7 @@ impl Worker {
             hold = self.claim(job, attempt, hold).await;
         }
         let report = |progress| self.state.report(job.job_id, progress);
-        let run = self.runner.run_reporting(job, cancel, &report);
+        let run = self.executor.run_reporting(job, cancel, &report);
         let claiming = async {
             tokio::time::sleep_until(claim_at).await;
             self.publish_claim(job, attempt).await
@@ -206,8 +208,8 @@ impl Worker {
         };
         if let Outcome::Failed(failure) = &result.outcome {
             warn!(%job_id, case, attempt, kind = %failure.kind, message = failure.message, "attempt failed");
-            if failure.kind.is_retryable() {
-                return self.fail(result).await;
+            if execution.charge != Charge::Attempt || failure.kind.is_retryable() {
+                return self.fail(result, execution.charge).await;
             }
         } else {
             debug!(%job_id, case, attempt, status = %result.status(), "job done");
@@ -221,13 +223,13 @@ impl Worker {
     }
 
     /// Sends a job whose attempt failed to its next one, or to the dead letters.
-    async fn fail(&self, result: JobResult) -> End {
+    async fn fail(&self, result: JobResult, charge: Charge) -> End {
         let JobResult { job, attempt, worker_id, started_at, finished_at, outcome, .. } = &result;
         let (job_id, attempt) = (job.job_id, *attempt);
         let Outcome::Failed(failure) = outcome else { return End::Kept };
-        let next = after_failure(job, attempt);
-        let again = retry(job.clone(), attempt, worker_id, *started_at, *finished_at, failure);
-        let reason = failure.kind.as_str();
+        let mut again = retry(job.clone(), attempt, worker_id, *started_at, *finished_at, failure);
+        let next = charged(&mut again, attempt, charge);
+        let reason = if charge == Charge::Everything { POISON } else { failure.kind.as_str() };
         let record = outgoing_failed_attempt(result, next);
         let sent_on = match next {
             AfterFailure::Retry => outgoing_retry(&again, attempt + 1, next_delay(attempt, &mut fastrand::Rng::new())),
@@ -318,7 +320,7 @@ fn cancelled_before() -> Execution {
         output_tail: String::new(),
         suggestion: None,
     };
-    Execution { outcome: Outcome::Failed(failure), device: None }
+    Execution { outcome: Outcome::Failed(failure), device: None, charge: Charge::Attempt }
 }
 
 /// A result on its way out; one that is too large is replaced by a failure that says so.

@@ -79,13 +79,13 @@ pub(super) enum Begin {
 }
 
 impl WorkerState {
-    pub(super) fn new(settings: &WorkerSettings, devices: &[Device]) -> Self {
+    pub(super) fn new(settings: &WorkerSettings, devices: &[Device], browsers: Vec<String>) -> Self {
         Self {
             worker_id: settings.worker_id.clone(),
             host: settings.host.clone(),
             version: settings.version.clone(),
             platforms: settings.platforms.clone(),
-            offer: offer(settings, devices),
+            offer: offer(settings, devices, browsers),
             concurrency: u32::from(settings.concurrency),
             started_at: Timestamp::now(),
             jobs: Mutex::new(Jobs {
@@ -283,7 +283,7 @@ impl Jobs {
 }
 
 /// What the machine's devices and the settings give.
-fn offer(settings: &WorkerSettings, devices: &[Device]) -> Offer {
+fn offer(settings: &WorkerSettings, devices: &[Device], browsers: Vec<String>) -> Offer {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size in MB is small and positive")]
     let megabytes = |device: &Device| device.memory_mb.map(|mb| mb as u64);
     let machine = devices.iter().find(|device| device.platform == Platform::Cpu);
@@ -291,7 +291,7 @@ fn offer(settings: &WorkerSettings, devices: &[Device]) -> Offer {
     Offer {
         memory_mb: machine.and_then(megabytes),
         device_memory_mb: usable.filter_map(megabytes).max(),
-        browsers: Vec::new(),
+        browsers,
         tags: settings.tags.clone(),
     }
 }

@@ -30,6 +30,7 @@ fn subject(model: u8, batch_size: u32, threads: u32) -> Subject {
             sequence_length: None,
             image_size: None,
             threads,
+            browser: None,
         },
         device: Device {
             compute_units: Some(4),

@@ -46,6 +46,8 @@ struct Device {
 /// How models were run: runtime, its version, compiler, precision, layout, threads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Way {
+    /// On which of the device's platforms: a processor runs native models and those in browsers.
+    platform: Option<String>,
     words: [Option<String>; 5],
     threads: Option<f64>,
     rows: u32,
@@ -72,7 +74,7 @@ impl Known {
             if device.platform.is_none() {
                 device.platform.clone_from(&row.platform);
             }
-            let way = Way { words: words(row), threads: row.threads, rows: 0 };
+            let way = Way { platform: row.platform.clone(), words: words(row), threads: row.threads, rows: 0 };
             count(&mut device.ways, way, |way| &mut way.rows);
         }
         for (name, model) in &mut known.models {
@@ -124,7 +126,10 @@ impl Known {
         let all_of = |kept: &dyn Fn(&Device) -> bool| {
             let mut ways: Vec<Way> = Vec::new();
             for way in self.devices.values().filter(|device| kept(device)).flat_map(|device| &device.ways) {
-                match ways.iter_mut().find(|known| known.words == way.words && known.threads == way.threads) {
+                let is_same = |known: &&mut Way| {
+                    (&known.platform, &known.words, known.threads) == (&way.platform, &way.words, way.threads)
+                };
+                match ways.iter_mut().find(is_same) {
                     Some(known) => known.rows += way.rows,
                     None => ways.push(way.clone()),
                 }
@@ -132,7 +137,9 @@ impl Known {
             ways
         };
         if let Some(device) = self.devices.get(&row.device) {
-            return device.ways.clone();
+            let of_platform: Vec<Way> =
+                device.ways.iter().filter(|way| way.platform == row.platform).cloned().collect();
+            return if of_platform.is_empty() { device.ways.clone() } else { of_platform };
         }
         let alike = all_of(&|device| device.platform == row.platform);
         if alike.is_empty() { all_of(&|_| true) } else { alike }
@@ -282,6 +289,27 @@ mod tests {
         new.platform = Some("cuda".to_owned());
         known().complete(&mut new);
         assert_eq!(new.compiler.as_deref(), Some("dynamo"), "as most rows of its platform");
+    }
+
+    /// Browsers may have measured most of what a processor did; a native question is still about native runs.
+    #[test]
+    fn a_device_is_asked_about_as_its_platform_was_measured() {
+        let on = |platform: &str, compiler: Option<&str>| MeasuredRow {
+            platform: Some(platform.to_owned()),
+            compiler: compiler.map(str::to_owned),
+            ..row("EPYC", "", 224.0)
+        };
+        let rows =
+            [on("cpu", None), on("wasm", Some("firefox")), on("wasm", Some("firefox")), on("wasm", Some("edge"))];
+        let known = Known::of(&rows, &DeviceTable::new(), &OperatorTable::new());
+        let compiler = |platform: Option<&str>| {
+            let mut question = MeasuredRow { platform: platform.map(str::to_owned), ..asked("EPYC") };
+            known.complete(&mut question);
+            question.compiler
+        };
+        assert_eq!(compiler(None), None, "the platform that was measured first");
+        assert_eq!(compiler(Some("wasm")).as_deref(), Some("firefox"));
+        assert_eq!(compiler(Some("webnn")).as_deref(), Some("firefox"), "the most usual of all where it is new");
     }
 
     #[test]

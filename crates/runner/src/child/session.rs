@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use messages::{Failure, FailureKind};
+use messages::{Failure, FailureKind, Iterations};
 use ort::{
     ErrorCode,
     environment::Environment,
@@ -18,7 +18,7 @@ use ort::{
     value::DynValue,
 };
 
-use super::{inputs, power::Energy, stopping::Iterations};
+use super::{inputs, power::Energy};
 use crate::{
     failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
     protocol::{BenchmarkRequest, Measured, Report},
@@ -47,7 +47,7 @@ pub(crate) fn measure(
         iterate(&mut session, &tensors)?;
     }
     let energy = Energy::read();
-    let mut iterations = Iterations::new(request.stopping);
+    let mut iterations = Iterations::new(request.stopping.into());
     let first_began = Instant::now();
     let (mut iterations_done, mut reported_at) = (0, first_began);
     let stop = loop {
@@ -67,7 +67,7 @@ pub(crate) fn measure(
     };
     Ok(Measured {
         iterations_ms: iterations.into_in_order_ms(),
-        stop,
+        stop: stop.into(),
         load_ms,
         memory_peak_mb: memory_peak_mb(),
         power_w: energy.and_then(|energy| energy.mean_power_w()),

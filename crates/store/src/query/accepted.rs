@@ -9,7 +9,7 @@ const ACCEPTED: &str = "
 SELECT j.job_id::VARCHAR, j.run_uuid::VARCHAR, epoch_us(j.finished_at), j.model_name, j.model_sha256, j.platform,
        j.backend, j.precision, j.batch_size, j.sequence_length, j.image_size, j.threads, h.metadata::VARCHAR,
        g.parameters, g.operators::VARCHAR, m.backend_version, m.iterations, m.latency_p50_ms,
-       m.throughput_items_per_second, m.memory_peak_mb, m.power_w, m.load_ms
+       m.throughput_items_per_second, m.memory_peak_mb, m.power_w, m.load_ms, j.browser
 FROM measurements m
 JOIN jobs j ON j.job_id = m.job_id
 JOIN hardware_platforms h ON h.hardware_id = j.hardware_id
@@ -49,6 +49,7 @@ struct Cells {
     memory_peak_mb: Option<f64>,
     power_w: Option<f64>,
     load_ms: f64,
+    browser: Option<String>,
 }
 
 fn cells(columns: &mut Columns<'_, '_>) -> duckdb::Result<Cells> {
@@ -70,6 +71,7 @@ fn cells(columns: &mut Columns<'_, '_>) -> duckdb::Result<Cells> {
         memory_peak_mb: columns.number()?,
         power_w: columns.number()?,
         load_ms: columns.get()?,
+        browser: columns.get()?,
     })
 }
 
@@ -91,6 +93,7 @@ fn measurement(cells: Cells) -> Result<AcceptedMeasurement, StoreError> {
             sequence_length: cells.sequence_length,
             image_size: cells.image_size,
             threads: cells.threads,
+            browser: cells.browser,
         },
         device: device.ok_or(StoreError::Unreadable { what: "a device", found: cells.device })?,
         costs: GraphCosts {

@@ -7,16 +7,16 @@ use crate::{MeasuredRow, PredictionErrorRow, Store, StoreError};
 
 const MEASURED: &str = "
 SELECT j.model_name, j.model_sha256, j.platform, j.backend, j.precision, j.batch_size, j.sequence_length, j.image_size,
-       j.threads, h.device_name, count(*)::UINTEGER, median(m.latency_p50_ms), median(m.throughput_items_per_second),
+       j.threads, j.browser, h.device_name, count(*)::UINTEGER, median(m.latency_p50_ms), median(m.throughput_items_per_second),
        median(m.memory_peak_mb), median(m.power_w), median(m.load_ms), epoch_us(max(j.finished_at))
 FROM measurements m
 JOIN jobs j ON j.job_id = m.job_id
 JOIN hardware_platforms h ON h.hardware_id = j.hardware_id
 WHERE m.accepted
 GROUP BY j.model_name, j.model_sha256, j.platform, j.backend, j.precision, j.batch_size, j.sequence_length,
-         j.image_size, j.threads, h.device_name
+         j.image_size, j.threads, j.browser, h.device_name
 ORDER BY j.model_name, j.model_sha256, j.platform, j.backend, j.precision, j.sequence_length, j.image_size,
-         j.batch_size, j.threads, h.device_name";
+         j.batch_size, j.threads, j.browser, h.device_name";
 
 const PREDICTION_ERRORS: &str = "
 SELECT e.job_id::VARCHAR, e.run_uuid::VARCHAR, j.case_name, j.model_name, e.release_id, e.metric, e.predicted, e.lower,
@@ -65,6 +65,7 @@ fn measured(columns: &mut Columns<'_, '_>) -> duckdb::Result<MeasuredRow> {
         sequence_length: columns.get()?,
         image_size: columns.get()?,
         threads: columns.get()?,
+        browser: columns.get()?,
         device: columns.get()?,
         measurements: columns.get()?,
         latency_ms: columns.get()?,

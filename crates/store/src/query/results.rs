@@ -6,18 +6,21 @@ use duckdb::Connection;
 use messages::{JobId, RunId, Timestamp};
 
 use super::{Columns, select};
-use crate::{PredictedRow, ResultRow, Store, StoreError};
+use crate::{PredictedRow, ResultRow, Store, StoreError, WebRow, json::WebDetails};
 
 const RESULTS: &str = "
 SELECT j.job_id::VARCHAR, j.run_uuid::VARCHAR, j.case_name, j.kind, j.status, j.platform, j.priority, j.attempt,
        j.worker_id, h.device_name, epoch_us(j.submitted_at), epoch_us(j.started_at), epoch_us(j.finished_at),
        j.model_name, j.model_sha256, j.backend, j.precision, j.batch_size, j.sequence_length, j.image_size, j.threads,
+       j.browser,
        m.latency_mean_ms, m.latency_p50_ms, m.latency_p90_ms, m.latency_p99_ms, m.throughput_items_per_second,
        m.memory_peak_mb, m.power_w, m.load_ms, m.iterations, m.stop_reason, m.backend_version, m.accepted, m.rejection,
-       j.exit_code, j.tests_total, j.tests_failed, j.failure_type, j.failure_message, j.suggestion, j.output_tail
+       j.exit_code, j.tests_total, j.tests_failed, j.failure_type, j.failure_message, j.suggestion, j.output_tail,
+       w.browser_version, w.load_time_ms, w.initialization_time_ms, w.total_time_ms, w.metadata::VARCHAR
 FROM jobs j
 LEFT JOIN measurements m ON m.job_id = j.job_id
-LEFT JOIN hardware_platforms h ON h.hardware_id = j.hardware_id";
+LEFT JOIN hardware_platforms h ON h.hardware_id = j.hardware_id
+LEFT JOIN web_platform_results w ON w.result_id = j.web_result_id";
 
 const PREDICTIONS: &str = "
 SELECT p.job_id::VARCHAR, p.release_id, p.metric, p.value, p.lower, p.upper, e.measured, e.error_pct, e.inside
@@ -149,6 +152,7 @@ fn result(columns: &mut Columns<'_, '_>) -> duckdb::Result<ResultRow> {
         sequence_length: columns.get()?,
         image_size: columns.get()?,
         threads: columns.get()?,
+        browser: columns.get()?,
         latency_mean_ms: columns.number()?,
         latency_p50_ms: columns.number()?,
         latency_p90_ms: columns.number()?,
@@ -169,8 +173,29 @@ fn result(columns: &mut Columns<'_, '_>) -> duckdb::Result<ResultRow> {
         failure_message: columns.get()?,
         suggestion: columns.get()?,
         output_tail: columns.get()?,
+        web: web(columns)?,
         predictions: Vec::new(),
     })
+}
+
+/// What a browser did; `None` for other jobs, and where no browser measured.
+fn web(columns: &mut Columns<'_, '_>) -> duckdb::Result<Option<WebRow>> {
+    let browser_version: Option<String> = columns.get()?;
+    let (fetch_ms, session_ms, total_ms) = (columns.number()?, columns.number()?, columns.number()?);
+    let metadata: Option<String> = columns.get()?;
+    let details = metadata.and_then(|json| serde_json::from_str::<WebDetails>(&json).ok());
+    Ok(details.map(|WebDetails { adapter, is_fallback, warmth, first_run_ms, nodes, recoveries }| WebRow {
+        browser_version: browser_version.unwrap_or_default(),
+        adapter,
+        is_fallback,
+        warmth,
+        fetch_ms,
+        session_ms,
+        first_run_ms,
+        total_ms,
+        nodes,
+        recoveries,
+    }))
 }
 
 fn texts<const N: usize>(columns: &mut Columns<'_, '_>) -> duckdb::Result<[String; N]> {

@@ -1,11 +1,12 @@
 //! Results as workers would send them, all determined by small numbers.
 
 use messages::{
-    AfterFailure, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, ClaimReturned, Configuration,
-    ContentHash, DeadLetterReplayed, DeadLettered, Device, Dispatch, FailedAttempt, Failure, FailureKind, GraphCosts,
-    Job, JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Metric, ModelRef, OperatorCost, OperatorKind, Origin,
-    Outcome, Platform, Precision, PredictedMetric, Prediction, Priority, ReleaseId, RunId, RunRef, RunSubmitted,
-    StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, WorkerId,
+    Adapter, AfterFailure, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, ClaimReturned,
+    Configuration, ContentHash, DeadLetterReplayed, DeadLettered, Device, Dispatch, FailedAttempt, Failure,
+    FailureKind, GraphCosts, Job, JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Metric, ModelRef,
+    OperatorCost, OperatorKind, Origin, Outcome, Platform, Precision, PredictedMetric, Prediction, Priority, ReleaseId,
+    RunId, RunRef, RunSubmitted, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, Warmth,
+    WebOutcome, WebPhases, WebSpec, WorkerId,
 };
 
 use crate::Record;
@@ -62,6 +63,7 @@ pub(crate) fn configuration(n: u32) -> Configuration {
         sequence_length: None,
         image_size: Some(224),
         threads: 2,
+        browser: None,
     }
 }
 
@@ -114,6 +116,42 @@ pub(crate) fn benchmark(run: &RunRef, n: u32) -> JobResult {
     };
     let spec = BenchmarkSpec::usual(configuration(n));
     result(run, n, JobSpec::Benchmark(Box::new(spec)), Outcome::Benchmark(Box::new(outcome)))
+}
+
+/// The same in a browser on WebGPU, which computes on the processor.
+pub(crate) fn web_benchmark(run: &RunRef, n: u32, browser: &str) -> JobResult {
+    let Outcome::Benchmark(measured) = benchmark(run, n).outcome else { unreachable!() };
+    let configuration =
+        Configuration { platform: Platform::Webgpu, backend: Backend::OrtWeb, threads: 1, ..configuration(n) };
+    let spec = WebSpec::new(BenchmarkSpec::usual(configuration), vec![browser.to_owned(), "edge".to_owned()]);
+    let web = WebOutcome {
+        benchmark: *measured,
+        platform: Platform::Webgpu,
+        browser: browser.to_owned(),
+        browser_version: "153.0".to_owned(),
+        adapter: Some(Adapter {
+            vendor: "mesa".to_owned(),
+            description: "llvmpipe".to_owned(),
+            is_fallback: true,
+            limits: [("maxComputeInvocationsPerWorkgroup".to_owned(), 256.0)].into(),
+            ..Adapter::default()
+        }),
+        nodes: [("WebGpuExecutionProvider".to_owned(), 40)].into(),
+        phases: WebPhases { fetch_ms: 10.0, session_ms: 20.0, first_run_ms: 100.0, total_ms: 500.0 },
+        warmth: Warmth::WarmPage,
+        threads: 1,
+        recoveries: Vec::new(),
+    };
+    let mut result = result(run, n, JobSpec::Web(Box::new(spec)), Outcome::Web(Box::new(web)));
+    result.job.platform = Platform::Webgpu;
+    result.device = Some(Device::unknown("llvmpipe on Test CPU", Platform::Webgpu));
+    result
+}
+
+/// A web job that its browser could not run.
+pub(crate) fn failed_web_benchmark(run: &RunRef, n: u32) -> JobResult {
+    let Outcome::Failed(failure) = failed_benchmark(run, n).outcome else { unreachable!() };
+    JobResult { outcome: Outcome::Failed(failure), device: None, ..web_benchmark(run, n, "firefox") }
 }
 
 /// A benchmark that carried a prediction of its latency: `value`, with bounds 10 % away.

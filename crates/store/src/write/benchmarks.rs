@@ -1,7 +1,7 @@
 //! Rows of `performance_results`, `performance_batch_results`, `measurements` and `graph_costs`.
 
 use duckdb::{Connection, Result, params};
-use messages::{BenchmarkOutcome, JobSpec, Precision};
+use messages::{BenchmarkOutcome, Precision};
 
 use super::{appender, entries::Entry, known::Known, moment, offset, take_keys};
 use crate::json;
@@ -21,11 +21,9 @@ pub(super) fn append(connection: &Connection, known: &mut Known, entries: &[Entr
         .iter()
         .filter_map(|entry| {
             let (result_id, outcome) = entry.benchmark()?;
-            let (batch_size, precision) = match &entry.result.job.spec {
-                JobSpec::Benchmark(spec) => (Some(spec.configuration.batch_size), Some(spec.configuration.precision)),
-                JobSpec::Test(_) => (None, None),
-            };
-            Some(Measured { entry, result_id, outcome, batch_size, precision })
+            let configuration = entry.result.job.spec.benchmark().map(|spec| &spec.configuration);
+            let batch_size = configuration.map(|of| of.batch_size);
+            Some(Measured { entry, result_id, outcome, batch_size, precision: configuration.map(|of| of.precision) })
         })
         .collect();
     if measured.is_empty() {

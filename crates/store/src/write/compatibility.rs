@@ -63,11 +63,11 @@ pub(super) fn append<'e>(connection: &Connection, entries: impl Iterator<Item = 
 
 /// What an end says about the hardware, if anything.
 pub(super) fn verdict(result: &JobResult) -> Option<Verdict<'_>> {
-    if result.job.kind() != JobKind::Benchmark {
+    if result.job.kind() == JobKind::Test {
         return None;
     }
     let failure = match &result.outcome {
-        Outcome::Benchmark(_) => {
+        Outcome::Benchmark(_) | Outcome::Web(_) => {
             return Some(Verdict {
                 is_compatible: true,
                 detection_success: true,

@@ -7,11 +7,11 @@ use std::{
 
 use duckdb::{Connection, Result};
 use messages::{
-    AcceptedMeasurement, AfterFailure, BenchmarkOutcome, DeadLettered, FailedAttempt, IdError, JobId, JobResult,
-    JobSpec, Outcome, RunId, RunSubmitted,
+    AcceptedMeasurement, AfterFailure, BenchmarkOutcome, DeadLettered, FailedAttempt, IdError, JobId, JobResult, RunId,
+    RunSubmitted,
 };
 
-use super::{compatibility, id_list, jobs::BROKER, known::Known, offset, runs::Runs, take_keys, tests::rows_of};
+use super::{compatibility, id_list, jobs::BROKER, known::Known, offset, runs::Runs, take_keys, tests::rows_of, web};
 use crate::{Record, Rejection, accept};
 
 /// The part of a batch that the database lacks.
@@ -161,6 +161,8 @@ pub(super) struct Entry<'a> {
     pub(super) result_id: Option<i64>,
     /// Key of the first row in `integration_test_results`, for a test.
     pub(super) test_result_id: Option<i64>,
+    /// Key in `web_platform_results`, if a browser ended it.
+    pub(super) web_result_id: Option<i64>,
     /// What may be learned from it.
     pub(super) measurement: std::result::Result<Box<AcceptedMeasurement>, Rejection>,
 }
@@ -173,23 +175,18 @@ impl<'a> Entry<'a> {
             job_id: result.job.job_id.to_string(),
             run_uuid: result.job.run.run_id.to_string(),
             run_id: runs.ids[&result.job.run.run_id],
-            model_id: match &result.job.spec {
-                JobSpec::Benchmark(spec) => known.model_id(&spec.configuration.model),
-                JobSpec::Test(_) => None,
-            },
+            model_id: result.job.spec.benchmark().and_then(|spec| known.model_id(&spec.configuration.model)),
             hardware_id: result.device.as_ref().and_then(|device| known.hardware_id(device)),
             result_id: None,
             test_result_id: None,
+            web_result_id: None,
             measurement: accept(result).map(Box::new),
         }
     }
 
-    /// The benchmark's outcome with its key, if it is one.
+    /// What was measured with its key, if anything was.
     pub(super) fn benchmark(&self) -> Option<(i64, &'a BenchmarkOutcome)> {
-        match (&self.result.outcome, self.result_id) {
-            (Outcome::Benchmark(outcome), Some(result_id)) => Some((result_id, outcome)),
-            _ => None,
-        }
+        Some((self.result_id?, self.result.outcome.benchmark()?))
     }
 }
 
@@ -201,18 +198,22 @@ pub(super) fn with_keys<'a>(
     runs: &Runs,
 ) -> Result<Vec<Entry<'a>>> {
     known.learn(connection, &fresh.results)?;
-    let benchmarks = fresh.results.iter().filter(|result| matches!(result.outcome, Outcome::Benchmark(_))).count();
+    let measured = |result: &JobResult| result.outcome.benchmark().is_some();
+    let benchmarks = fresh.results.iter().filter(|result| measured(result)).count();
     let test_rows = fresh.results.iter().map(|result| rows_of(result)).sum();
     let mut next_result = take_keys(connection, "result_id_seq", benchmarks)?;
     let mut next_test = take_keys(connection, "test_result_id_seq", test_rows)?;
+    let web_rows = fresh.results.iter().filter(|result| web::is_told(result)).count();
+    let mut next_web = take_keys(connection, "web_result_id_seq", web_rows)?;
     let take = |next: &mut i64, count: usize| {
         let key = *next;
         *next += offset(count);
         (count > 0).then_some(key)
     };
     let entry = |result: &&'a JobResult| Entry {
-        result_id: take(&mut next_result, usize::from(matches!(result.outcome, Outcome::Benchmark(_)))),
+        result_id: take(&mut next_result, usize::from(measured(result))),
         test_result_id: take(&mut next_test, rows_of(result)),
+        web_result_id: take(&mut next_web, usize::from(web::is_told(result))),
         ..Entry::new(known, runs, result)
     };
     Ok(fresh.results.iter().map(entry).collect())

@@ -1,10 +1,7 @@
 //! Rows of `jobs` and `attempts`, every column in the order of the table.
 
 use duckdb::{Connection, Result, params};
-use messages::{
-    AfterFailure, Configuration, DeadLettered, FailedAttempt, Failure, JobSpec, Outcome, Status, TestCaseStatus,
-    TestOutcome,
-};
+use messages::{AfterFailure, DeadLettered, FailedAttempt, Failure, Outcome, Status, TestCaseStatus, TestOutcome};
 
 use super::{entries::Entry, moment};
 use crate::json;
@@ -25,7 +22,8 @@ fn append_jobs(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
     let mut rows = connection.appender("jobs")?;
     for entry in entries {
         let (result, job) = (entry.result, &entry.result.job);
-        let configuration = configuration(&job.spec);
+        let configuration = result.configuration();
+        let configuration = configuration.as_deref();
         let test = test(&result.outcome);
         let failure = failure(&result.outcome);
         let output_tail = test.map(|test| &test.output_tail).or(failure.map(|failure| &failure.output_tail));
@@ -34,7 +32,8 @@ fn append_jobs(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
             entry.run_uuid,
             job.case,
             job.kind().as_str(),
-            job.platform.as_str(),
+            // A browser may have had to run it on another one than the lane's.
+            configuration.map_or(job.platform, |of| of.platform).as_str(),
             job.priority.as_str(),
             result.status().as_str(),
             result.attempt,
@@ -63,6 +62,8 @@ fn append_jobs(connection: &Connection, entries: &[Entry<'_>]) -> Result<()> {
             failure.and_then(|failure| failure.suggestion.as_deref()),
             json::spec(&job.spec),
             moment(result.finished_at),
+            configuration.and_then(|of| of.browser.as_deref()),
+            entry.web_result_id,
         ])?;
     }
     rows.flush()
@@ -152,24 +153,17 @@ pub(super) fn append_deaths(connection: &Connection, deaths: &[&DeadLettered]) -
     rows.flush()
 }
 
-fn configuration(spec: &JobSpec) -> Option<&Configuration> {
-    match spec {
-        JobSpec::Benchmark(benchmark) => Some(&benchmark.configuration),
-        JobSpec::Test(_) => None,
-    }
-}
-
 fn test(outcome: &Outcome) -> Option<&TestOutcome> {
     match outcome {
         Outcome::Test(test) => Some(test),
-        Outcome::Benchmark(_) | Outcome::Failed(_) => None,
+        Outcome::Benchmark(_) | Outcome::Web(_) | Outcome::Failed(_) => None,
     }
 }
 
 fn failure(outcome: &Outcome) -> Option<&Failure> {
     match outcome {
         Outcome::Failed(failure) => Some(failure),
-        Outcome::Benchmark(_) | Outcome::Test(_) => None,
+        Outcome::Benchmark(_) | Outcome::Web(_) | Outcome::Test(_) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use duckdb::{Connection, OptionalExt, Result, params};
-use messages::{Device, GraphCosts, JobResult, JobSpec, ModelRef, Outcome};
+use messages::{Device, GraphCosts, JobResult, ModelRef};
 use sha2::{Digest, Sha256};
 
 use super::{appender, moment, offset, take_keys};
@@ -79,7 +79,7 @@ impl Known {
         let mut new: Vec<(&ModelRef, &JobResult)> = Vec::new();
         let mut seen = HashSet::new();
         for result in results {
-            if let JobSpec::Benchmark(spec) = &result.job.spec {
+            if let Some(spec) = result.job.spec.benchmark() {
                 let model = &spec.configuration.model;
                 if !self.models.contains_key(model) && seen.insert(model) {
                     new.push((model, result));
@@ -103,7 +103,7 @@ impl Known {
     /// A model's size comes with its first measurement, which need not be its first result.
     fn learn_parameters(&mut self, connection: &Connection, results: &[&JobResult]) -> Result<()> {
         for result in results {
-            let (JobSpec::Benchmark(spec), Outcome::Benchmark(outcome)) = (&result.job.spec, &result.outcome) else {
+            let (Some(spec), Some(outcome)) = (result.job.spec.benchmark(), result.outcome.benchmark()) else {
                 continue;
             };
             let Some(model) = self.models.get_mut(&spec.configuration.model) else { continue };

@@ -1,7 +1,7 @@
 //! Rows of `predictions` and `prediction_errors`: what a job's release said, and how right it was.
 
 use duckdb::{Connection, Result, params};
-use messages::{JobSpec, Prediction};
+use messages::Prediction;
 
 use super::{entries::Entry, moment};
 use crate::accept::measured;
@@ -56,8 +56,5 @@ fn append_errors(connection: &Connection, predicted: &[(&Entry<'_>, &Prediction)
 }
 
 fn prediction<'a>(entry: &Entry<'a>) -> Option<&'a Prediction> {
-    match &entry.result.job.spec {
-        JobSpec::Benchmark(spec) => spec.prediction.as_ref(),
-        JobSpec::Test(_) => None,
-    }
+    entry.result.job.spec.benchmark()?.prediction.as_ref()
 }

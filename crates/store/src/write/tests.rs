@@ -10,8 +10,8 @@ use crate::json;
 pub(super) fn rows_of(result: &JobResult) -> usize {
     match (&result.job.spec, &result.outcome) {
         (JobSpec::Test(_), Outcome::Test(test)) => test.cases.len().max(1),
-        (JobSpec::Test(_), Outcome::Benchmark(_) | Outcome::Failed(_)) => 1,
-        (JobSpec::Benchmark(_), _) => 0,
+        (JobSpec::Test(_), Outcome::Benchmark(_) | Outcome::Web(_) | Outcome::Failed(_)) => 1,
+        (JobSpec::Benchmark(_) | JobSpec::Web(_), _) => 0,
     }
 }
 
@@ -54,7 +54,7 @@ fn test_rows<'e>(entry: &'e Entry<'e>) -> Vec<TestRow<'e>> {
         Outcome::Failed(failure) => {
             vec![job_row(entry, first, spec, Some(&failure.message), Some(&failure.output_tail))]
         }
-        Outcome::Benchmark(_) => vec![job_row(entry, first, spec, None, None)],
+        Outcome::Benchmark(_) | Outcome::Web(_) => vec![job_row(entry, first, spec, None, None)],
     }
 }
 

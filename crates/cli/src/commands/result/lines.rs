@@ -26,6 +26,9 @@ struct Line<'a> {
     case: &'a str,
     status: &'static str,
     attempt: u32,
+    /// The browser that ran it, or the only one that might have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    browser: Option<String>,
     #[serde(serialize_with = "as_text")]
     worker_id: &'a WorkerId,
     #[serde(serialize_with = "as_text")]
@@ -44,10 +47,7 @@ fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, 
 
 impl<'a> Line<'a> {
     fn new(offset: u64, result: &'a JobResult) -> Self {
-        let benchmark = match &result.outcome {
-            Outcome::Benchmark(benchmark) => Some(benchmark),
-            _ => None,
-        };
+        let benchmark = result.outcome.benchmark();
         Self {
             offset,
             job_id: result.job.job_id,
@@ -56,6 +56,7 @@ impl<'a> Line<'a> {
             case: &result.job.case,
             status: result.status().as_str(),
             attempt: result.attempt,
+            browser: result.configuration().and_then(|configuration| configuration.browser.clone()),
             worker_id: &result.worker_id,
             started_at: result.started_at,
             finished_at: result.finished_at,

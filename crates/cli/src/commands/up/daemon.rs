@@ -21,8 +21,9 @@ use tracing::{info, warn};
 
 use crate::context::Context;
 
-/// How long a daemon may take to say that it is ready; a worker measures its machine first.
-const READY_MAX: Duration = Duration::from_secs(90);
+/// How long a daemon may take to say that it is ready; a worker measures its machine first, a browser pool tries every
+/// browser.
+const READY_MAX: Duration = Duration::from_mins(3);
 /// How long a daemon may take to stop, above a worker's grace period, before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// How often one daemon is started again after it died.
@@ -34,6 +35,8 @@ pub(super) enum Daemon {
     Aggregator,
     Updater,
     Worker(u32),
+    /// The browser pool, with so many jobs at once.
+    Browsers(u16),
 }
 
 impl Daemon {
@@ -42,15 +45,23 @@ impl Daemon {
             Self::Aggregator => "aggregator".to_owned(),
             Self::Updater => "updater".to_owned(),
             Self::Worker(number) => format!("worker-{number}"),
+            Self::Browsers(_) => "browsers".to_owned(),
         }
     }
 
-    fn arguments(self) -> [&'static str; 2] {
-        match self {
-            Self::Aggregator => ["aggregator", "start"],
-            Self::Updater => ["updater", "start"],
-            Self::Worker(_) => ["worker", "start"],
-        }
+    fn arguments(self) -> Vec<String> {
+        let (noun, flags) = match self {
+            Self::Aggregator => ("aggregator", Vec::new()),
+            Self::Updater => ("updater", Vec::new()),
+            Self::Worker(_) => ("worker", Vec::new()),
+            Self::Browsers(concurrency) => ("browsers", vec!["--concurrency".to_owned(), concurrency.to_string()]),
+        };
+        [noun.to_owned(), "start".to_owned()].into_iter().chain(flags).collect()
+    }
+
+    /// Whether it takes jobs, so that its last results are still to be stored when it stops.
+    const fn takes_jobs(self) -> bool {
+        matches!(self, Self::Worker(_) | Self::Browsers(_))
     }
 }
 
@@ -151,7 +162,7 @@ impl Fleet {
     /// Stops workers first, so that their last results are still stored, then the rest.
     pub(super) async fn stop(&mut self) {
         let (workers, others): (Vec<_>, Vec<_>) =
-            self.running.drain(..).partition(|running| matches!(running.daemon, Daemon::Worker(_)));
+            self.running.drain(..).partition(|running| running.daemon.takes_jobs());
         for group in [workers, others] {
             let stopping = group.into_iter().map(|running| stop_one(running, self.grace + STOP_MAX));
             futures_util::future::join_all(stopping).await;

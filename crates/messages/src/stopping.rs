@@ -2,43 +2,68 @@
 
 use std::time::Duration;
 
-use crate::protocol::{Stop, StoppingRule};
+use crate::{BenchmarkSpec, StopReason};
 
 /// The confidence that the median's interval must have.
 const CONFIDENCE: f64 = 0.95;
 
+/// When timed iterations end; see [`BenchmarkSpec`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StoppingRule {
+    /// Fewest.
+    pub iterations_min: u32,
+    /// Most.
+    pub iterations_max: u32,
+    /// Width of the median's 95 % confidence interval that is narrow enough, in percent of the median.
+    pub median_interval_pct: f64,
+    /// Start no new iteration after this long, in milliseconds.
+    pub duration_ms_max: u64,
+}
+
+impl From<&BenchmarkSpec> for StoppingRule {
+    fn from(spec: &BenchmarkSpec) -> Self {
+        Self {
+            iterations_min: spec.iterations_min,
+            iterations_max: spec.iterations_max,
+            median_interval_pct: spec.median_interval_pct,
+            duration_ms_max: spec.duration_ms_max,
+        }
+    }
+}
+
 /// Iterations so far, judged by a [`StoppingRule`].
 #[derive(Debug)]
-pub(crate) struct Iterations {
+pub struct Iterations {
     rule: StoppingRule,
     in_order_ms: Vec<f64>,
     sorted_ms: Vec<f64>,
 }
 
 impl Iterations {
-    pub(crate) fn new(rule: StoppingRule) -> Self {
+    /// None yet.
+    pub fn new(rule: StoppingRule) -> Self {
         Self { rule, in_order_ms: Vec::new(), sorted_ms: Vec::new() }
     }
 
     /// Adds an iteration that ended `elapsed` after the first began; says whether it was the last and why.
-    pub(crate) fn add(&mut self, iteration_ms: f64, elapsed: Duration) -> Option<Stop> {
+    pub fn add(&mut self, iteration_ms: f64, elapsed: Duration) -> Option<StopReason> {
         self.in_order_ms.push(iteration_ms);
         let place = self.sorted_ms.partition_point(|other| *other <= iteration_ms);
         self.sorted_ms.insert(place, iteration_ms);
         let count = self.in_order_ms.len();
         if count >= self.rule.iterations_min as usize && self.converged() {
-            Some(Stop::Converged)
+            Some(StopReason::Converged)
         } else if count >= self.rule.iterations_max as usize {
-            Some(Stop::IterationLimit)
+            Some(StopReason::IterationLimit)
         } else if elapsed >= Duration::from_millis(self.rule.duration_ms_max) {
-            Some(Stop::TimeLimit)
+            Some(StopReason::TimeLimit)
         } else {
             None
         }
     }
 
     /// The iterations, in the order they were made.
-    pub(crate) fn into_in_order_ms(self) -> Vec<f64> {
+    pub fn into_in_order_ms(self) -> Vec<f64> {
         self.in_order_ms
     }
 
@@ -120,7 +145,7 @@ mod tests {
     }
 
     /// Feeds iterations 1 ms apart until the rule stops them; says after how many and why.
-    fn check(rule: StoppingRule, values: &[f64], expected: Option<(usize, Stop)>) {
+    fn check(rule: StoppingRule, values: &[f64], expected: Option<(usize, StopReason)>) {
         let mut iterations = Iterations::new(rule);
         let stopped = values.iter().zip(1_u32..).find_map(|(value, count)| {
             iterations.add(*value, Duration::from_millis(u64::from(count))).map(|stop| (count as usize, stop))
@@ -132,27 +157,27 @@ mod tests {
 
     #[test]
     fn steady_values_stop_at_the_minimum() {
-        check(rule(), &[10.0; 30], Some((8, Stop::Converged)));
+        check(rule(), &[10.0; 30], Some((8, StopReason::Converged)));
         let small = StoppingRule { iterations_min: 1, ..rule() };
-        check(small, &[10.0; 30], Some((6, Stop::Converged)));
+        check(small, &[10.0; 30], Some((6, StopReason::Converged)));
     }
 
     #[test]
     fn scattered_values_go_on_to_the_limit() {
         let scattered: Vec<f64> = (0..30).map(|i| if i % 2 == 0 { 10.0 } else { 20.0 }).collect();
-        check(rule(), &scattered, Some((20, Stop::IterationLimit)));
+        check(rule(), &scattered, Some((20, StopReason::IterationLimit)));
         check(rule(), &scattered[..19], None);
     }
 
     #[test]
     fn an_outlier_does_not_keep_the_median_from_converging() {
         let values = [10.0, 10.1, 500.0, 10.0, 10.1, 10.0, 10.1, 10.0, 10.1, 10.0];
-        check(rule(), &values, Some((9, Stop::Converged)));
+        check(rule(), &values, Some((9, StopReason::Converged)));
     }
 
     #[test]
     fn time_ends_even_below_the_minimum() {
         let short = StoppingRule { duration_ms_max: 3, ..rule() };
-        check(short, &[10.0; 30], Some((3, Stop::TimeLimit)));
+        check(short, &[10.0; 30], Some((3, StopReason::TimeLimit)));
     }
 }

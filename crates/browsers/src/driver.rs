@@ -1,0 +1,290 @@
+//! One driver process (chromedriver, geckodriver), and the browser itself where the driver cannot start it.
+//!
+//! Every driver serves one session: geckodriver can do no more, and a killed chromedriver then takes one session along
+//! and not all. Both get a folder of their own as home, temporary and profile folder, so that nothing of a session
+//! outlives it and nothing, such as compiled shaders, is warm before its time.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::unix::pipe,
+    process::{Child, Command},
+    time,
+};
+
+use crate::{
+    BrowserError, Family,
+    installed::Installed,
+    processes::{MARK_VARIABLE, Mark, Tree, is_alive},
+};
+
+/// Lines of a program's output that are kept for errors.
+const TAIL_LINES_MAX: usize = 20;
+
+/// Longest line that is kept, in bytes.
+const LINE_BYTES_MAX: usize = 500;
+
+/// Longest wait for a program to say its port.
+const PORT_MAX: Duration = Duration::from_secs(20);
+
+/// A driver that listens; ends with its whole tree when dropped.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    program: Program,
+    /// The browser that we started ourselves, with the port of its debugger.
+    attached: Option<Program>,
+    tree: Tree,
+    folder: TempDir,
+}
+
+/// A process of ours that said on which port it listens.
+#[derive(Debug)]
+struct Program {
+    child: Child,
+    port: u16,
+    tail: Tail,
+}
+
+/// The last lines that a program printed.
+type Tail = Arc<Mutex<VecDeque<String>>>;
+
+impl Driver {
+    /// Starts the driver of a browser. `folders` is where sessions have their folders: a short path, because browsers
+    /// put sockets there.
+    pub(crate) async fn start(installed: &Installed, mark: Mark, folders: &Path) -> Result<Self, BrowserError> {
+        let folder = tempfile::Builder::new().prefix("s").tempdir_in(folders).map_err(|source| BrowserError::File {
+            action: "create a folder in",
+            path: folders.to_owned(),
+            source,
+        })?;
+        let mut tree = Tree::new(mark);
+        let attached = if installed.settings.attach {
+            let mut command = command(&installed.binary, &tree, folder.path());
+            command.args(chromium_arguments(installed, folder.path())).args([
+                "--no-zygote",
+                "--remote-debugging-port=0",
+                "about:blank",
+            ]);
+            Some(Program::start(&installed.binary, command, "DevTools listening on ws://", &mut tree).await?)
+        } else {
+            None
+        };
+        let mut command = command(&installed.driver, &tree, folder.path());
+        let announcement = match installed.settings.family {
+            Family::Chromium | Family::Edge => {
+                command.arg("--port=0");
+                if installed.settings.attach {
+                    command.arg("--disable-build-check");
+                }
+                "started successfully on port "
+            }
+            Family::Firefox => {
+                command.args(["--port", "0", "--profile-root"]).arg(folder.path());
+                "Listening on "
+            }
+        };
+        match Program::start(&installed.driver, command, announcement, &mut tree).await {
+            Ok(program) => Ok(Self { program, attached, tree, folder }),
+            Err(error) => {
+                // The browser that was started for it.
+                end_tree(&tree).await;
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.program.port)
+    }
+
+    /// Where the browser's debugger listens, if we started the browser.
+    pub(crate) fn debugger_address(&self) -> Option<String> {
+        self.attached.as_ref().map(|browser| format!("127.0.0.1:{}", browser.port))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Whether the driver, and the browser if it is ours, are there.
+    pub(crate) fn is_alive(&self) -> bool {
+        let alive = |program: &Program| program.child.id().and_then(|id| i32::try_from(id).ok()).is_some_and(is_alive);
+        alive(&self.program) && self.attached.as_ref().is_none_or(alive)
+    }
+
+    /// The end of what the driver and its browser printed.
+    pub(crate) fn output_tail(&self) -> String {
+        text_of(&self.program.tail)
+    }
+
+    /// Kills it with its browser and removes their folder.
+    pub(crate) async fn end(self) {
+        end_tree(&self.tree).await;
+        // Dropping finds nobody alive any more, so it does not block.
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.tree.end();
+    }
+}
+
+/// Kills everyone in the tree without blocking the runtime.
+pub(crate) async fn end_tree(tree: &Tree) {
+    let tree = tree.clone();
+    let mark = tree.mark().clone();
+    match tokio::task::spawn_blocking(move || tree.end()).await {
+        Ok(ended) => tracing::debug!(%mark, ended, "ended the processes of a browser"),
+        Err(error) => tracing::warn!(%mark, %error, "cannot end the processes of a browser"),
+    }
+}
+
+/// Arguments that any Chromium gets.
+pub(crate) fn chromium_arguments(installed: &Installed, folder: &Path) -> Vec<String> {
+    // No sandbox: it cannot be had as root or in most containers, and the pages are ours. The four about backgrounds
+    // keep a tab that is not in front at full speed.
+    const ARGUMENTS: [&str; 15] = [
+        "--headless=new",
+        "--no-sandbox",
+        "--no-first-run",
+        "--no-default-browser-check",
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-breakpad",
+        "--disable-extensions",
+        "--disable-background-timer-throttling",
+        "--disable-backgrounding-occluded-windows",
+        "--disable-renderer-backgrounding",
+        "--disable-hang-monitor",
+        "--enable-unsafe-webgpu",
+    ];
+    let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
+    arguments.push(format!("--user-data-dir={}", folder.join("profile").display()));
+    arguments.extend(installed.settings.arguments.iter().cloned());
+    arguments
+}
+
+/// A command that is marked, in a group of its own, at home in the session's folder.
+fn command(program: &Path, tree: &Tree, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env(MARK_VARIABLE, tree.mark().to_string())
+        .env("HOME", folder)
+        .env("TMPDIR", folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .stdin(Stdio::null())
+        .process_group(0);
+    command
+}
+
+impl Program {
+    /// Starts a program and waits until it prints `announcement` and, in the same line, its port.
+    async fn start(
+        path: &Path,
+        mut command: Command,
+        announcement: &'static str,
+        tree: &mut Tree,
+    ) -> Result<Self, BrowserError> {
+        let failed = |source| BrowserError::Start { program: path.to_owned(), source };
+        let (reader, writer) = std::io::pipe().map_err(failed)?;
+        command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
+        let child = command.spawn().map_err(failed)?;
+        // Only the program and what it starts hold the pipe's write end now.
+        drop(command);
+        if let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            tree.add_group(group);
+        }
+        let mut lines = BufReader::new(pipe::Receiver::from_owned_fd(reader.into()).map_err(failed)?);
+        let tail = Tail::default();
+        let said = time::timeout(PORT_MAX, port_after(announcement, &mut lines, &tail)).await;
+        let Ok(Some(port)) = said else {
+            end_tree(tree).await;
+            let reason = if said.is_err() { "it does not say its port" } else { "it ended" }.to_owned();
+            return Err(BrowserError::NotReady { program: path.to_owned(), reason, output_tail: text_of(&tail) });
+        };
+        // A program whose output nobody reads would stop at a full pipe. Ends with the last holder of its other end.
+        tokio::spawn(keep_reading(lines, Arc::clone(&tail)));
+        Ok(Self { child, port, tail })
+    }
+}
+
+async fn port_after(announcement: &str, lines: &mut BufReader<pipe::Receiver>, tail: &Tail) -> Option<u16> {
+    loop {
+        let line = next_line(lines).await?;
+        keep(tail, &line);
+        if let Some((_, rest)) = line.split_once(announcement) {
+            return parse_port(rest);
+        }
+    }
+}
+
+async fn keep_reading(mut lines: BufReader<pipe::Receiver>, tail: Tail) {
+    while let Some(line) = next_line(&mut lines).await {
+        keep(&tail, &line);
+    }
+}
+
+/// `None` at the end of the output.
+async fn next_line(lines: &mut BufReader<pipe::Receiver>) -> Option<String> {
+    let mut line = Vec::new();
+    match lines.read_until(b'\n', &mut line).await {
+        Ok(0) => None,
+        Ok(_) => {
+            line.truncate(LINE_BYTES_MAX);
+            Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+        }
+        Err(error) => {
+            tracing::debug!(%error, "cannot read what a driver prints");
+            None
+        }
+    }
+}
+
+fn keep(tail: &Tail, line: &str) {
+    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    if tail.len() == TAIL_LINES_MAX {
+        tail.pop_front();
+    }
+    tail.push_back(line.to_owned());
+}
+
+fn text_of(tail: &Tail) -> String {
+    tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect::<Vec<_>>().join("\n")
+}
+
+/// The port in `43305.`, `127.0.0.1:43305` or `127.0.0.1:43305/devtools/…`.
+fn parse_port(text: &str) -> Option<u16> {
+    let text = text.rsplit_once(':').map_or(text, |(_, port)| port);
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read_from_announcements() {
+        let check = |text, expected| assert_eq!(parse_port(text), expected, "{text}");
+        check("43305.", Some(43_305));
+        check("127.0.0.1:4444", Some(4_444));
+        check("127.0.0.1:9222/devtools/browser/abc", Some(9_222));
+        check("nowhere", None);
+    }
+}

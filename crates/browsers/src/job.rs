@@ -1,0 +1,293 @@
+//! One job from its place to its measurements, with as many tries as its browsers' deaths allow.
+
+mod memory;
+mod verdict;
+
+use std::{sync::Arc, time::Instant};
+
+use messages::{LatencySummary, Platform, Precision, Progress, Warmth, WebPhases};
+
+use crate::{
+    WebError, WebRequest, WebRun,
+    inner::Inner,
+    lease::Lease,
+    placements::{Nodes, describe, provider_of},
+    protocol::{InputLocation, LoadCommand, ModelLocation, RunCommand},
+    recovery::{Break, Ladder, Rung},
+    scheduler::{Need, Way},
+    session::Session,
+    speeds::Ran,
+    tab::{Measured, Step},
+};
+use verdict::{End, judge};
+
+/// What a job reports while it runs.
+pub(crate) type ProgressSink<'a> = &'a (dyn Fn(Progress) + Sync);
+
+/// What went wrong with a job's browsers so far.
+#[derive(Debug, Default)]
+struct Trail {
+    ladder: Ladder,
+    /// Browsers and tabs that died under it.
+    deaths: Vec<String>,
+    /// Browsers that did not start for it.
+    failed_starts: Vec<String>,
+    recoveries: Vec<String>,
+}
+
+impl Need {
+    fn of(request: &WebRequest) -> Self {
+        Self {
+            platforms: request.platforms.clone(),
+            browsers: request.browsers.clone(),
+            half_floats: request.precision == Precision::Fp16,
+            model: request.model_key(),
+            family: request.family().to_owned(),
+            memory_mb: request.needed_mb(),
+            avoided: Vec::new(),
+        }
+    }
+}
+
+/// Runs a job to its end; dropping the future ends it and frees its slot.
+pub(crate) async fn run(
+    inner: &Arc<Inner>,
+    request: &WebRequest,
+    step: &Step,
+    progress: ProgressSink<'_>,
+) -> Result<WebRun, WebError> {
+    let mut need = Need::of(request);
+    let mut trail = Trail::default();
+    let mut held = None;
+    loop {
+        let mut lease = match held.take() {
+            Some(lease) => lease,
+            None => inner.place(&need, request.priority, step).await?,
+        };
+        match attempt(inner, &mut lease, request, step, progress).await {
+            Ok(run) => {
+                succeed(inner, &lease, request, &run);
+                lease.keep();
+                return Ok(WebRun { recoveries: trail.recoveries, ..run });
+            }
+            Err(End::Answer(error)) => return Err(error),
+            Err(End::Broken(broken, why)) => {
+                let rung = note(inner, &lease, &mut trail, broken, &why)?;
+                held = climb(inner, lease, rung, &mut need).await;
+            }
+        }
+    }
+}
+
+/// Counts what broke and says which step comes next, or that it was enough.
+fn note(inner: &Inner, lease: &Lease, trail: &mut Trail, broken: Break, why: &str) -> Result<Rung, WebError> {
+    let (browser, platform) = (&lease.place().browser, lease.place().platform);
+    let rung = trail.ladder.climb(browser, broken);
+    tracing::warn!(%browser, %platform, why, next = rung.as_str(), "a browser broke under a job");
+    trail.recoveries.push(format!("{} after {browser}: {why}", rung.as_str()));
+    let mut state = inner.state();
+    if broken != Break::Ours {
+        state.breaker(browser, platform, &inner.settings).fail(Instant::now());
+    }
+    if broken.is_death() {
+        trail.deaths.push(format!("{browser}: {why}"));
+    }
+    if broken == Break::Start {
+        trail.failed_starts.push(format!("{browser}: {why}"));
+    }
+    let limit = inner.settings.deaths_max as usize;
+    if trail.deaths.len() >= limit {
+        state.counters.poisoned += 1;
+        return Err(WebError::Poison { deaths: trail.deaths.clone() });
+    }
+    if trail.failed_starts.len() >= limit {
+        return Err(WebError::NoBrowser { reasons: trail.failed_starts.clone() });
+    }
+    *state.counters.rungs.entry(rung).or_default() += 1;
+    Ok(rung)
+}
+
+/// Does what the step says; a lease that is still good goes on.
+async fn climb(inner: &Arc<Inner>, mut lease: Lease, rung: Rung, need: &mut Need) -> Option<Lease> {
+    let (browser, session_id) = (lease.place().browser.clone(), lease.session_id());
+    if lease.session().is_some_and(|session| !session.is_alive()) {
+        // Whatever the step, it begins with a browser that lives.
+        drop(lease);
+        inner.end_session(session_id, false).await;
+        avoid(need, rung, browser);
+        return None;
+    }
+    match rung {
+        Rung::Reload => match lease.reload().await {
+            Ok(()) => Some(lease),
+            Err(error) => {
+                tracing::debug!(%error, "a page does not load again; the next tab will do");
+                None
+            }
+        },
+        Rung::NewTab => None,
+        Rung::NewSession | Rung::NewBrowser | Rung::OtherBrowser => {
+            drop(lease);
+            inner.end_session(session_id, rung == Rung::NewSession).await;
+            avoid(need, rung, browser);
+            None
+        }
+    }
+}
+
+fn avoid(need: &mut Need, rung: Rung, browser: String) {
+    if rung == Rung::OtherBrowser && !need.avoided.contains(&browser) {
+        need.avoided.push(browser);
+    }
+}
+
+fn succeed(inner: &Inner, lease: &Lease, request: &WebRequest, run: &WebRun) {
+    let place = lease.place();
+    let mut state = inner.state();
+    state.breaker(&place.browser, place.platform, &inner.settings).succeed();
+    if let Some(summary) = LatencySummary::from_iterations(run.iterations_ms.clone()) {
+        let ran = Ran { browser: &run.browser, version: &run.browser_version, platform: run.platform };
+        state.speeds.learn(request.family(), &request.shape_key(), ran, summary.p50);
+        state.is_unsaved = true;
+    }
+}
+
+async fn attempt(
+    inner: &Arc<Inner>,
+    lease: &mut Lease,
+    request: &WebRequest,
+    step: &Step,
+    progress: ProgressSink<'_>,
+) -> Result<WebRun, End> {
+    let place = lease.place().clone();
+    let warmth = match place.way {
+        Way::WarmModel { .. } => Warmth::WarmModel,
+        Way::WarmPage { .. } => Warmth::WarmPage,
+        Way::NewTab { .. } => Warmth::WarmSession,
+        Way::NewSession => Warmth::ColdBrowser,
+    };
+    if let Some(why) = lease.is_stale() {
+        return Err(End::Broken(Break::Ours, why.to_owned()));
+    }
+    step.set("opening a tab");
+    if let Err(error) = lease.enter().await {
+        let is_gone = lease.session().is_some_and(|session| !session.is_alive() && !session.was_ended());
+        let broken = if is_gone { Break::Browser } else { Break::Start };
+        return Err(End::Broken(broken, error.to_string()));
+    }
+    let version = inner.state().installed(&place.browser).map(|found| found.version.clone()).unwrap_or_default();
+    let job = format!("job-{}", uuid::Uuid::now_v7().simple());
+    let inputs = request.inputs.iter().map(|input| input.bytes.clone()).collect();
+    let _offer = inner.server.offer(&job, request.model.sha256, request.model.path.clone(), inputs);
+    let command = run_command(request, place.platform, &job);
+    let nodes = verified(inner, lease, request, &version, command.load.clone(), step).await?;
+    let (measured, memory_peak_mb) = measure(inner, lease, request, command, step, progress).await?;
+    let Measured { done, iterations_ms, stop, outputs } = measured;
+    Ok(WebRun {
+        platform: place.platform,
+        browser: place.browser,
+        browser_version: version,
+        adapter: done.adapter.map(Into::into),
+        nodes,
+        phases: WebPhases {
+            fetch_ms: done.fetch_ms,
+            session_ms: done.session_ms,
+            first_run_ms: done.first_run_ms,
+            total_ms: done.total_ms,
+        },
+        warmth,
+        threads: done.threads,
+        iterations_ms,
+        stop,
+        memory_peak_mb,
+        backend_version: done.backend_version,
+        outputs,
+        recoveries: Vec::new(),
+    })
+}
+
+fn run_command(request: &WebRequest, platform: Platform, job: &str) -> RunCommand {
+    let model = ModelLocation { key: request.model_key(), path: format!("models/{}", request.model.sha256) };
+    let threads = if platform == Platform::Wasm { request.threads } else { 1 };
+    let inputs = request.inputs.iter().enumerate().map(|(index, input)| InputLocation {
+        name: input.name.clone(),
+        element: input.element.clone(),
+        dims: input.dims.clone(),
+        path: format!("inputs/{job}/{index}"),
+    });
+    RunCommand {
+        inputs: inputs.collect(),
+        load: LoadCommand { job: job.to_owned(), platform: platform.as_str(), threads, model },
+        warmup_iterations: request.warmup_iterations,
+        iterations_first: 0,
+        keep_outputs: request.keep_outputs,
+    }
+}
+
+/// Where the model's nodes run: known, or found out in a session of its own before anything is measured.
+async fn verified(
+    inner: &Inner,
+    lease: &mut Lease,
+    request: &WebRequest,
+    version: &str,
+    load: LoadCommand,
+    step: &Step,
+) -> Result<Nodes, End> {
+    let (browser, platform) = (lease.place().browser.clone(), lease.place().platform);
+    let key = format!("{browser} {version} {platform} {} {}", request.model.sha256, request.precision);
+    let known = inner.state().placements.get(&key).cloned();
+    let is_hang = is_hang(inner, request);
+    let nodes = match known {
+        Some(nodes) => nodes,
+        None if is_hang => Nodes::new(),
+        None => {
+            let (session, tab) = parts(lease)?;
+            let found = tab.verify(load, step).await;
+            let nodes = found.map_err(|end| judge(end, session, &browser, platform, inner, step))?;
+            let mut state = inner.state();
+            state.placements.insert(key, nodes.clone());
+            state.is_unsaved = true;
+            nodes
+        }
+    };
+    if !is_hang && nodes.get(provider_of(platform)).is_none_or(|count| *count == 0) {
+        return Err(End::Answer(WebError::NotOnPlatform { browser, platform, nodes: describe(&nodes) }));
+    }
+    Ok(nodes)
+}
+
+async fn measure(
+    inner: &Inner,
+    lease: &mut Lease,
+    request: &WebRequest,
+    command: RunCommand,
+    step: &Step,
+    progress: ProgressSink<'_>,
+) -> Result<(Measured, Option<f64>), End> {
+    let place = lease.place().clone();
+    let session_id = lease.session_id();
+    let (session, tab) = parts(lease)?;
+    let session = Arc::clone(session);
+    let running = async {
+        if is_hang(inner, request) {
+            tab.hang(command.load.job, step).await
+        } else {
+            tab.run(command, request.stopping_rule(), step, progress).await
+        }
+    };
+    let (ran, peak_mb) = memory::watch(session.tree(), step, running).await;
+    let measured = ran.map_err(|end| judge(end, &session, &place.browser, place.platform, inner, step))?;
+    let memory_peak_mb = match place.way {
+        Way::WarmModel { .. } => memory::known_mb(inner, session_id),
+        _ => memory::max(peak_mb, memory::now_mb(session.tree()).await),
+    };
+    Ok((measured, memory_peak_mb.filter(|_| memory::is_alone(inner, session_id))))
+}
+
+fn is_hang(inner: &Inner, request: &WebRequest) -> bool {
+    inner.settings.hang_allowed && request.model.name == WebRequest::HANG_MODEL
+}
+
+fn parts(lease: &mut Lease) -> Result<(&Arc<Session>, &mut crate::tab::Tab), End> {
+    lease.parts().ok_or_else(|| End::Broken(Break::Page, "its tab is not open".to_owned()))
+}

@@ -1,0 +1,59 @@
+//! How much memory a model takes: what the browser's processes have while it is loaded and run.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time;
+
+use crate::{inner::Inner, processes::Tree, tab::Step};
+
+/// Time between two looks while a model loads. One costs some 10 ms of a core, so none is taken while iterations are
+/// timed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Phases in which nothing is timed to the millisecond and memory grows.
+const LOADING: &[&str] = &["fetch", "session"];
+
+/// Does `work` and says the most memory that was seen while it loaded, in MB.
+pub(super) async fn watch<T>(tree: &Tree, step: &Step, work: impl Future<Output = T>) -> (T, Option<f64>) {
+    let mut peak_mb = None;
+    let looking = async {
+        loop {
+            time::sleep(LOOK_EVERY).await;
+            if LOADING.contains(&step.get().as_str()) {
+                peak_mb = max(peak_mb, now_mb(tree).await);
+            }
+        }
+    };
+    let done = tokio::select! {
+        done = work => done,
+        never = looking => never,
+    };
+    (done, peak_mb)
+}
+
+/// What the processes have now.
+pub(super) async fn now_mb(tree: &Tree) -> Option<f64> {
+    let tree = tree.clone();
+    tokio::task::spawn_blocking(move || tree.pss_mb()).await.ok().flatten()
+}
+
+/// What was last seen of a session whose models are all measured.
+pub(super) fn known_mb(inner: &Inner, session: u64) -> Option<f64> {
+    let state = inner.state();
+    let slot = state.sessions.get(&session)?;
+    (slot.pss_mb > 0.0 && slot.tabs.values().all(|tab| tab.is_measured)).then_some(slot.pss_mb)
+}
+
+/// Whether no other tab of the session holds a model: only then is its memory that of one model.
+pub(super) fn is_alone(inner: &Inner, session: u64) -> bool {
+    let state = inner.state();
+    let holding = |slot: &crate::state::SessionSlot| slot.tabs.values().filter(|tab| tab.holds.is_some()).count();
+    state.sessions.get(&session).is_some_and(|slot| holding(slot) <= 1)
+}
+
+pub(super) fn max(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}

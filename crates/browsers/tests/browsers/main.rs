@@ -1,0 +1,5 @@
+//! The pool over real headless Chromium and Firefox. A missing browser is a failure: `make setup` installs both.
+
+mod broken;
+mod support;
+mod working;

@@ -1,0 +1,196 @@
+//! Pools over real browsers, requests for small models, and a look at the processes behind them.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use browsers::{BrowserSettings, Family, InputTensor, ModelFile, Pool, PoolSettings, WebRequest};
+use messages::{ContentHash, Platform, Precision, Priority};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Browsers fill this machine: one pool at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// What `mixer.onnx` makes of its input, by numpy in double precision.
+pub(crate) const MIXER_OUTPUT: [f32; 16] = [
+    0.549_323_7,
+    0.144_819_9,
+    0.169_247_3,
+    -0.139_624_8,
+    0.560_975,
+    0.131_807_7,
+    0.306_748_5,
+    -0.430_734_3,
+    0.786_797_5,
+    0.453_858_3,
+    -0.706_057_9,
+    -0.108_186_2,
+    0.528_965_8,
+    -0.714_668_9,
+    0.603_216_1,
+    0.059_418,
+];
+
+/// A pool with its state directory, alone on this machine.
+pub(crate) struct Bench {
+    pub(crate) pool: Pool,
+    pub(crate) directory: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// A pool of these browsers.
+///
+/// # Panics
+///
+/// If it does not start, or a browser of it is not installed: `make setup` installs them.
+pub(crate) async fn bench(families: &[Family], change: impl FnOnce(&mut PoolSettings)) -> Bench {
+    let alone = ONE_AT_A_TIME.lock().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut settings = settings(directory.path(), families);
+    change(&mut settings);
+    let pool = Pool::start(settings).await.expect("a pool");
+    assert_eq!(pool.status().missing, [], "browsers are missing; make setup installs them");
+    Bench { pool, directory, _alone: alone }
+}
+
+pub(crate) fn settings(directory: &Path, families: &[Family]) -> PoolSettings {
+    let ort_web = env::var_os("AUGUR_ORT_WEB_DIRECTORY").expect("`deploy/setup.sh` writes it down");
+    // Where setup.sh puts geckodriver, which has no variable of its own.
+    let tools = Path::new(&ort_web).join("../../tools/bin");
+    PoolSettings {
+        ort_web_directory: Some(ort_web.into()),
+        tools_directory: Some(tools),
+        browsers: families.iter().map(|family| BrowserSettings::usual(family.as_str(), *family)).collect(),
+        hang_allowed: true,
+        ..PoolSettings::usual(directory.to_owned())
+    }
+}
+
+impl Bench {
+    /// Stops the pool and checks that none of its processes and folders is left.
+    ///
+    /// # Panics
+    ///
+    /// If one is.
+    pub(crate) async fn end(self) {
+        let pool_id = pool_id(self.directory.path());
+        self.pool.stop().await;
+        assert_eq!(marked(&pool_id), BTreeSet::new(), "processes are left");
+        drop(self.pool);
+        let folders = env::temp_dir().join(format!("augur-browsers-{}", &pool_id[..12]));
+        assert!(!folders.exists(), "`{}` is left", folders.display());
+    }
+}
+
+/// A request for `mixer.onnx`; quick.
+pub(crate) fn mixer(platform: Platform) -> WebRequest {
+    let x: Vec<u8> = (0_u8..32).flat_map(|index| (f32::from(index) / 10.0 - 1.0).to_le_bytes()).collect();
+    let inputs = vec![InputTensor { name: "x".to_owned(), element: "float32".to_owned(), dims: vec![2, 16], bytes: x }];
+    request("mixer", inputs, platform)
+}
+
+/// A request for `gather.onnx`, some of whose nodes stay on the processor.
+pub(crate) fn gather(platform: Platform) -> WebRequest {
+    let ids: Vec<u8> = (0_i64..3).flat_map(i64::to_le_bytes).collect();
+    let inputs = vec![InputTensor { name: "ids".to_owned(), element: "int64".to_owned(), dims: vec![3], bytes: ids }];
+    request("gather", inputs, platform)
+}
+
+/// A request that is timed until it is ended, or for ten minutes.
+pub(crate) fn endless(platform: Platform) -> WebRequest {
+    WebRequest {
+        iterations_min: 1_000_000_000,
+        iterations_max: 1_000_000_000,
+        duration_ms_max: 600_000,
+        timeout: Duration::from_mins(2),
+        ..mixer(platform)
+    }
+}
+
+pub(crate) fn request(model: &str, inputs: Vec<InputTensor>, platform: Platform) -> WebRequest {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(format!("{model}.onnx"));
+    let bytes = fs::read(&path).expect("a golden model");
+    WebRequest {
+        model: model_file(model, path, &bytes),
+        inputs,
+        platforms: vec![platform],
+        browsers: Vec::new(),
+        precision: Precision::Fp32,
+        threads: 1,
+        warmup_iterations: 2,
+        iterations_min: 5,
+        iterations_max: 10,
+        median_interval_pct: 5.0,
+        duration_ms_max: 2_000,
+        timeout: Duration::from_mins(2),
+        memory_mb: None,
+        priority: Priority::Normal,
+        keep_outputs: false,
+    }
+}
+
+pub(crate) fn model_file(name: &str, path: PathBuf, bytes: &[u8]) -> ModelFile {
+    let sha256 = ContentHash(Sha256::digest(bytes).into());
+    ModelFile { name: name.to_owned(), family: None, sha256, path, bytes: bytes.len() as u64 }
+}
+
+/// The pool's name in the marks of its processes.
+pub(crate) fn pool_id(state_directory: &Path) -> String {
+    fs::read_to_string(state_directory.join("pool.id")).expect("a pool was here").trim().to_owned()
+}
+
+/// Processes that carry a pool's mark, and all that descend from them.
+pub(crate) fn marked(pool_id: &str) -> BTreeSet<i32> {
+    let mark = format!("AUGUR_BROWSER_POOL={pool_id}/");
+    let table = table();
+    let seeds = table.iter().filter(|(pid, _)| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
+    });
+    let mut found: BTreeSet<i32> = seeds.map(|(pid, _)| *pid).collect();
+    loop {
+        let before = found.len();
+        found
+            .extend(table.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid).collect::<Vec<_>>());
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+/// Those of a pool's processes whose command line holds `part`.
+pub(crate) fn processes(pool_id: &str, part: &str) -> Vec<i32> {
+    let has_part = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ").contains(part)
+    };
+    marked(pool_id).into_iter().filter(has_part).collect()
+}
+
+/// Process id and parent of everyone who lives.
+fn table() -> Vec<(i32, i32)> {
+    let entries = fs::read_dir("/proc").expect("Linux");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        (state != "Z").then_some((pid, parent))
+    })
+    .collect()
+}
+
+/// A float tensor's elements.
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect()
+}
+
+pub(crate) fn kill(pid: i32) {
+    let sent = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    assert!(matches!(sent, Ok(()) | Err(nix::errno::Errno::ESRCH)), "{sent:?}");
+}

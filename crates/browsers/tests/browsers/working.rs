@@ -1,0 +1,111 @@
+//! Real headless Chromium and Firefox: right numbers, proven backends, warm tabs, refusals.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Bench, MIXER_OUTPUT, bench, floats, gather, mixer, model_file};
+use browsers::{Family, WebError, WebRequest, WebRun};
+use messages::{FailureKind, Platform, Warmth};
+use tokio_util::sync::CancellationToken;
+
+async fn run(bench: &Bench, request: WebRequest) -> Result<WebRun, WebError> {
+    bench.pool.run(request, &CancellationToken::new(), &|_| {}).await
+}
+
+fn nodes(expected: &[(&str, u32)]) -> BTreeMap<String, u32> {
+    expected.iter().map(|(provider, count)| ((*provider).to_owned(), *count)).collect()
+}
+
+/// Runs the mixer cold and warm and looks at everything that a result says.
+async fn check(bench: &Bench, browser: &str, platform: Platform, provider: &str, node_count: u32) {
+    let what = format!("{browser} {platform}");
+    let request = WebRequest { browsers: vec![browser.to_owned()], keep_outputs: true, ..mixer(platform) };
+    let cold = run(bench, request.clone()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!((cold.browser.as_str(), cold.platform, cold.threads), (browser, platform, 1), "{what}");
+    assert_eq!(cold.outputs.len(), 1, "{what}");
+    assert_eq!((cold.outputs[0].name.as_str(), cold.outputs[0].dims.as_slice()), ("y", [2, 8].as_slice()), "{what}");
+    for (computed, right) in floats(&cold.outputs[0].bytes).into_iter().zip(MIXER_OUTPUT) {
+        assert!((computed - right).abs() < 1e-4, "{what}: {computed} instead of {right}");
+    }
+    assert_eq!(cold.nodes, nodes(&[(provider, node_count)]), "{what}");
+    assert!((5..=10).contains(&cold.iterations_ms.len()), "{what}");
+    assert_ne!(cold.warmth, Warmth::WarmModel, "{what}");
+    assert!(cold.phases.session_ms > 0.0 && cold.phases.total_ms > cold.phases.session_ms, "{what}: {cold:?}");
+    assert_eq!(cold.adapter.is_some(), platform == Platform::Webgpu, "{what}");
+    assert_eq!(cold.recoveries, [""; 0], "{what}");
+    assert_eq!(cold.backend_version, "1.30.0", "{what}");
+    let warm = run(bench, request).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!((warm.warmth, warm.nodes), (Warmth::WarmModel, cold.nodes), "{what}");
+    assert!(warm.phases.session_ms == 0.0, "{what}: nothing is loaded again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_browsers_compute_right_on_wasm_and_webgpu() {
+    let bench = bench(&[Family::Chromium, Family::Firefox], |_| {}).await;
+    let capabilities = bench.pool.capabilities();
+    for browser in ["chromium", "firefox"] {
+        for platform in [Platform::Wasm, Platform::Webgpu, Platform::Webnn] {
+            let found = capabilities
+                .iter()
+                .find(|capability| capability.browser == browser && capability.platform == platform)
+                .expect("every platform is probed");
+            assert_eq!(found.works, platform != Platform::Webnn, "{found:?}");
+            assert_eq!(found.reason.is_none(), found.works, "{found:?}");
+            assert_eq!(found.adapter.is_some(), platform == Platform::Webgpu, "{found:?}");
+        }
+        check(&bench, browser, Platform::Wasm, "CPUExecutionProvider", 3).await;
+        check(&bench, browser, Platform::Webgpu, "WebGpuExecutionProvider", 6).await;
+    }
+    let families: Vec<_> = bench.pool.status().speeds.into_iter().map(|speed| (speed.browser, speed.jobs)).collect();
+    assert_eq!(families.len(), 4, "each browser and platform is rated: {families:?}");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_stay_on_the_processor_are_told() {
+    let bench = bench(&[Family::Chromium], |_| {}).await;
+    let ran = run(&bench, gather(Platform::Webgpu)).await.expect("it runs");
+    // The int64 Mul, beside Gather, Tanh and the copy that ONNX Runtime adds between them.
+    assert_eq!(ran.nodes, nodes(&[("CPUExecutionProvider", 1), ("WebGpuExecutionProvider", 3)]));
+    assert!(ran.memory_peak_mb.is_some_and(|mb| mb > 100.0), "{:?}", ran.memory_peak_mb);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_tabs_of_one_browser_work_at_once() {
+    let bench = bench(&[Family::Chromium], |_| {}).await;
+    let requests = [mixer(Platform::Wasm), gather(Platform::Wasm), WebRequest { threads: 2, ..mixer(Platform::Wasm) }];
+    let runs = futures_util::future::join_all(requests.map(|request| run(&bench, request))).await;
+    let threads: Vec<u32> = runs.into_iter().map(|ran| ran.expect("it runs").threads).collect();
+    assert_eq!(threads, [1, 1, 2]);
+    let status = bench.pool.status();
+    assert_eq!((status.sessions.len(), status.sessions[0].tabs.len()), (1, 3));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_run_says_why() {
+    let bench = bench(&[Family::Chromium], |settings| settings.memory_mb_max = Some(1_000)).await;
+    let refused = async |request: WebRequest| run(&bench, request).await.expect_err("it cannot run");
+
+    let corrupt = bench.directory.path().join("corrupt.onnx");
+    std::fs::write(&corrupt, b"not a model").expect("writable");
+    let model = model_file("corrupt", corrupt, b"not a model");
+    let error = refused(WebRequest { model, ..mixer(Platform::Wasm) }).await;
+    assert_eq!((error.failure_kind(), error.is_charged()), (FailureKind::ModelCorrupt, true), "{error}");
+
+    let error = refused(WebRequest { memory_mb: Some(900), ..mixer(Platform::Wasm) }).await;
+    assert!(matches!(error, WebError::MemoryBudget { needed_mb: 1_300, budget_mb: 1_000 }), "{error}");
+
+    let error = refused(mixer(Platform::Webnn)).await;
+    assert_eq!(error.failure_kind(), FailureKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("chromium webnn: "), "{error}");
+
+    let mut wrong = mixer(Platform::Wasm);
+    wrong.inputs[0].name = "z".to_owned();
+    let error = refused(wrong).await;
+    assert_eq!((error.failure_kind(), error.is_charged()), (FailureKind::BackendError, true), "{error}");
+
+    let ran = run(&bench, mixer(Platform::Wasm)).await.expect("the pool goes on");
+    assert_eq!(ran.recoveries, [""; 0]);
+    bench.end().await;
+}
