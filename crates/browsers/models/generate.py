@@ -3,6 +3,8 @@
 probe.onnx: y = x W, the tiny graph that proves a provider.
 mixer.onnx: three dense layers with tanh, for tests; gather.onnx: an int64 input beside, so that some nodes stay on the
 processor under WebGPU.
+half.onnx, int8.onnx, int4.onnx: one dense layer in 16-bit floats, in 8-bit integers (dynamically quantised), with 4-bit
+weights (MatMulNBits).
 """
 
 import pathlib
@@ -56,3 +58,47 @@ save(
     [floats("y", 3, 8)],
     {"table": table, "two": numpy.array(2, dtype=numpy.int64)},
 )
+
+# Whole numbers again, so that every format is exact: x in -3..3, weights in -8..7.
+weights = random.integers(-8, 8, (64, 16))
+save(
+    "half",
+    [helper.make_node("MatMul", ["x", "w"], ["y"])],
+    [helper.make_tensor_value_info("x", TensorProto.FLOAT16, (2, 64))],
+    [helper.make_tensor_value_info("y", TensorProto.FLOAT16, (2, 16))],
+    {"w": weights.astype(numpy.float16)},
+)
+save(
+    "int8",
+    [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["xq", "xs", "xz"]),
+        helper.make_node("MatMulInteger", ["xq", "w", "xz", "wz"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "xs"], ["y"]),
+    ],
+    [floats("x", 2, 64)],
+    [floats("y", 2, 16)],
+    {"w": weights.astype(numpy.int8), "wz": numpy.array(0, dtype=numpy.int8)},
+)
+# One column after the other, in blocks of 32 rows; two weights per byte, the lower one first, with zero point 8.
+columns = (weights.T + 8).astype(numpy.uint8).reshape(16, 2, 32)
+packed = (columns[:, :, 0::2] | (columns[:, :, 1::2] << 4)).astype(numpy.uint8)
+graph = helper.make_graph(
+    [
+        helper.make_node(
+            "MatMulNBits", ["x", "w", "scales"], ["y"], domain="com.microsoft", K=64, N=16, bits=4, block_size=32
+        )
+    ],
+    "int4",
+    [floats("x", 2, 64)],
+    [floats("y", 2, 16)],
+    [
+        numpy_helper.from_array(packed, "w"),
+        numpy_helper.from_array(numpy.ones(32, dtype=numpy.float32), "scales"),
+    ],
+)
+opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), HERE / "int4.onnx")
+
+x = (numpy.arange(128) % 7 - 3).reshape(2, 64)
+print("what half, int8 and int4 make of x = (0, 1, ..., 127) mod 7 - 3:", (x @ weights).flatten().tolist())

@@ -110,8 +110,10 @@ impl Capability {
     }
 
     fn of(browser: &str, platform: Platform, probed: Probed) -> Self {
-        let is_right = probed.computed.len() == PROBE_Y.len()
-            && probed.computed.iter().zip(PROBE_Y).all(|(computed, right)| (computed - right).abs() <= TOLERANCE);
+        let is_close = |(computed, right): (&Option<f32>, &f32)| {
+            computed.is_some_and(|computed| (computed - right).abs() <= TOLERANCE)
+        };
+        let is_right = probed.computed.len() == PROBE_Y.len() && probed.computed.iter().zip(PROBE_Y).all(is_close);
         Self {
             browser: browser.to_owned(),
             platform,

@@ -129,6 +129,12 @@ impl Pool {
         PoolStatus::of(&self.inner)
     }
 
+    /// Memory of all browsers now (PSS of their process trees), in MB; `None` if none runs.
+    pub async fn memory_mb(&self) -> Option<f64> {
+        let tree = Tree::new(Mark::of_pool(&self.inner.launch.pool));
+        tokio::task::spawn_blocking(move || tree.pss_mb()).await.ok().flatten()
+    }
+
     /// Each browser's platforms, as probed.
     pub fn capabilities(&self) -> Vec<Capability> {
         self.inner.state().capabilities.values().cloned().collect()

@@ -143,7 +143,8 @@ pub(crate) enum Cause {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Probed {
     pub(crate) job: String,
-    pub(crate) computed: Vec<f32>,
+    /// `None` is what JSON makes of a number that is none.
+    pub(crate) computed: Vec<Option<f32>>,
     pub(crate) adapter: Option<AdapterReport>,
     pub(crate) took_ms: f64,
     pub(crate) threads: u32,

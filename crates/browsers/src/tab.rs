@@ -141,8 +141,8 @@ impl Tab {
                     outputs.push(OutputTensor { name, element, dims, bytes });
                 }
                 Report::Done(done) => {
-                    let (iterations_ms, stop) = batches.finish();
-                    return Ok(Measured { done, iterations_ms, stop, outputs });
+                    let (iterations_ms, why) = batches.finish();
+                    return Ok(Measured { done, iterations_ms, stop: why, outputs });
                 }
                 Report::Failed(failed) => return Err(TabEnd::Failed(failed)),
                 Report::Ready { .. } | Report::Verified { .. } | Report::Probed(_) | Report::AsideEnded { .. } => {}

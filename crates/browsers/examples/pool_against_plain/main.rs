@@ -119,7 +119,7 @@ fn request(path: &Path) -> Result<WebRequest, AnyError> {
         iterations_max: ITERATIONS,
         median_interval_pct: 5.0,
         duration_ms_max: 10_000,
-        timeout: Duration::from_secs(120),
+        timeout: Duration::from_mins(2),
         memory_mb: None,
         priority: Priority::Normal,
         keep_outputs: false,

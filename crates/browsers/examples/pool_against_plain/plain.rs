@@ -24,7 +24,7 @@ use super::AnyError;
 const PAGE: &str = include_str!("plain.html");
 
 /// Longest script.
-const SCRIPT_MAX: Duration = Duration::from_secs(60);
+const SCRIPT_MAX: Duration = Duration::from_mins(1);
 
 /// Where files are.
 struct Files {

@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Bench, bench, endless, kill, marked, mixer, pool_id, processes, settings};
 use browsers::{Family, Pool, WebError, WebRequest, WebRun};
 use messages::{FailureKind, Platform};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::support::{Bench, bench, endless, kill, marked, mixer, pool_id, processes, settings};
 
 /// Longest that a job may hold its slot beyond its timeout.
 const BEYOND_MAX: Duration = Duration::from_secs(5);

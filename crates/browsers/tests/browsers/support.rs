@@ -35,6 +35,12 @@ pub(crate) const MIXER_OUTPUT: [f32; 16] = [
     0.059_418,
 ];
 
+/// What `half.onnx`, `int8.onnx` and `int4.onnx` make of theirs; whole numbers.
+pub(crate) const DENSE_OUTPUT: [f32; 32] = [
+    -23.0, 82.0, -124.0, -17.0, 21.0, 18.0, 54.0, 29.0, 20.0, -77.0, -136.0, -115.0, 10.0, -25.0, 64.0, 26.0, 58.0,
+    78.0, 43.0, 34.0, -47.0, 5.0, -93.0, 13.0, 69.0, 56.0, -65.0, -6.0, -57.0, -17.0, 61.0, -22.0,
+];
+
 /// A pool with its state directory, alone on this machine.
 pub(crate) struct Bench {
     pub(crate) pool: Pool,
@@ -98,6 +104,19 @@ pub(crate) fn gather(platform: Platform) -> WebRequest {
     let ids: Vec<u8> = (0_i64..3).flat_map(i64::to_le_bytes).collect();
     let inputs = vec![InputTensor { name: "ids".to_owned(), element: "int64".to_owned(), dims: vec![3], bytes: ids }];
     request("gather", inputs, platform)
+}
+
+/// A request for one dense layer in the number format that `model` is named after.
+pub(crate) fn dense(platform: Platform, model: &str) -> WebRequest {
+    const HALVES: [u16; 7] = [0xC200, 0xC000, 0xBC00, 0x0000, 0x3C00, 0x4000, 0x4200];
+    let numbers = (0_u16..128).map(|index| usize::from(index % 7));
+    let (element, bytes) = if model == "half" {
+        ("float16", numbers.flat_map(|number| HALVES[number].to_le_bytes()).collect())
+    } else {
+        ("float32", numbers.flat_map(|number| (number as f32 - 3.0).to_le_bytes()).collect())
+    };
+    let input = InputTensor { name: "x".to_owned(), element: element.to_owned(), dims: vec![2, 64], bytes };
+    request(model, vec![input], platform)
 }
 
 /// A request that is timed until it is ended, or for ten minutes.
@@ -188,6 +207,16 @@ fn table() -> Vec<(i32, i32)> {
 /// A float tensor's elements.
 pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect()
+}
+
+/// A tensor of 16-bit floats; normal numbers and zero only.
+pub(crate) fn halves(bytes: &[u8]) -> Vec<f32> {
+    let decode = |bits: u16| {
+        let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+        let (exponent, fraction) = (i32::from((bits >> 10) & 0x1F), f32::from(bits & 0x3FF));
+        if exponent == 0 { 0.0 } else { sign * (1.0 + fraction / 1024.0) * 2.0_f32.powi(exponent - 15) }
+    };
+    bytes.chunks_exact(2).map(|two| decode(u16::from_le_bytes(two.try_into().expect("two bytes")))).collect()
 }
 
 pub(crate) fn kill(pid: i32) {

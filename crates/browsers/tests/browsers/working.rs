@@ -1,11 +1,12 @@
 //! Real headless Chromium and Firefox: right numbers, proven backends, warm tabs, refusals.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _};
 
-use crate::support::{Bench, MIXER_OUTPUT, bench, floats, gather, mixer, model_file};
-use browsers::{Family, WebError, WebRequest, WebRun};
-use messages::{FailureKind, Platform, Warmth};
+use browsers::{BrowserSettings, Family, WebError, WebRequest, WebRun};
+use messages::{FailureKind, Platform, Precision, Warmth};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::{Bench, DENSE_OUTPUT, MIXER_OUTPUT, bench, dense, floats, gather, halves, mixer, model_file};
 
 async fn run(bench: &Bench, request: WebRequest) -> Result<WebRun, WebError> {
     bench.pool.run(request, &CancellationToken::new(), &|_| {}).await
@@ -55,8 +56,74 @@ async fn both_browsers_compute_right_on_wasm_and_webgpu() {
         check(&bench, browser, Platform::Wasm, "CPUExecutionProvider", 3).await;
         check(&bench, browser, Platform::Webgpu, "WebGpuExecutionProvider", 6).await;
     }
+    check_formats(&bench).await;
     let families: Vec<_> = bench.pool.status().speeds.into_iter().map(|speed| (speed.browser, speed.jobs)).collect();
-    assert_eq!(families.len(), 4, "each browser and platform is rated: {families:?}");
+    assert!(families.len() >= 4, "each browser and platform is rated: {families:?}");
+    bench.end().await;
+}
+
+/// Runs a dense layer in the number format that `model` is named after.
+async fn check_format(bench: &Bench, browser: &str, platform: Platform, model: &str, tolerance: f32) {
+    let precision = match model {
+        "half" => Precision::Fp16,
+        "int8" => Precision::Int8,
+        _ => Precision::Int4,
+    };
+    let what = format!("{browser} {platform} {precision}");
+    let browsers = vec![browser.to_owned()];
+    let request = WebRequest { browsers, keep_outputs: true, precision, ..dense(platform, model) };
+    let ran = run(bench, request).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let bytes = &ran.outputs[0].bytes;
+    let computed = if model == "half" { halves(bytes) } else { floats(bytes) };
+    assert_eq!(computed.len(), DENSE_OUTPUT.len(), "{what}");
+    for (computed, right) in computed.into_iter().zip(DENSE_OUTPUT) {
+        assert!((computed - right).abs() <= tolerance, "{what}: {computed} instead of {right}");
+    }
+}
+
+/// 16-bit floats, 8-bit integers and 4-bit weights: the same numbers within what each format can say.
+async fn check_formats(bench: &Bench) {
+    for browser in ["chromium", "firefox"] {
+        check_format(bench, browser, Platform::Wasm, "half", 0.0).await;
+        // Inputs are rounded to one of 256 steps from -3 to 3.
+        check_format(bench, browser, Platform::Wasm, "int8", 2.0).await;
+        check_format(bench, browser, Platform::Wasm, "int4", 0.01).await;
+        check_format(bench, browser, Platform::Webgpu, "int4", 0.01).await;
+    }
+    for capability in bench.pool.capabilities().into_iter().filter(|found| found.platform == Platform::Webgpu) {
+        if capability.has_half_floats() {
+            check_format(bench, &capability.browser, Platform::Webgpu, "half", 0.0).await;
+            continue;
+        }
+        let browsers = vec![capability.browser];
+        let half = WebRequest { browsers, precision: Precision::Fp16, ..dense(Platform::Webgpu, "half") };
+        let error = run(bench, half).await.expect_err("its adapter has no 16-bit floats");
+        assert!(error.to_string().contains("lacks shader-f16"), "{error}");
+    }
+}
+
+/// Where a Chromium with a WebNN backend is, such as that of npm's `@sparticuz/chromium`; Debian's has none.
+const WEBNN_BROWSER: &str = "WEBNN_BROWSER";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webnn_computes_right_where_a_browser_has_it() {
+    let Some(binary) = std::env::var_os(WEBNN_BROWSER) else {
+        // Not by a print macro: a test that passes shows none of those.
+        let skipped = format!("skipped: WebNN, because {WEBNN_BROWSER} names no browser that has it\n");
+        std::io::stderr().write_all(skipped.as_bytes()).expect("standard error");
+        return;
+    };
+    let webnn = BrowserSettings {
+        binary: Some(binary.into()),
+        arguments: vec!["--enable-features=WebMachineLearningNeuralNetwork".to_owned()],
+        attach: true,
+        ..BrowserSettings::usual("webnn-chromium", Family::Chromium)
+    };
+    let bench = bench(&[], |settings| settings.browsers = vec![webnn]).await;
+    let capabilities = bench.pool.capabilities();
+    let found = capabilities.iter().find(|found| found.platform == Platform::Webnn).expect("it is probed");
+    assert!(found.works, "{found:?}");
+    check(&bench, "webnn-chromium", Platform::Webnn, "WebNNExecutionProvider", 1).await;
     bench.end().await;
 }
 
