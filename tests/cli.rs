@@ -35,6 +35,7 @@ fn help_lists_the_commands() {
       job          Single jobs
       run          Runs: one submission of a suite each
       worker       Workers, which run jobs
+      browsers     The browser pool, which runs jobs for browsers
       aggregator   The result aggregator, which owns the database
       updater      The model-update stage, which trains predictors
       learner      The active learner, which proposes benchmarks and submits them

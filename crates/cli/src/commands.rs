@@ -2,6 +2,7 @@
 
 mod aggregator;
 mod attempts;
+mod browsers;
 mod dead_letter;
 mod device;
 mod dispatching;
@@ -86,6 +87,9 @@ pub(crate) enum Command {
     /// Workers, which run jobs.
     #[command(subcommand)]
     Worker(worker::WorkerCommand),
+    /// The browser pool, which runs jobs for browsers.
+    #[command(subcommand)]
+    Browsers(browsers::BrowsersCommand),
     /// The result aggregator, which owns the database.
     #[command(subcommand)]
     Aggregator(aggregator::AggregatorCommand),
@@ -153,6 +157,7 @@ impl Command {
             self,
             Self::Up(_)
                 | Self::Worker(worker::WorkerCommand::Start(_))
+                | Self::Browsers(browsers::BrowsersCommand::Start(_))
                 | Self::Aggregator(_)
                 | Self::Updater(_)
                 | Self::Learner(_)
@@ -170,6 +175,7 @@ pub(crate) async fn run(command: Command, context: &Context) -> anyhow::Result<E
         Command::Job(command) => job::run(command, context).await,
         Command::Run(command) => run::run(command, context).await,
         Command::Worker(command) => worker::run(command, context).await,
+        Command::Browsers(command) => browsers::run(command, context).await,
         Command::Aggregator(command) => aggregator::run(command, context).await,
         Command::Updater(command) => updater::run(command, context).await,
         Command::Learner(command) => learner::run(command, context).await,

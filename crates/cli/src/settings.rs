@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use config::{Config, FileFormat};
 
-pub(crate) use sections::{BrowserSection, BrowsersSection, ProfileSection, Settings, WorkerSection};
+pub(crate) use sections::{BrowserSection, ProfileSection, Settings, WorkerSection};
 
 /// The commented defaults, which list every key.
 pub(crate) const DEFAULTS: &str = include_str!("settings/defaults.toml");

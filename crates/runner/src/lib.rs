@@ -20,6 +20,7 @@ mod settings;
 mod tail;
 mod test_command;
 mod test_job;
+mod web;
 
 pub use child::benchmark_child;
 pub use error::RunnerError;
@@ -27,6 +28,7 @@ pub use execute::{Charge, Execute, Execution};
 pub use probe::onnxruntime_version;
 pub use runner::Runner;
 pub use settings::{Profile, ProfileRunner, RunnerSettings};
+pub use web::WebRunner;
 
 /// The subcommand under which the executable of [`RunnerSettings::executable`] must call [`benchmark_child`].
 pub const BENCHMARK_SUBCOMMAND: &str = "internal-benchmark";
