@@ -98,7 +98,7 @@ fn compare(found: &[OutputTensor], expected: &[(String, Vec<f32>)]) -> Result<()
         }
         let far = found.iter().zip(expected).position(|(found, expected)| {
             let distance = (found - expected).abs();
-            !(distance <= TOLERANCE * expected.abs().max(1.0))
+            distance.is_nan() || distance > TOLERANCE * expected.abs().max(1.0)
         });
         if let Some(at) = far {
             return Err(format!("{name}[{at}] is {}, not {}", found[at], expected[at]));
