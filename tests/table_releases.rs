@@ -273,6 +273,11 @@ fn a_database_of_our_own_jobs_trains_a_release() {
     let latency = rows.json()[0].clone();
     assert_eq!((latency["novelty"].as_str(), latency["precision"].as_str()), (Some("configuration"), Some("fp32")));
     world.augur(&["predictor", "train", "--db", "/nowhere.duckdb"]).expect(2);
+    let features = world.path("f.parquet");
+    let extract = ["feature", "extract", "--db", db, "--output", features.to_str().expect("text")];
+    let extracted = world.augur(&extract);
+    assert!(extracted.stderr.contains("40 rows of"), "{}", extracted.stderr);
+    extracted.expect(0);
 }
 
 /// The result of a benchmark of one of five models that differ in size.

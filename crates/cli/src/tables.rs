@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use features::{BadRow, DeviceTable, MeasuredRow, MeasuredTable, OperatorTable, read_devices, read_operators};
+use features::{
+    BadRow, DeviceTable, MeasuredRow, MeasuredTable, OperatorTable, OwnTables, read_devices, read_operators,
+};
+use store::Store;
 
 /// Bad rows that are named one by one.
 const NAMED_BAD_ROWS_MAX: usize = 20;
@@ -60,4 +63,54 @@ impl Beside {
         }
         Ok(rows)
     }
+}
+
+/// Measurements to learn from or to describe: tables, our own jobs, or both.
+#[derive(Debug, Args)]
+pub(crate) struct Learnable {
+    /// Measurement tables.
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "db")]
+    pub(crate) input: Vec<PathBuf>,
+    /// A database of our own jobs' measurements, alone or beside tables; no aggregator may have it open.
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
+    #[command(flatten)]
+    beside: Beside,
+}
+
+impl Learnable {
+    /// The tables that were named, and the database's measurements as such.
+    pub(crate) fn read(&self) -> anyhow::Result<OwnTables> {
+        let mut tables = match &self.db {
+            None => OwnTables::default(),
+            Some(path) => own(path)?,
+        };
+        if !self.input.is_empty() {
+            tables.rows.extend(self.beside.rows(&self.input)?);
+        }
+        // What a file says of a device or a model counts more than what is worked out from jobs.
+        tables.devices.extend(self.beside.devices()?);
+        tables.operators.extend(self.beside.operators()?);
+        Ok(tables)
+    }
+}
+
+fn own(path: &Path) -> anyhow::Result<OwnTables> {
+    if !path.is_file() {
+        bail!("there is no database `{}`", path.display());
+    }
+    let store = Store::open(path)?;
+    let (measurements, brought) = (store.accepted_measurements()?, store.brought_rows()?);
+    eprintln!(
+        "{}: {} accepted measurements, {} from elsewhere",
+        path.display(),
+        measurements.len(),
+        brought.rows.len()
+    );
+    for (result_id, flaw) in brought.bad {
+        eprintln!("{}: left out: of the result {result_id}, {flaw}", path.display());
+    }
+    let mut tables = OwnTables::of(&measurements, pipeline::model_family);
+    tables.rows.extend(brought.rows);
+    Ok(tables)
 }

@@ -2,45 +2,16 @@
 
 use std::collections::HashMap;
 
-use messages::OperatorKind;
-
-use crate::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice};
-
-/// Kinds of operators; a kind's discriminant is its index.
-pub(crate) const KINDS: usize = OperatorKind::ALL.len();
+use crate::{
+    DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice,
+    graph_sums::{GraphSums, Shape},
+    in_parts::in_parts,
+};
 
 /// Peak of a device of which nothing is published, in operations per second: what is learned absorbs the error.
 const NOMINAL_FLOPS: f64 = 1e13;
 /// Bandwidth of a device of which nothing is published, in bytes per second.
 const NOMINAL_BYTES_PER_S: f64 = 1e11;
-/// Arithmetic that takes this many times as long as its bytes has plenty to compute on.
-const DENSE_FACTOR: f64 = 4.0;
-/// The share of its roofline that an operator keeps if a compiler fuses it with its neighbours: it reads and writes
-/// caches instead of memory, but for one end of the chain.
-const FUSED_SHARE: f64 = 0.25;
-
-/// What bounds an operator, and how clearly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Regime {
-    /// Its bytes.
-    Memory,
-    /// Its arithmetic, by less than [`DENSE_FACTOR`].
-    Compute,
-    /// Its arithmetic, by far.
-    Dense,
-}
-
-impl Regime {
-    pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Compute, Self::Dense];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Compute => "compute",
-            Self::Dense => "dense",
-        }
-    }
-}
 
 /// What a row's device can do at its precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -85,131 +56,8 @@ fn share_of_cores(row: &MeasuredRow, device: Option<&PublishedDevice>) -> f64 {
     }
 }
 
-/// Sums over a graph's operators for one batch; seconds are rooflines.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct GraphSums {
-    pub(crate) macs: [f64; KINDS],
-    pub(crate) elements: [f64; KINDS],
-    pub(crate) operators: [f64; KINDS],
-    /// By kind and [`Regime`].
-    pub(crate) seconds: [[f64; 3]; KINDS],
-    pub(crate) distinct: f64,
-    pub(crate) weights: f64,
-    pub(crate) fused_seconds: f64,
-    pub(crate) compute_bound_seconds: f64,
-    pub(crate) largest_elements: f64,
-    /// The most activation elements that are held at once, if that is known.
-    pub(crate) peak_elements: Option<f64>,
-    /// Activation elements of the largest operator that needs all of what it reads and writes at once.
-    pub(crate) least_elements: f64,
-    /// Mean over MACs of ln(operations per byte).
-    pub(crate) log_intensity_of_macs: f64,
-    /// Mean over MACs of ln(uses of one weight).
-    pub(crate) log_weight_reuse: f64,
-    /// Mean over elements of ln(elements of one operator and item).
-    pub(crate) log_elements_of_elements: f64,
-    /// MACs in kernels of at least 5×5.
-    pub(crate) large_kernel_macs: f64,
-    /// MACs in 2×2 kernels.
-    pub(crate) patch_kernel_macs: f64,
-    /// Sum over depthwise convolutions of elements times kernel edge.
-    pub(crate) depthwise_kernel_elements: f64,
-}
-
-impl GraphSums {
-    fn of(entry: &ModelOperators, row: &MeasuredRow, peaks: Peaks) -> Self {
-        let over = |asked: Option<f64>, counted: Option<f64>| asked.zip(counted).map_or(1.0, |(a, c)| a / c);
-        let resized = over(row.image_size, entry.image_size).powi(2);
-        let scale = row.batch_size * resized * over(row.sequence_length, entry.sequence_length);
-        let mut sums = Self::ZERO;
-        sums.distinct = entry.operators.len() as f64;
-        sums.peak_elements = entry.activation_peak_elements.map(|elements| elements * scale);
-        for operator in &entry.operators {
-            let (kind, count) = (operator.kind as usize, f64::from(operator.count));
-            let (macs, elements) = (operator.macs as f64 * scale, operator.activation_elements as f64 * scale);
-            let weights = operator.weight_elements as f64;
-            let bytes = elements * peaks.activation_bytes + weights * peaks.weight_bytes;
-            let (compute_s, memory_s) = (2.0 * macs / peaks.flops, bytes / peaks.bytes_per_s);
-            let seconds = compute_s.max(memory_s) * count;
-            let regime = match compute_s {
-                short if short <= memory_s => Regime::Memory,
-                long if long < DENSE_FACTOR * memory_s => Regime::Compute,
-                _ => Regime::Dense,
-            };
-            sums.seconds[kind][regime as usize] += seconds;
-            sums.fused_seconds += seconds * if fuses(operator.kind) { FUSED_SHARE } else { 1.0 };
-            if regime != Regime::Memory {
-                sums.compute_bound_seconds += seconds;
-            }
-            sums.macs[kind] += macs * count;
-            sums.elements[kind] += elements * count;
-            sums.operators[kind] += count;
-            sums.weights += weights * count;
-            sums.largest_elements = sums.largest_elements.max(elements + weights);
-            if reads_and_writes_at_once(operator.kind) {
-                sums.least_elements = sums.least_elements.max(elements);
-            }
-            if macs > 0.0 {
-                sums.log_intensity_of_macs += macs * count * (2.0 * macs / bytes).ln();
-                if weights > 0.0 {
-                    sums.log_weight_reuse += macs * count * (macs / weights).ln();
-                }
-            }
-            sums.log_elements_of_elements += elements * count * (elements / row.batch_size).max(1.0).ln();
-            match operator.kernel_size {
-                2 => sums.patch_kernel_macs += macs * count,
-                5.. => sums.large_kernel_macs += macs * count,
-                _ => {}
-            }
-            if operator.kind == OperatorKind::Dw {
-                sums.depthwise_kernel_elements += elements * count * f64::from(operator.kernel_size);
-            }
-        }
-        let (all_macs, all_elements) = (sums.macs.iter().sum::<f64>(), sums.elements.iter().sum::<f64>());
-        sums.log_intensity_of_macs /= all_macs.max(1.0);
-        sums.log_weight_reuse /= all_macs.max(1.0);
-        sums.log_elements_of_elements /= all_elements.max(1.0);
-        sums
-    }
-
-    const ZERO: Self = Self {
-        macs: [0.0; KINDS],
-        elements: [0.0; KINDS],
-        operators: [0.0; KINDS],
-        seconds: [[0.0; 3]; KINDS],
-        distinct: 0.0,
-        weights: 0.0,
-        fused_seconds: 0.0,
-        compute_bound_seconds: 0.0,
-        largest_elements: 0.0,
-        peak_elements: None,
-        least_elements: 0.0,
-        log_intensity_of_macs: 0.0,
-        log_weight_reuse: 0.0,
-        log_elements_of_elements: 0.0,
-        large_kernel_macs: 0.0,
-        patch_kernel_macs: 0.0,
-        depthwise_kernel_elements: 0.0,
-    };
-
-    pub(crate) fn roofline_seconds(&self) -> f64 {
-        self.seconds.iter().flatten().sum()
-    }
-}
-
-/// Whether an operator's inputs and outputs must all be in memory at once: others work in place, or are fused so that
-/// what is between them never exists, as attention is.
-const fn reads_and_writes_at_once(kind: OperatorKind) -> bool {
-    matches!(kind, OperatorKind::Conv | OperatorKind::Conv1 | OperatorKind::Gconv | OperatorKind::Linear)
-}
-
-/// Whether compilers fuse operators of this kind with their neighbours.
-const fn fuses(kind: OperatorKind) -> bool {
-    matches!(kind, OperatorKind::Norm | OperatorKind::Act | OperatorKind::Elem | OperatorKind::Copy)
-}
-
 /// A row with what is known about its model and its device.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Described<'a> {
     pub(crate) row: &'a MeasuredRow,
     pub(crate) device: Option<&'a PublishedDevice>,
@@ -261,30 +109,40 @@ impl Described<'_> {
     }
 }
 
-/// Describes rows in their order; equal shapes on equal peaks are summed once.
+/// Describes rows in their order, on all cores where they are many.
 pub(crate) fn describe<'a>(
     rows: &'a [MeasuredRow],
     devices: &'a DeviceTable,
     operators: &OperatorTable,
 ) -> Vec<Described<'a>> {
-    let mut summed: HashMap<(&str, [u64; 7]), GraphSums> = HashMap::new();
+    let parts = in_parts(rows, |part| describe_here(part, devices, operators));
+    if parts.len() == 1 { parts.into_iter().flatten().collect() } else { parts.concat() }
+}
+
+/// The same on this thread; graphs of one size are looked at once, equal ones on equal peaks are summed once.
+fn describe_here<'a>(
+    rows: &'a [MeasuredRow],
+    devices: &'a DeviceTable,
+    operators: &OperatorTable,
+) -> Vec<Described<'a>> {
+    let mut shapes: Vec<Shape> = Vec::new();
+    let mut of_size: HashMap<(&str, [u64; 2]), Option<usize>> = HashMap::new();
+    let mut summed: HashMap<(usize, [u64; 5]), GraphSums> = HashMap::new();
     rows.iter()
         .map(|row| {
             let device = devices.get(&row.device);
             let peaks = Peaks::of(row, device);
-            let sums = operators.get(&row.model).and_then(|entries| nearest_size(entries, row)).map(|entry| {
-                let numbers = [
-                    row.batch_size,
-                    row.image_size.unwrap_or_default(),
-                    row.sequence_length.unwrap_or_default(),
-                    peaks.flops,
-                    peaks.bytes_per_s,
-                    peaks.activation_bytes,
-                    peaks.weight_bytes,
-                ];
-                *summed
-                    .entry((&row.model, numbers.map(f64::to_bits)))
-                    .or_insert_with(|| GraphSums::of(entry, row, peaks))
+            let sizes = [row.image_size, row.sequence_length].map(|size| size.unwrap_or_default().to_bits());
+            let shape = *of_size.entry((&row.model, sizes)).or_insert_with(|| {
+                let entry = operators.get(&row.model).and_then(|entries| nearest_size(entries, row))?;
+                shapes.push(Shape::of(entry, row));
+                Some(shapes.len() - 1)
+            });
+            let sums = shape.map(|shape| {
+                let numbers =
+                    [row.batch_size, peaks.flops, peaks.bytes_per_s, peaks.activation_bytes, peaks.weight_bytes];
+                let sum = || shapes[shape].sums(row.batch_size, peaks);
+                *summed.entry((shape, numbers.map(f64::to_bits))).or_insert_with(sum)
             });
             Described { row, device, peaks, sums }
         })
@@ -302,7 +160,7 @@ fn nearest_size<'a>(entries: &'a [ModelOperators], row: &MeasuredRow) -> Option<
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use messages::OperatorCost;
+    use messages::{OperatorCost, OperatorKind};
 
     use super::*;
 

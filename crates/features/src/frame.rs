@@ -3,12 +3,14 @@
 use std::{fmt::Write as _, path::Path};
 
 use messages::{Metric, OperatorKind};
-use polars::prelude::{Column, DataFrame, DataType, Expr, Float32Chunked, IntoLazy, NamedFrom, Series, col, lit};
+use polars::prelude::{Column, DataFrame, DataType, Expr, Float32Chunked, IntoLazy, col, lit};
 use sha2::{Digest, Sha256};
 
 use crate::{
     DeviceTable, FeatureError, MeasuredRow, OperatorTable,
-    described::{Described, KINDS, Regime, describe},
+    described::{Described, describe},
+    graph_sums::{KINDS, Regime},
+    raw_columns::raw_frame,
     table::write_parquet_with,
 };
 
@@ -121,110 +123,6 @@ impl FeatureFrame {
 
 fn single_precision(column: &Column) -> &Float32Chunked {
     column.f32().expect("the plan casts every feature to f32")
-}
-
-/// Every raw column: totals of the graph, configuration, device. A missing value is null.
-fn raw_frame(described: &[Described<'_>]) -> polars::error::PolarsResult<DataFrame> {
-    let mut columns = Vec::new();
-    let mut add = |name: String, value: &dyn Fn(&Described<'_>) -> Option<f64>| {
-        let cells: Vec<Option<f64>> =
-            described.iter().map(|row| value(row).filter(|value| value.is_finite())).collect();
-        columns.push(Column::from(Series::new(name.into(), cells)));
-    };
-    for kind in OperatorKind::ALL {
-        let index = *kind as usize;
-        add(format!("macs_{kind}"), &|row| row.sums.map(|sums| sums.macs[index]));
-        add(format!("elements_{kind}"), &|row| row.sums.map(|sums| sums.elements[index]));
-        add(format!("operators_{kind}"), &|row| row.sums.map(|sums| sums.operators[index]));
-        for regime in Regime::ALL {
-            let name = format!("seconds_{kind}_{}", regime.as_str());
-            add(name, &|row| row.sums.map(|sums| sums.seconds[index][regime as usize]));
-        }
-    }
-    for (name, value) in GRAPH_COLUMNS {
-        add((*name).to_owned(), &|row| row.sums.as_ref().map(value));
-    }
-    for (name, value) in ROW_COLUMNS {
-        add((*name).to_owned(), value);
-    }
-    DataFrame::new(described.len(), columns)
-}
-
-type GraphColumn = fn(&crate::described::GraphSums) -> f64;
-type RowColumn = fn(&Described<'_>) -> Option<f64>;
-
-const GRAPH_COLUMNS: &[(&str, GraphColumn)] = &[
-    ("macs", |sums| sums.macs.iter().sum()),
-    ("elements", |sums| sums.elements.iter().sum()),
-    ("operators", |sums| sums.operators.iter().sum()),
-    ("roofline_seconds", |sums| sums.roofline_seconds()),
-    ("weights", |sums| sums.weights),
-    ("distinct", |sums| sums.distinct),
-    ("fused_seconds", |sums| sums.fused_seconds),
-    ("compute_bound_seconds", |sums| sums.compute_bound_seconds),
-    ("largest_elements", |sums| sums.largest_elements),
-    ("log_intensity_of_macs", |sums| sums.log_intensity_of_macs),
-    ("log_weight_reuse", |sums| sums.log_weight_reuse),
-    ("log_elements_of_elements", |sums| sums.log_elements_of_elements),
-    ("large_kernel_macs", |sums| sums.large_kernel_macs),
-    ("patch_kernel_macs", |sums| sums.patch_kernel_macs),
-    ("depthwise_kernel_elements", |sums| sums.depthwise_kernel_elements),
-];
-
-const ROW_COLUMNS: &[(&str, RowColumn)] = &[
-    ("activation_bytes", |row| Some(row.peaks.activation_bytes)),
-    ("weight_bytes", |row| Some(row.peaks.weight_bytes)),
-    ("flops", |row| Some(row.peaks.flops)),
-    ("bytes_per_s", |row| Some(row.peaks.bytes_per_s)),
-    ("batch_size", |row| Some(row.row.batch_size)),
-    ("image_size", |row| row.row.image_size),
-    ("sequence_length", |row| row.row.sequence_length),
-    ("threads", |row| row.row.threads),
-    ("params_m", |row| row.row.params_m),
-    ("gmacs", |row| row.row.gmacs),
-    ("activations_m", |row| row.row.activations_m),
-    ("version", |row| row.row.backend_version.as_deref().and_then(version_number)),
-    ("compiled", |row| {
-        let compiler = row.row.compiler.as_deref().filter(|_| in_browser(row) != Some(true));
-        compiler.map(|compiler| flag(compiler != "eager"))
-    }),
-    ("browser", |row| in_browser(row).map(flag)),
-    ("gecko", |row| {
-        let browser = row.row.compiler.as_deref().filter(|_| in_browser(row) == Some(true));
-        browser.map(|browser| flag(browser.starts_with("firefox")))
-    }),
-    ("webnn", |row| {
-        in_browser(row).filter(|in_one| *in_one).map(|_| flag(row.row.platform.as_deref() == Some("webnn")))
-    }),
-    ("channels_last", |row| row.row.layout.as_deref().map(|layout| flag(layout == "nhwc"))),
-    ("accelerator", |row| {
-        let platform = row.row.platform.as_deref().or(row.device.and_then(|device| device.platform.as_deref()));
-        platform.map(|platform| flag(!matches!(platform, "cpu" | "wasm")))
-    }),
-    ("cores", |row| row.device.and_then(|device| device.cores)),
-    ("fp32_lanes", |row| row.device.and_then(|device| device.fp32_lanes)),
-    ("clock_ghz", |row| row.device.and_then(|device| device.clock_ghz)),
-    ("cache_mb", |row| row.device.and_then(|device| device.cache_mb)),
-    ("memory_gb", |row| row.device.and_then(|device| device.memory_gb)),
-    ("tdp_w", |row| row.device.and_then(|device| device.tdp_w)),
-    ("year", |row| row.device.and_then(|device| device.year)),
-];
-
-/// Whether a row's runtime runs in a browser; its compiler is then the browser.
-fn in_browser(row: &Described<'_>) -> Option<bool> {
-    row.row.backend.as_deref().map(|backend| backend == "ort-web")
-}
-
-fn flag(holds: bool) -> f64 {
-    f64::from(u8::from(holds))
-}
-
-/// A version as a number that grows with it: 2.10.1 is 2.10, after 2.9.1, which is 2.09.
-fn version_number(version: &str) -> Option<f64> {
-    let mut parts = version.split('.').map(str::parse::<f64>);
-    let major = parts.next()?.ok()?;
-    let minor = parts.next().and_then(Result::ok).unwrap_or_default();
-    Some(major + minor.min(99.0) / 100.0)
 }
 
 /// The columns of the feature frame of measurement tables, in order.

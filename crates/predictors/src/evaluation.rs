@@ -11,16 +11,22 @@ pub enum Grouping {
     Configuration,
     /// The model: nothing of it was seen, nor of its family.
     Model,
+    /// The device: a few measurements of it were seen, each device in turn.
+    FewShot,
     /// The device: nothing that ran on it was seen.
     Device,
 }
 
 impl Grouping {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Configuration, Self::Model, Self::FewShot, Self::Device];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
             Self::Model => "model",
+            Self::FewShot => "few-shot",
             Self::Device => "device",
         }
     }
@@ -36,16 +42,11 @@ impl FromStr for Grouping {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        match text {
-            "configuration" => Ok(Self::Configuration),
-            "model" => Ok(Self::Model),
-            "device" => Ok(Self::Device),
-            _ => Err(UnknownWord {
-                kind: "grouping",
-                found: text.to_owned(),
-                known: "configuration, model, device".to_owned(),
-            }),
-        }
+        Self::ALL.into_iter().find(|grouping| grouping.as_str() == text).ok_or_else(|| UnknownWord {
+            kind: "grouping",
+            found: text.to_owned(),
+            known: Self::ALL.map(Self::as_str).join(", "),
+        })
     }
 }
 
@@ -56,7 +57,7 @@ pub struct Evaluation {
     pub metric: Metric,
     /// What was new to the boosters.
     pub grouping: Grouping,
-    /// Rows evaluated, each once.
+    /// Rows evaluated, each once; of few shots once per draw of them.
     pub rows: u32,
     /// Folds.
     pub folds: u32,

@@ -20,9 +20,10 @@ mod releases;
 mod synthetic;
 mod tables;
 
+pub use calibration::GROUPS_MIN;
 pub use error::PredictorError;
 pub use evaluation::{Evaluation, Grouping};
-pub use manifest::{Manifest, ReleaseFile, Source};
+pub use manifest::{FewShotDevice, Manifest, ReleaseFile, Source};
 pub use predicted::{Predicted, PredictedWithSpread};
 pub use releases::{Release, Releases};
 pub use tables::{

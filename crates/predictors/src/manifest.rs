@@ -17,6 +17,17 @@ pub struct ReleaseFile {
     pub sha256: ContentHash,
 }
 
+/// A device of which little was measured: for this metric it is predicted as a new one, corrected by what was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FewShotDevice {
+    /// A learned metric.
+    pub metric: Metric,
+    /// Its name.
+    pub device: String,
+    /// How many measurements of it are known.
+    pub shots: u32,
+}
+
 /// What a release says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
@@ -40,6 +51,8 @@ pub struct Manifest {
     pub models: u32,
     /// Names of the devices that something was measured on.
     pub devices: Vec<String>,
+    /// Those of them of which little was measured, by metric.
+    pub few_shots: Vec<FewShotDevice>,
     /// The metrics that were trained; throughput follows from latency.
     pub metrics: Vec<Metric>,
     /// Errors out of fold.

@@ -122,6 +122,7 @@ impl Releases {
             source,
             models: u32::try_from(predictors.models().count()).unwrap_or(u32::MAX),
             devices: predictors.devices().map(str::to_owned).collect(),
+            few_shots: predictors.few_shots().to_vec(),
             metrics: predictors.trained.keys().copied().collect(),
             evaluation: predictors.evaluation().to_vec(),
             settings: predictors.settings,

@@ -11,8 +11,15 @@ use predictors::{
 };
 
 /// Few trees and folds, so that the test takes seconds.
-const QUICK: TrainSettings =
-    TrainSettings { learner: Learner::GradientBoosting, rounds: 40, ensemble: 2, folds: 3, threads: 2, seed: 1 };
+const QUICK: TrainSettings = TrainSettings {
+    learner: Learner::GradientBoosting,
+    rounds: 40,
+    ensemble: 2,
+    folds: 3,
+    few_shot_below: 50,
+    threads: 2,
+    seed: 1,
+};
 
 /// Convolutions of a made-up model, larger the larger its number.
 fn operators_of(model: u32) -> ModelOperators {

@@ -7,8 +7,15 @@ use messages::Metric;
 use predictors::{Choose, Learner, Protocol, Report, TableData, TrainSettings, evaluate, evaluate_split};
 
 /// Few trees and folds, so that the test takes seconds.
-const QUICK: TrainSettings =
-    TrainSettings { learner: Learner::GradientBoosting, rounds: 120, ensemble: 1, folds: 4, threads: 2, seed: 1 };
+const QUICK: TrainSettings = TrainSettings {
+    learner: Learner::GradientBoosting,
+    rounds: 120,
+    ensemble: 1,
+    folds: 4,
+    few_shot_below: 50,
+    threads: 2,
+    seed: 1,
+};
 /// Every so many models are taken.
 const STEP: usize = 3;
 

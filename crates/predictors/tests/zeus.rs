@@ -9,8 +9,15 @@ use features::{DeviceTable, MeasuredRow, OperatorTable, PublishedDevice};
 use messages::Metric;
 use predictors::{Evaluation, Grouping, Learner, Predictors, TrainSettings};
 
-const QUICK: TrainSettings =
-    TrainSettings { learner: Learner::GradientBoosting, rounds: 150, ensemble: 2, folds: 5, threads: 2, seed: 1 };
+const QUICK: TrainSettings = TrainSettings {
+    learner: Learner::GradientBoosting,
+    rounds: 150,
+    ensemble: 2,
+    folds: 5,
+    few_shot_below: 50,
+    threads: 2,
+    seed: 1,
+};
 
 /// Rows and devices of one GPU's trace.
 fn trace(text: &str, gpu: &str, rows: &mut Vec<MeasuredRow>, devices: &mut DeviceTable) {

@@ -72,10 +72,3 @@ fn a_browser_is_a_category_that_may_be_unknown() {
     assert_eq!(flags(Some("pytorch"), Some("eager"), "cuda"), [Some(0.0), None, None, Some(0.0)]);
     assert_eq!(flags(None, None, "cpu"), [None, None, None, None]);
 }
-
-#[test]
-fn versions_grow() {
-    let versions = ["1.13", "2.2.1", "2.9.1", "2.10"].map(|version| version_number(version).expect("a number"));
-    assert!(versions.is_sorted(), "{versions:?}");
-    assert_eq!(version_number("nightly"), None);
-}

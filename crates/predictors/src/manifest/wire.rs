@@ -4,11 +4,11 @@ use chrono::{DateTime, SecondsFormat};
 use messages::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Manifest, ReleaseFile};
+use super::{FewShotDevice, Manifest, ReleaseFile};
 use crate::{Evaluation, TrainSettings};
 
-/// Version of the form. Releases of earlier ones were trained on other features and are of no use any more.
-pub(super) const FORMAT_VERSION: u64 = 3;
+/// Version of the form. Releases of earlier ones learned otherwise and are of no use any more.
+pub(super) const FORMAT_VERSION: u64 = 4;
 
 /// Why a manifest's JSON could not be read.
 pub(super) enum WireError {
@@ -20,7 +20,7 @@ pub(super) enum WireError {
 
 pub(super) fn to_json(manifest: &Manifest) -> Vec<u8> {
     let mut json =
-        serde_json::to_vec_pretty(&ManifestV3::from(manifest)).expect("a manifest has only text and numbers");
+        serde_json::to_vec_pretty(&ManifestV4::from(manifest)).expect("a manifest has only text and numbers");
     json.push(b'\n');
     json
 }
@@ -31,7 +31,7 @@ pub(super) fn from_json(json: &[u8]) -> Result<Manifest, WireError> {
     if format_version != FORMAT_VERSION {
         return Err(WireError::Version(format_version));
     }
-    let manifest: ManifestV3 = serde_json::from_slice(json).map_err(unreadable)?;
+    let manifest: ManifestV4 = serde_json::from_slice(json).map_err(unreadable)?;
     manifest.try_into().map_err(WireError::Unreadable)
 }
 
@@ -42,7 +42,7 @@ struct VersionOnly {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ManifestV3 {
+struct ManifestV4 {
     format_version: u64,
     release_id: String,
     parent: Option<String>,
@@ -53,27 +53,37 @@ struct ManifestV3 {
     source: String,
     models: u32,
     devices: Vec<String>,
+    few_shots: Vec<FewShotDeviceV4>,
     metrics: Vec<String>,
-    settings: SettingsV3,
-    evaluation: Vec<EvaluationV3>,
-    files: Vec<FileV3>,
+    settings: SettingsV4,
+    evaluation: Vec<EvaluationV4>,
+    files: Vec<FileV4>,
     feature_names: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SettingsV3 {
+struct SettingsV4 {
     learner: String,
     rounds: u32,
     ensemble: u32,
     folds: u32,
+    few_shot_below: u32,
     threads: u32,
     seed: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EvaluationV3 {
+struct FewShotDeviceV4 {
+    metric: String,
+    device: String,
+    shots: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvaluationV4 {
     metric: String,
     grouping: String,
     rows: u32,
@@ -87,12 +97,12 @@ struct EvaluationV3 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileV3 {
+struct FileV4 {
     name: String,
     sha256: String,
 }
 
-impl From<&Manifest> for ManifestV3 {
+impl From<&Manifest> for ManifestV4 {
     fn from(manifest: &Manifest) -> Self {
         Self {
             format_version: FORMAT_VERSION,
@@ -105,19 +115,20 @@ impl From<&Manifest> for ManifestV3 {
             source: manifest.source.to_string(),
             models: manifest.models,
             devices: manifest.devices.clone(),
+            few_shots: manifest.few_shots.iter().map(FewShotDeviceV4::from).collect(),
             metrics: manifest.metrics.iter().map(ToString::to_string).collect(),
             settings: manifest.settings.into(),
-            evaluation: manifest.evaluation.iter().map(EvaluationV3::from).collect(),
-            files: manifest.files.iter().map(FileV3::from).collect(),
+            evaluation: manifest.evaluation.iter().map(EvaluationV4::from).collect(),
+            files: manifest.files.iter().map(FileV4::from).collect(),
             feature_names: manifest.feature_names.clone(),
         }
     }
 }
 
-impl TryFrom<ManifestV3> for Manifest {
+impl TryFrom<ManifestV4> for Manifest {
     type Error = String;
 
-    fn try_from(wire: ManifestV3) -> Result<Self, String> {
+    fn try_from(wire: ManifestV4) -> Result<Self, String> {
         Ok(Self {
             release_id: parse(&wire.release_id)?,
             parent: wire.parent.as_deref().map(parse).transpose()?,
@@ -129,6 +140,7 @@ impl TryFrom<ManifestV3> for Manifest {
             source: parse(&wire.source)?,
             models: wire.models,
             devices: wire.devices,
+            few_shots: wire.few_shots.into_iter().map(FewShotDevice::try_from).collect::<Result<_, _>>()?,
             metrics: wire.metrics.iter().map(|metric| parse(metric)).collect::<Result<_, _>>()?,
             evaluation: wire.evaluation.into_iter().map(Evaluation::try_from).collect::<Result<_, _>>()?,
             settings: wire.settings.try_into()?,
@@ -137,37 +149,53 @@ impl TryFrom<ManifestV3> for Manifest {
     }
 }
 
-impl From<TrainSettings> for SettingsV3 {
+impl From<TrainSettings> for SettingsV4 {
     fn from(settings: TrainSettings) -> Self {
-        let TrainSettings { learner, rounds, ensemble, folds, threads, seed } = settings;
-        Self { learner: learner.as_str().to_owned(), rounds, ensemble, folds, threads, seed }
+        let TrainSettings { learner, rounds, ensemble, folds, few_shot_below, threads, seed } = settings;
+        Self { learner: learner.as_str().to_owned(), rounds, ensemble, folds, few_shot_below, threads, seed }
     }
 }
 
-impl TryFrom<SettingsV3> for TrainSettings {
+impl TryFrom<SettingsV4> for TrainSettings {
     type Error = String;
 
-    fn try_from(wire: SettingsV3) -> Result<Self, String> {
-        let SettingsV3 { learner, rounds, ensemble, folds, threads, seed } = wire;
-        Ok(Self { learner: parse(&learner)?, rounds, ensemble, folds, threads, seed })
+    fn try_from(wire: SettingsV4) -> Result<Self, String> {
+        let SettingsV4 { learner, rounds, ensemble, folds, few_shot_below, threads, seed } = wire;
+        Ok(Self { learner: parse(&learner)?, rounds, ensemble, folds, few_shot_below, threads, seed })
     }
 }
 
-impl From<&ReleaseFile> for FileV3 {
+impl From<&FewShotDevice> for FewShotDeviceV4 {
+    fn from(few_shot: &FewShotDevice) -> Self {
+        let FewShotDevice { metric, device, shots } = few_shot;
+        Self { metric: metric.to_string(), device: device.clone(), shots: *shots }
+    }
+}
+
+impl TryFrom<FewShotDeviceV4> for FewShotDevice {
+    type Error = String;
+
+    fn try_from(wire: FewShotDeviceV4) -> Result<Self, String> {
+        let FewShotDeviceV4 { metric, device, shots } = wire;
+        Ok(Self { metric: parse(&metric)?, device, shots })
+    }
+}
+
+impl From<&ReleaseFile> for FileV4 {
     fn from(file: &ReleaseFile) -> Self {
         Self { name: file.name.clone(), sha256: file.sha256.to_string() }
     }
 }
 
-impl TryFrom<FileV3> for ReleaseFile {
+impl TryFrom<FileV4> for ReleaseFile {
     type Error = String;
 
-    fn try_from(wire: FileV3) -> Result<Self, String> {
+    fn try_from(wire: FileV4) -> Result<Self, String> {
         Ok(Self { name: wire.name, sha256: parse(&wire.sha256)? })
     }
 }
 
-impl From<&Evaluation> for EvaluationV3 {
+impl From<&Evaluation> for EvaluationV4 {
     fn from(evaluation: &Evaluation) -> Self {
         Self {
             metric: evaluation.metric.to_string(),
@@ -183,10 +211,10 @@ impl From<&Evaluation> for EvaluationV3 {
     }
 }
 
-impl TryFrom<EvaluationV3> for Evaluation {
+impl TryFrom<EvaluationV4> for Evaluation {
     type Error = String;
 
-    fn try_from(wire: EvaluationV3) -> Result<Self, String> {
+    fn try_from(wire: EvaluationV4) -> Result<Self, String> {
         Ok(Self {
             metric: parse(&wire.metric)?,
             grouping: parse(&wire.grouping)?,

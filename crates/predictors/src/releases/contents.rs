@@ -31,6 +31,7 @@ pub(super) fn load(
         context: from_cbor(manifest, KNOWN_FILE, &read)?,
         trained: manifest.metrics.iter().map(trained).collect::<Result<_, PredictorError>>()?,
         evaluation: manifest.evaluation.clone(),
+        few_shots: manifest.few_shots.clone(),
         settings: manifest.settings,
         training_rows: manifest.training_rows,
     })

@@ -10,7 +10,8 @@ use crate::{
 
 static PREDICTORS: LazyLock<Predictors> = LazyLock::new(|| {
     let learner = Learner::GradientBoosting;
-    let settings = TrainSettings { learner, rounds: 20, ensemble: 2, folds: 3, threads: 2, seed: 5 };
+    let settings =
+        TrainSettings { learner, rounds: 20, ensemble: 2, folds: 3, few_shot_below: 50, threads: 2, seed: 5 };
     train(&measurements(0..4), &settings).expect("trained")
 });
 
@@ -130,7 +131,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn a_broken_manifest_is_an_error() {
-    let error = damage("manifest.json", |path| fs::write(path, "{\"format_version\": 3, \"rel").expect("written"));
+    let error = damage("manifest.json", |path| fs::write(path, "{\"format_version\": 4, \"rel").expect("written"));
     assert!(matches!(error, PredictorError::Manifest { .. }), "{error}");
     let error = damage("manifest.json", edit("\"training_rows\"", "\"surprise\": 1, \"training_rows\""));
     assert!(error.to_string().contains("surprise"), "{error}");
@@ -140,8 +141,8 @@ fn a_broken_manifest_is_an_error() {
 
 #[test]
 fn an_unknown_format_or_schema_is_an_error_with_both_sides() {
-    let error = damage("manifest.json", edit("\"format_version\": 3", "\"format_version\": 1"));
-    assert!(matches!(error, PredictorError::ManifestVersion { found: 1, supported: 3, .. }), "{error}");
+    let error = damage("manifest.json", edit("\"format_version\": 4", "\"format_version\": 3"));
+    assert!(matches!(error, PredictorError::ManifestVersion { found: 3, supported: 4, .. }), "{error}");
     let schema = features::schema_id();
     let error = damage("manifest.json", edit(&schema, "0123456789abcdef"));
     let PredictorError::FeatureSchema { found, expected, .. } = error else { panic!("{error}") };
@@ -167,7 +168,7 @@ fn a_release_of_another_form_does_not_hide_the_others() {
     let (_directory, releases) = releases();
     let (old, new) = (publish(&releases), publish(&releases));
     let path = releases.directory.join(old.release_id.as_str()).join(MANIFEST_FILE);
-    edit("\"format_version\": 3", "\"format_version\": 1")(&path);
+    edit("\"format_version\": 4", "\"format_version\": 1")(&path);
     let listed = releases.list().expect("listed");
     let [Err(PredictorError::ManifestVersion { release, found: 1, .. }), Ok(found)] = &listed[..] else {
         panic!("{listed:?}")

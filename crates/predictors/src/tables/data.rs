@@ -183,6 +183,11 @@ impl TableData {
         })
     }
 
+    /// One feature of one row, by the feature's place in the schema.
+    pub(crate) fn value_at(&self, row: usize, place: usize) -> f32 {
+        self.features[[row, place]]
+    }
+
     /// One feature of every row.
     pub(crate) fn column(&self, name: &str) -> ArrayView1<'_, f32> {
         let index = self.names.iter().position(|feature| feature.name == name).expect("a feature of the schema");

@@ -4,7 +4,7 @@
 //! domain promises too much outside. There it widens: for each standard deviation of a feature that the question is
 //! outside, the log ratio may drift by one of its own standard deviations.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,8 @@ const fn bordered(feature: &'static str, name: &'static str, of: Of, added: f64)
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Domain {
     of_device: HashMap<usize, Vec<Seen>>,
+    /// Devices of which so little was measured that what was measured on all counts for them.
+    hardly_measured: HashSet<usize>,
     overall: Vec<Seen>,
     /// Standard deviation of each feature.
     deviations: Vec<f32>,
@@ -101,7 +103,7 @@ impl Outside {
 }
 
 impl Domain {
-    pub(crate) fn of(data: &TableData) -> Self {
+    pub(crate) fn of(data: &TableData, hardly_measured: HashSet<usize>) -> Self {
         let columns: Vec<_> = BORDERED.iter().map(|bordered| data.column(bordered.feature)).collect();
         let mut overall = vec![Seen::default(); columns.len()];
         let mut of_device: HashMap<usize, Vec<Seen>> = HashMap::new();
@@ -118,7 +120,7 @@ impl Domain {
             let variance = known.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / known.len().max(1) as f32;
             variance.sqrt().max(DEVIATION_MIN)
         };
-        Self { of_device, overall, deviations: columns.iter().map(deviation).collect() }
+        Self { of_device, hardly_measured, overall, deviations: columns.iter().map(deviation).collect() }
     }
 
     /// Where each question lies outside, by what was measured on its device, or if that is new on all.
@@ -126,7 +128,7 @@ impl Domain {
         let columns: Vec<_> = BORDERED.iter().map(|bordered| questions.column(bordered.feature)).collect();
         let of_row = |(row, device): (usize, &usize)| {
             let known = self.of_device.get(device);
-            let seen = known.unwrap_or(&self.overall);
+            let seen = known.filter(|_| !self.hardly_measured.contains(device)).unwrap_or(&self.overall);
             let mut outside = Outside::default();
             let mut is_graph_missing = false;
             for (index, bordered) in BORDERED.iter().enumerate() {
@@ -235,11 +237,20 @@ mod tests {
     }
 
     fn check(question: MeasuredRow, reasons: &[&str], steps: std::ops::RangeInclusive<f64>) {
+        check_with(&HashSet::new(), question, reasons, steps);
+    }
+
+    fn check_with(
+        hardly_measured: &HashSet<usize>,
+        question: MeasuredRow,
+        reasons: &[&str],
+        steps: std::ops::RangeInclusive<f64>,
+    ) {
         let table: Vec<MeasuredRow> = vec![row("x", 32.0), row("x", 512.0), row("y", 1.0), row("z", 1.0), bare("z")];
         let names = Names::of(&table);
         let data = TableData::new(table, &DeviceTable::new(), &operators(), Metric::LatencyMs).expect("measured");
         let asked = TableData::questions(vec![question], &DeviceTable::new(), &operators(), &names).expect("asked");
-        let [outside] = &Domain::of(&data).outside(&asked)[..] else { panic!("one question") };
+        let [outside] = &Domain::of(&data, hardly_measured.clone()).outside(&asked)[..] else { panic!("one question") };
         assert_eq!(outside.reasons, reasons);
         assert!(steps.contains(&outside.steps), "{outside:?}");
     }
@@ -250,6 +261,14 @@ mod tests {
         check(row("x", 1.0), &["batch size 1: measured was 32 to 512"], 1.0..=3.0);
         check(row("y", 64.0), &["batch size 64: measured was 1"], 1.0..=3.0);
         check(row("new", 64.0), &[], 0.0..=0.0);
+    }
+
+    #[test]
+    fn on_a_hardly_measured_device_counts_what_was_measured_on_all() {
+        // `y` is the second device of the table.
+        check_with(&HashSet::from([1]), row("y", 64.0), &[], 0.0..=0.0);
+        let far = ["batch size 4096: measured was 1 to 512"];
+        check_with(&HashSet::from([1]), row("y", 4096.0), &far, 0.3..=3.0);
     }
 
     #[test]

@@ -1,59 +1,33 @@
 //! Predictors of one metric for measurement tables, one for each way in which a row can be new.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
+    collections::{BTreeMap, BTreeSet, HashSet},
     num::NonZero,
     thread,
 };
 
 use features::Role;
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::{
     data::TableData,
     efficiency::Efficiency,
+    few_shot::{FewShots, hardly_measured},
     held_out::{HeldOut, evaluations},
-    learner::{Ensemble, Lesson, TrainSettings, answers, means, train},
+    laboratory::Laboratory,
+    learned::{Learned, learn, learn_configuration},
+    learner::TrainSettings,
     new_device::NewDevice,
-    reliability::{Errors, Reliability},
+    novelty::Novelty,
     residuals::{Residuals, fit_efficiency, with_efficiency},
 };
-use crate::{Evaluation, Grouping, PredictorError, boosters::in_parallel, folds::grouped_folds};
+use crate::{Evaluation, Grouping, PredictorError, boosters::in_parallel};
 
 /// Configurations without which nothing is trained: fewer give no 90 % quantile of errors out of fold.
 pub const ROWS_NEEDED: usize = 20;
 /// Rows that are predicted together: enough to be worth a thread, few enough for their features to stay in its cache.
 const ROWS_TOGETHER: usize = 512;
-
-/// What of a row was never measured; each has errors of its own size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Novelty {
-    /// Only the combination: the model was measured, and so was the device.
-    Configuration,
-    /// The model, and with it perhaps its family.
-    Model,
-    /// The device.
-    Device,
-}
-
-impl Novelty {
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Configuration => "configuration",
-            Self::Model => "model",
-            Self::Device => "device",
-        }
-    }
-}
-
-impl fmt::Display for Novelty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// What is predicted of one row, as logs of the ratio to physics.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,6 +44,8 @@ pub struct TablePrediction {
     pub spread: f64,
     /// What of the row was never measured.
     pub novelty: Novelty,
+    /// How many that were as new the interval rests on: configurations, families or devices.
+    pub groups: usize,
 }
 
 /// Predictors of one metric, trained on some rows of a table, to be asked about other rows of it.
@@ -82,16 +58,10 @@ pub struct TablePredictor {
     new_configuration: Option<Learned>,
     new_model: Option<Learned>,
     pub(crate) new_device: Option<NewDevice>,
+    few_shots: Option<FewShots>,
     /// Known where it was trained; a release keeps it in its manifest.
     #[serde(skip)]
     evaluation: Vec<Evaluation>,
-}
-
-/// Boosters and what is known of their errors.
-#[derive(Debug, Serialize, Deserialize)]
-struct Learned {
-    boosters: Ensemble,
-    reliability: Reliability,
 }
 
 impl TablePredictor {
@@ -111,6 +81,23 @@ impl TablePredictor {
         if configurations.len() < ROWS_NEEDED {
             return Err(PredictorError::TooFewRows { found: configurations.len(), needed: ROWS_NEEDED });
         }
+        let few = hardly_measured(data, training, settings.few_shot_below);
+        let is_base = |row: &usize| !few.contains_key(&data.devices.of_row[*row]);
+        let base: Vec<usize> = training.iter().copied().filter(is_base).collect();
+        let mut predictor = Self::train_base(data, &base, novelties, settings)?;
+        if novelties.contains(&Novelty::FewShot) && !few.is_empty() {
+            predictor.learn_few(data, &base, &few, settings)?;
+        }
+        Ok(predictor)
+    }
+
+    /// Trains on rows of devices that enough was measured of.
+    fn train_base(
+        data: &TableData,
+        training: &[usize],
+        novelties: &[Novelty],
+        settings: &TrainSettings,
+    ) -> Result<Self, PredictorError> {
         let efficiency = fit_efficiency(data, training);
         let features = with_efficiency(data, training, &efficiency, None);
         let mut predictor = Self {
@@ -121,6 +108,7 @@ impl TablePredictor {
             new_configuration: None,
             new_model: None,
             new_device: None,
+            few_shots: None,
             evaluation: Vec::new(),
         };
         if novelties.contains(&Novelty::Configuration) {
@@ -137,7 +125,7 @@ impl TablePredictor {
             predictor.evaluation.extend(held.evaluations(data, Grouping::Model));
             predictor.new_model = Some(learned);
         }
-        if novelties.contains(&Novelty::Device) {
+        if novelties.contains(&Novelty::Device) || novelties.contains(&Novelty::FewShot) {
             let bare = with_efficiency(data, training, &predictor.efficiency, Some(Role::Device));
             let new_device = NewDevice::learn(data, training, &bare, settings)?;
             let errors: Vec<HeldOut> =
@@ -148,6 +136,34 @@ impl TablePredictor {
         Ok(predictor)
     }
 
+    /// Learns corrections for devices of which little was measured.
+    fn learn_few(
+        &mut self,
+        data: &TableData,
+        base: &[usize],
+        few: &BTreeMap<usize, Vec<usize>>,
+        settings: &TrainSettings,
+    ) -> Result<(), PredictorError> {
+        let own;
+        let residuals = match &self.residuals {
+            Some(residuals) => residuals,
+            None => {
+                let features = self.full_features(data, base);
+                own = Residuals::fit(data, base, &features, &settings.for_new_devices())?;
+                &own
+            }
+        };
+        let new_device = self.new_device.as_ref().expect("it is learned where few shots are");
+        let laboratory = Laboratory::new(data, base, new_device, residuals);
+        let few_shots = FewShots::learn(data, &laboratory, few, |rows| self.missed_as_new(data, rows))?;
+        let shots: BTreeSet<usize> = few_shots.shots().map(|(_, shots)| shots).collect();
+        let held: Vec<HeldOut> = shots.into_iter().flat_map(|shots| laboratory.held_out(shots)).collect();
+        let evaluated = evaluations(data, Grouping::FewShot, new_device.left_out.len(), &held);
+        self.evaluation.extend(evaluated);
+        self.few_shots = Some(few_shots);
+        Ok(())
+    }
+
     /// Errors on what was held out in training, by what was new; empty after loading.
     pub fn evaluation(&self) -> &[Evaluation] {
         &self.evaluation
@@ -155,7 +171,10 @@ impl TablePredictor {
 
     /// What of a row was not measured among the rows trained on.
     pub fn novelty(&self, data: &TableData, row: usize) -> Novelty {
-        if !self.devices.contains(&data.devices.of_row[row]) {
+        let device = data.devices.of_row[row];
+        if self.few_shots.as_ref().is_some_and(|few_shots| few_shots.contains(device)) {
+            Novelty::FewShot
+        } else if !self.devices.contains(&device) {
             Novelty::Device
         } else if !self.models.contains(&data.models.of_row[row]) {
             Novelty::Model
@@ -202,6 +221,7 @@ impl TablePredictor {
         let trained = [
             (Novelty::Configuration, self.new_configuration.is_some()),
             (Novelty::Model, self.new_model.is_some()),
+            (Novelty::FewShot, self.few_shots.is_some() && novelty == Novelty::FewShot),
             (Novelty::Device, self.new_device.is_some()),
         ];
         let stranger = trained.iter().find(|(other, trained)| *other >= novelty && *trained);
@@ -223,9 +243,25 @@ impl TablePredictor {
             (Novelty::Model, _, _, Some(learned), _) => {
                 learned.predict(data, rows, &features(None), &vec![0.0; rows.len()], novelty)
             }
+            (Novelty::FewShot, _, _, _, Some(new_device)) if let Some(few_shots) = &self.few_shots => {
+                let answers = new_device.answers(&features(Some(Role::Device)))?;
+                Ok(few_shots.correct(data, rows, &answers))
+            }
             (_, _, _, _, Some(new_device)) => new_device.predict(data, rows, &features(Some(Role::Device))),
             _ => unreachable!("`answerable` names what was trained, and something is"),
         }
+    }
+
+    /// What rows that were measured would be missed by if their device were new, as logs.
+    pub(crate) fn missed_as_new(&self, data: &TableData, rows: &[usize]) -> Result<Vec<f64>, PredictorError> {
+        let new_device = self.new_device.as_ref().expect("it is asked for where new devices are learned");
+        let answers = new_device.logs(&self.bare_features(data, rows))?;
+        Ok(answers.into_iter().zip(rows).map(|(log, row)| data.target(*row) - log).collect())
+    }
+
+    /// The devices of which little was measured, each with how many measurements are known.
+    pub(crate) fn shots(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.few_shots.iter().flat_map(FewShots::shots)
     }
 
     /// Features of rows of new devices.
@@ -236,114 +272,5 @@ impl TablePredictor {
     /// Features of rows of known devices.
     pub(crate) fn full_features(&self, data: &TableData, rows: &[usize]) -> Array2<f32> {
         with_efficiency(data, rows, &self.efficiency, None)
-    }
-}
-
-impl Learned {
-    fn predict(
-        &self,
-        data: &TableData,
-        rows: &[usize],
-        features: &Array2<f32>,
-        start: &[f64],
-        novelty: Novelty,
-    ) -> Result<Vec<TablePrediction>, PredictorError> {
-        let devices: Vec<usize> = rows.iter().map(|row| data.devices.of_row[*row]).collect();
-        let doubts = self.reliability.doubts(features, &devices)?;
-        let answers = answers(&self.boosters, features)?;
-        Ok((0..rows.len())
-            .map(|index| TablePrediction {
-                row: rows[index],
-                log: start[index] + answers[index].mean - self.reliability.bias,
-                spread: answers[index].spread,
-                half_width: doubts[index].half_width,
-                confidence: doubts[index].confidence,
-                novelty,
-            })
-            .collect())
-    }
-}
-
-/// Boosters per fold left out: a single one errs more than the ensemble that answers in the end, and its intervals
-/// would be too wide.
-const HELD_OUT_BOOSTERS: u32 = 2;
-
-/// For new configurations of known models: what the references say, corrected. Errors out of fold are of random
-/// configurations, each with all the references that one asked about has.
-fn learn_configuration(
-    data: &TableData,
-    training: &[usize],
-    features: &Array2<f32>,
-    residuals: &Residuals,
-    settings: &TrainSettings,
-) -> Result<(Learned, Held), PredictorError> {
-    let (start, features) = residuals.refer(data, training, features)?;
-    let configurations: Vec<usize> = training.iter().map(|row| data.configurations.of_row[*row]).collect();
-    learn(data, training, features, &start, &configurations, &settings.for_corrections())
-}
-
-/// Trains boosters on what `start` leaves over, and their reliability on errors of rows whose group was left out.
-fn learn(
-    data: &TableData,
-    training: &[usize],
-    features: Array2<f32>,
-    start: &[f64],
-    groups: &[usize],
-    settings: &TrainSettings,
-) -> Result<(Learned, Held), PredictorError> {
-    let targets: Vec<f64> = training.iter().zip(start).map(|(row, start)| data.target(*row) - start).collect();
-    let (fold_of_row, folds) = grouped_folds(groups, settings.folds.max(2) as usize, settings.seed);
-    let lesson = |kept: Vec<usize>, boosters| Lesson {
-        features: features.select(Axis(0), &kept),
-        targets: kept.iter().map(|index| targets[*index]).collect(),
-        boosters,
-    };
-    let mut lessons: Vec<Lesson> = (0..folds)
-        .map(|fold| {
-            // A single group cannot be left out; its errors are those of rows seen, which its intervals rest on then.
-            lesson(
-                (0..training.len()).filter(|index| folds == 1 || fold_of_row[*index] != fold).collect(),
-                HELD_OUT_BOOSTERS,
-            )
-        })
-        .collect();
-    lessons.push(lesson((0..training.len()).collect(), settings.ensemble));
-    let mut ensembles = train(data.metric(), &lessons, settings)?;
-    drop(lessons);
-    let boosters = ensembles.pop().expect("one lesson was pushed");
-    let mut logs = vec![0.0; training.len()];
-    for (fold, ensemble) in ensembles.iter().enumerate() {
-        let held: Vec<usize> = (0..training.len()).filter(|index| fold_of_row[*index] == fold).collect();
-        for (index, answer) in held.iter().zip(means(ensemble, &features.select(Axis(0), &held))?) {
-            logs[*index] = answer - targets[*index];
-        }
-    }
-    let groups = training.iter().map(|row| data.devices.of_row[*row]).collect();
-    let errors = Errors { features, logs, groups, folds: fold_of_row };
-    let reliability = Reliability::fit(data.metric(), &errors, settings)?;
-    let held = Held {
-        folds,
-        errors: training
-            .iter()
-            .zip(errors.logs.iter().zip(&reliability.held_out))
-            .map(|(row, (error, half_width))| HeldOut {
-                row: *row,
-                error: error - reliability.bias,
-                half_width: *half_width,
-            })
-            .collect(),
-    };
-    Ok((Learned { boosters, reliability }, held))
-}
-
-/// Errors out of fold.
-struct Held {
-    folds: usize,
-    errors: Vec<HeldOut>,
-}
-
-impl Held {
-    fn evaluations(&self, data: &TableData, grouping: Grouping) -> Vec<Evaluation> {
-        evaluations(data, grouping, self.folds, &self.errors)
     }
 }

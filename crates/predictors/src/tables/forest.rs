@@ -7,14 +7,13 @@
 use messages::Metric;
 use ndarray::{Array2, ArrayView2, Axis, s};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use xgboost_rs::Booster;
 
-use crate::PredictorError;
+use crate::{PredictorError, boosters::Trained};
 
 /// Ways down that are followed at once; with half of them a single row takes twice as long.
 const LANES: usize = 8;
-/// Values of a row that trees can ask for, each feature there twice, see [`low`]; a power of two.
-const SLOTS: usize = 512;
+/// Features of a row that trees can ask for; a power of two.
+const SLOTS: usize = 256;
 /// Rows whose features stay in the cache while all trees are asked; a multiple of [`LANES`].
 const BLOCK_ROWS: usize = 64;
 /// Depths that trees are completed to; each has code of its own.
@@ -36,7 +35,7 @@ pub(crate) struct Forest {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Split {
     threshold: f32,
-    /// Which of a row's values, each of which is there twice, see [`low`].
+    /// Which of a row's features.
     slot: u32,
 }
 
@@ -50,19 +49,20 @@ impl Forest {
     ///
     /// [`PredictorError::Booster`] if XGBoost does not give them, [`PredictorError::Trees`] if they are not what this
     /// reads: binary trees of numeric features.
-    pub(crate) fn of_booster(metric: Metric, booster: &Booster, columns: usize) -> Result<Self, PredictorError> {
-        let json = booster.save_to_buffer("json".to_owned()).map_err(|source| PredictorError::Booster {
+    pub(crate) fn of_booster(metric: Metric, trained: &Trained, columns: usize) -> Result<Self, PredictorError> {
+        let json = trained.booster.save_to_buffer("json".to_owned()).map_err(|source| PredictorError::Booster {
             action: "read",
             metric,
             source,
         })?;
         let trees = |reason: String| PredictorError::Trees { metric, reason };
         let model: Model = serde_json::from_str(&json).map_err(|error| trees(error.to_string()))?;
-        Self::of_trees(&model.learner.gradient_booster.model.trees, columns).map_err(trees)
+        Self::of_trees(&model.learner.gradient_booster.model.trees, &trained.columns, columns).map_err(trees)
     }
 
-    fn of_trees(trees: &[Tree], columns: usize) -> Result<Self, String> {
-        let depths = trees.iter().map(|tree| tree.depth(0, 0)).collect::<Result<Vec<_>, _>>()?;
+    /// Lays trees out that know the features `known`, of `columns`.
+    fn of_trees(trees: &[Tree], known: &[usize], columns: usize) -> Result<Self, String> {
+        let depths = trees.iter().map(|tree| tree.depth(0, 0, known.len())).collect::<Result<Vec<_>, _>>()?;
         let deepest = depths.into_iter().max().unwrap_or(0);
         let depth = DEPTHS.into_iter().find(|depth| *depth >= deepest).ok_or_else(|| too_deep(deepest))?;
         let nodes = 1 << depth;
@@ -72,9 +72,11 @@ impl Forest {
             splits: vec![TO_THE_LEFT; trees.len() * nodes],
             leaves: vec![0.0; trees.len() * nodes],
         };
+        let slot = |column: &usize| u32::try_from(*column).map_err(|error| error.to_string());
+        let slots = known.iter().map(slot).collect::<Result<Vec<u32>, _>>()?;
         let places = forest.splits.chunks_exact_mut(nodes).zip(forest.leaves.chunks_exact_mut(nodes));
         for (tree, (splits, leaves)) in trees.iter().zip(places) {
-            tree.lay_out(0, 1, splits, leaves);
+            tree.lay_out(0, 1, &slots, splits, leaves);
         }
         forest.check().map(|()| forest)
     }
@@ -122,12 +124,12 @@ impl Forest {
         if self.splits.len() != self.leaves.len() || !self.leaves.len().is_multiple_of(1 << self.depth) {
             return Err("the trees are not complete".to_owned());
         }
-        let slots = 2 * self.columns.max(1);
+        let slots = self.columns.max(1);
         if slots > SLOTS {
-            return Err(format!("{} features are more than the {} that are possible", self.columns, SLOTS / 2));
+            return Err(format!("{} features are more than the {SLOTS} that are possible", self.columns));
         }
         match self.splits.iter().find(|split| split.slot as usize >= slots) {
-            Some(split) => Err(format!("feature {} of {} is asked for", split.slot / 2, self.columns)),
+            Some(split) => Err(format!("feature {} of {} is asked for", split.slot, self.columns)),
             None => Ok(()),
         }
     }
@@ -200,7 +202,7 @@ type Group = [[f32; LANES]; SLOTS];
 /// The values of some rows as trees ask for them.
 #[derive(Debug, Default)]
 struct Block {
-    /// Values of a row, each there twice.
+    /// Values of a row.
     slots: usize,
     /// Groups of [`LANES`] rows: the first value of each, then the second of each.
     groups: Vec<Box<Group>>,
@@ -210,31 +212,23 @@ struct Block {
 
 impl Block {
     fn fill(&mut self, rows: &ArrayView2<'_, f32>) {
-        self.slots = 2 * rows.ncols();
+        self.slots = rows.ncols();
         let together = rows.nrows() / LANES * LANES;
         self.groups.truncate(together / LANES);
         self.groups.resize_with(together / LANES, || Box::new([[0.0; LANES]; SLOTS]));
         for (group, values) in rows.slice(s![..together, ..]).axis_chunks_iter(Axis(0), LANES).zip(&mut self.groups) {
-            for (column, twice) in group.columns().into_iter().zip(values.as_chunks_mut::<2>().0) {
-                for (lane, value) in column.iter().enumerate() {
-                    (twice[0][lane], twice[1][lane]) = (low(*value), high(*value));
-                }
+            for (column, values) in group.columns().into_iter().zip(values.iter_mut()) {
+                column.iter().zip(values).for_each(|(from, value)| *value = known_or_lowest(*from));
             }
         }
         self.rest.clear();
-        self.rest.extend(rows.slice(s![together.., ..]).iter().flat_map(|value| [low(*value), high(*value)]));
+        self.rest.extend(rows.slice(s![together.., ..]).iter().map(|value| known_or_lowest(*value)));
     }
 }
 
-// Every value is there twice: a missing one is below all thresholds first, then above all. Which of the two a split
-// looks at says where it sends what is missing.
-
-const fn low(value: f32) -> f32 {
+/// What is missing is below all thresholds, as it was in training.
+const fn known_or_lowest(value: f32) -> f32 {
     if value.is_nan() { f32::NEG_INFINITY } else { value }
-}
-
-const fn high(value: f32) -> f32 {
-    if value.is_nan() { f32::INFINITY } else { value }
 }
 
 impl Serialize for Forest {
@@ -374,15 +368,6 @@ struct Tree {
     split_indices: Vec<u32>,
     /// The threshold, or the value of a leaf.
     split_conditions: Vec<f32>,
-    default_left: Vec<Truth>,
-}
-
-/// Versions of XGBoost differ in how they write truth.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Truth {
-    Word(bool),
-    Number(u8),
 }
 
 impl Tree {
@@ -391,11 +376,13 @@ impl Tree {
         Some((usize::try_from(self.left_children[node]).ok()?, usize::try_from(self.right_children[node]).ok()?))
     }
 
-    /// Levels below a node, which is `above` levels below the root; a tree whose lists do not fit together is an error.
-    fn depth(&self, node: usize, above: usize) -> Result<usize, String> {
+    /// Levels below a node, which is `above` levels below the root and asks for one of `known` features; a tree whose lists do not fit together is an error.
+    fn depth(&self, node: usize, above: usize, known: usize) -> Result<usize, String> {
         let nodes = self.left_children.len();
-        let lengths =
-            [self.right_children.len(), self.split_indices.len(), self.split_conditions.len(), self.default_left.len()];
+        if let Some(feature) = self.split_indices.get(node).filter(|feature| **feature as usize >= known) {
+            return Err(format!("a tree asks for feature {feature} of {known}"));
+        }
+        let lengths = [self.right_children.len(), self.split_indices.len(), self.split_conditions.len()];
         if node >= nodes || lengths.iter().any(|length| *length != nodes) {
             return Err("a tree's lists do not fit together".to_owned());
         }
@@ -404,27 +391,26 @@ impl Tree {
         }
         match self.children(node) {
             None => Ok(0),
-            Some((left, right)) => Ok(1 + self.depth(left, above + 1)?.max(self.depth(right, above + 1)?)),
+            Some((left, right)) => {
+                Ok(1 + self.depth(left, above + 1, known)?.max(self.depth(right, above + 1, known)?))
+            }
         }
     }
 
     /// Writes a node and all below it to its place in a complete tree, whose root is at 1; a leaf that is not at the
     /// bottom is written to every place below it.
-    fn lay_out(&self, node: usize, place: usize, splits: &mut [Split], leaves: &mut [f32]) {
+    fn lay_out(&self, node: usize, place: usize, slots: &[u32], splits: &mut [Split], leaves: &mut [f32]) {
         if place >= splits.len() {
             leaves[place - splits.len()] = self.split_conditions[node];
             return;
         }
         let (left, right) = self.children(node).unwrap_or((node, node));
         if left != node {
-            let left_if_missing = matches!(self.default_left[node], Truth::Word(true) | Truth::Number(1..));
-            splits[place] = Split {
-                threshold: self.split_conditions[node],
-                slot: 2 * self.split_indices[node] + u32::from(!left_if_missing),
-            };
+            splits[place] =
+                Split { threshold: self.split_conditions[node], slot: slots[self.split_indices[node] as usize] };
         }
-        self.lay_out(left, 2 * place, splits, leaves);
-        self.lay_out(right, 2 * place + 1, splits, leaves);
+        self.lay_out(left, 2 * place, slots, splits, leaves);
+        self.lay_out(right, 2 * place + 1, slots, splits, leaves);
     }
 }
 
@@ -434,9 +420,12 @@ mod tests {
     use crate::boosters::{Targets, TrainingRows, predict_booster, train_booster};
 
     /// Noise of three features, a tenth of it missing, and a booster of 30 uneven trees.
-    fn booster(rows: usize) -> (Booster, Array2<f32>) {
+    fn booster(rows: usize) -> (Trained, Array2<f32>) {
         let mut random = fastrand::Rng::with_seed(9);
-        let features = Array2::from_shape_fn((rows, 3), |_| if random.f32() < 0.1 { f32::NAN } else { random.f32() });
+        let mut features =
+            Array2::from_shape_fn((rows, 4), |_| if random.f32() < 0.1 { f32::NAN } else { random.f32() });
+        // What never varies is not given to XGBoost.
+        features.column_mut(1).fill(f32::NAN);
         let sum = |row: ndarray::ArrayView1<'_, f32>| {
             row.iter().map(|value| if value.is_nan() { 0.3 } else { *value }).product::<f32>()
         };
@@ -450,7 +439,7 @@ mod tests {
     #[test]
     fn a_forest_answers_as_xgboost_does_bit_for_bit() {
         let (booster, features) = booster(1_003);
-        let forest = Forest::of_booster(Metric::LatencyMs, &booster, 3).expect("read");
+        let forest = Forest::of_booster(Metric::LatencyMs, &booster, 4).expect("read");
         let expected = predict_booster(&booster, &features).expect("asked");
         let found = Forests::new(0.0, vec![forest]);
         let means = |features: &Array2<f32>| -> Vec<f64> {
@@ -460,20 +449,20 @@ mod tests {
         assert_eq!(all, expected.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
         let one = features.select(Axis(0), &[7]);
         assert_eq!(means(&one)[0].to_bits(), all[7].to_bits(), "alone as among others");
-        assert!(matches!(found.answers(&Array2::zeros((2, 4))), Err(PredictorError::Columns { found: 4, needed: 3 })));
+        assert!(matches!(found.answers(&Array2::zeros((2, 5))), Err(PredictorError::Columns { found: 5, needed: 4 })));
     }
 
     #[test]
     fn a_forest_survives_its_bytes_and_a_damaged_one_is_refused() {
         let (booster, _) = booster(300);
-        let forest = Forest::of_booster(Metric::LatencyMs, &booster, 3).expect("read");
+        let forest = Forest::of_booster(Metric::LatencyMs, &booster, 4).expect("read");
         let bytes = forest.to_bytes();
         assert_eq!(Forest::from_bytes(&bytes).expect("whole"), forest);
         assert!(Forest::from_bytes(&bytes[..bytes.len() - 4]).is_err(), "cut off");
         let mut foreign = bytes.clone();
         // The slot of the first tree's root.
         foreign[24] = 200;
-        assert!(Forest::from_bytes(&foreign).expect_err("foreign").contains("feature 100 of 3"));
+        assert!(Forest::from_bytes(&foreign).expect_err("foreign").contains("feature 200 of 4"));
         let mut deep = bytes;
         deep[4] = 60;
         assert!(Forest::from_bytes(&deep).is_err());
@@ -486,9 +475,8 @@ mod tests {
             right_children: vec![-1],
             split_indices: vec![0],
             split_conditions: vec![0.25],
-            default_left: vec![Truth::Number(0)],
         };
-        let forest = Forest::of_trees(&[tree], 2).expect("a tree");
+        let forest = Forest::of_trees(&[tree], &[0], 2).expect("a tree");
         let answers = Forests::new(1.0, vec![forest]).answers(&Array2::zeros((3, 2))).expect("asked");
         assert_eq!(answers.iter().map(|of| (of.mean(), of.spread())).collect::<Vec<_>>(), [(1.25, 0.0); 3]);
     }

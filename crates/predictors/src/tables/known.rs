@@ -40,6 +40,8 @@ struct Device {
     platform: Option<String>,
     /// What the device table has of it.
     published: Option<PublishedDevice>,
+    /// Whether so little was measured on it that any device's words count for it.
+    is_hardly_measured: bool,
     ways: Vec<Way>,
 }
 
@@ -54,7 +56,12 @@ struct Way {
 }
 
 impl Known {
-    pub(crate) fn of(rows: &[MeasuredRow], devices: &DeviceTable, operators: &OperatorTable) -> Self {
+    pub(crate) fn of(
+        rows: &[MeasuredRow],
+        devices: &DeviceTable,
+        operators: &OperatorTable,
+        is_hardly_measured: impl Fn(&str) -> bool,
+    ) -> Self {
         let mut known = Self::default();
         for row in rows {
             let model = known.models.entry(row.model.clone()).or_default();
@@ -82,6 +89,7 @@ impl Known {
         }
         for (name, device) in &mut known.devices {
             device.published = devices.get(name).cloned();
+            device.is_hardly_measured = is_hardly_measured(name);
         }
         known
     }
@@ -176,11 +184,12 @@ impl Known {
         }
     }
 
-    /// The words of a row that were never measured on its device, or if that is new on any; each with what it is.
+    /// The words of a row that were never measured on its device, or if that is new or hardly measured on any; each with
+    /// what it is.
     pub(crate) fn strange_words<'a>(&self, row: &'a MeasuredRow) -> Vec<(&'static str, &'a str)> {
         let ways: Vec<&Way> = match self.devices.get(&row.device) {
-            Some(device) => device.ways.iter().collect(),
-            None => self.devices.values().flat_map(|device| &device.ways).collect(),
+            Some(device) if !device.is_hardly_measured => device.ways.iter().collect(),
+            _ => self.devices.values().flat_map(|device| &device.ways).collect(),
         };
         let own: [Option<&str>; 5] = [
             row.backend.as_deref(),
@@ -274,8 +283,8 @@ mod tests {
     fn known() -> Known {
         let mut rows = vec![row("T4", "eager", 224.0), row("T4", "eager", 224.0), row("T4", "dynamo", 224.0)];
         rows.push(row("L4", "dynamo", 224.0));
-        rows.push(row("L4", "dynamo", 224.0));
-        Known::of(&rows, &DeviceTable::new(), &OperatorTable::new())
+        rows.push(row("A10", "dynamo", 224.0));
+        Known::of(&rows, &DeviceTable::new(), &OperatorTable::new(), |device| device == "A10")
     }
 
     #[test]
@@ -329,5 +338,7 @@ mod tests {
         assert_eq!(known().strange_words(&question), [("compiler", "eager"), ("precision", "int8")]);
         question.device = "H100".to_owned();
         assert_eq!(known().strange_words(&question), [("precision", "int8")], "eager was measured on another device");
+        question.device = "A10".to_owned();
+        assert_eq!(known().strange_words(&question), [("precision", "int8")], "of it hardly anything was measured");
     }
 }

@@ -6,6 +6,7 @@
 //! measurements. Each has its own intervals, from errors on rows that were new in the same way.
 
 mod baselines;
+mod basis;
 mod data;
 mod domain;
 mod efficiency;
@@ -14,12 +15,16 @@ mod few_shot;
 mod forest;
 mod held_out;
 mod known;
+mod laboratory;
+mod learned;
 mod learner;
 mod linear;
 mod names;
 mod network;
 mod new_device;
+mod novelty;
 mod protocol;
+mod questions;
 mod references;
 mod reliability;
 mod report;
@@ -28,8 +33,10 @@ mod shots;
 mod trained;
 
 pub use data::TableData;
-pub use estimator::{Novelty, ROWS_NEEDED, TablePrediction, TablePredictor};
+pub use estimator::{ROWS_NEEDED, TablePrediction, TablePredictor};
 pub use learner::{Learner, TrainSettings};
+pub use novelty::Novelty;
 pub use protocol::{Choose, Protocol, evaluate, evaluate_split};
+pub use questions::{Answer, MemoryFit, Questions};
 pub use report::{Baseline, Baselines, Group, Held, Report};
-pub use trained::{Answer, MemoryFit, Predictors, Questions};
+pub use trained::Predictors;

@@ -70,6 +70,17 @@ impl Names {
         nearest.map_or(0, |(_, number)| *number)
     }
 
+    /// The number of a device's name; one above all if it is unknown.
+    pub(crate) fn device(&self, name: &str) -> usize {
+        self.devices.get(name).copied().unwrap_or(self.devices.len())
+    }
+
+    /// The name of a device by its number, which is one of those given here.
+    pub(crate) fn name_of_device(&self, number: usize) -> &str {
+        let mut known = self.devices.iter().filter(|(_, other)| **other == number);
+        known.next().map(|(name, _)| name.as_str()).expect("the number was given to a name")
+    }
+
     /// Unknown names have numbers above those of the known ones.
     fn numbers<'a>(known: &HashMap<String, usize>, names: impl Iterator<Item = &'a String>) -> Numbers {
         let mut new: HashMap<&String, usize> = HashMap::new();

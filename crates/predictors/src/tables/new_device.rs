@@ -15,17 +15,19 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     data::TableData,
-    estimator::{Novelty, TablePrediction},
+    estimator::TablePrediction,
     learner::{Ensemble, Lesson, MeanAndSpread, TrainSettings, answers, means, train},
+    novelty::Novelty,
     reliability::{is_good, quantile},
 };
-use crate::{PredictorError, calibration::median};
+use crate::{
+    PredictorError,
+    calibration::{NORMAL_90, median},
+};
 
 /// Half-width where no device was ever left out that was as new as the one asked about: a factor of four either way,
 /// the spread of efficiencies between processors and GPUs.
 const UNKNOWN_HALF_WIDTH: f64 = 1.386;
-/// Two-sided 90 % quantile of the normal distribution.
-pub(crate) const NORMAL_90: f64 = 1.645;
 /// Errors that a device left out needs to speak for a kind of configurations.
 const ERRORS_MIN: usize = 100;
 
@@ -41,28 +43,46 @@ pub(crate) struct NewDevice {
 }
 
 /// Half-width and confidence by platform and whether the configuration is familiar, so that not every question sorts all
-/// errors.
+/// errors; and how many devices they rest on.
 #[derive(Debug)]
 struct Doubts {
-    of_platform: HashMap<Option<String>, [(f64, f64); 2]>,
+    of_platform: HashMap<Option<String>, Doubt>,
     /// On a platform of which no device was left out.
-    elsewhere: [(f64, f64); 2],
+    elsewhere: Doubt,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    /// Of a configuration that is strange, and of one that is familiar.
+    half_width_and_confidence: [(f64, f64); 2],
+    devices: usize,
 }
 
 impl Doubts {
     fn of(new_device: &NewDevice) -> Self {
-        let both = |alike: &[&LeftOut]| [false, true].map(|familiar| NewDevice::doubt_of(alike, familiar));
+        let doubt = |alike: &[&LeftOut]| Doubt {
+            half_width_and_confidence: [false, true].map(|familiar| NewDevice::doubt_of(alike, familiar)),
+            devices: alike.len(),
+        };
         let left_out = &new_device.left_out;
-        let of_platform = |left: &LeftOut| both(&new_device.alike(left.platform.as_deref()));
+        let of_platform = |left: &LeftOut| doubt(&new_device.alike(left.platform.as_deref()));
         let strange: Vec<&LeftOut> = left_out.iter().filter(|left| !left.platform_was_known).collect();
         Self {
             of_platform: left_out.iter().map(|left| (left.platform.clone(), of_platform(left))).collect(),
-            elsewhere: both(&strange),
+            elsewhere: doubt(&strange),
         }
     }
 
+    fn of_asked(&self, asked: &MeasuredRow) -> &Doubt {
+        self.of_platform.get(&asked.platform).unwrap_or(&self.elsewhere)
+    }
+
     fn get(&self, asked: &MeasuredRow, familiar: bool) -> (f64, f64) {
-        self.of_platform.get(&asked.platform).unwrap_or(&self.elsewhere)[usize::from(familiar)]
+        self.of_asked(asked).half_width_and_confidence[usize::from(familiar)]
+    }
+
+    fn devices(&self, asked: &MeasuredRow) -> usize {
+        self.of_asked(asked).devices
     }
 }
 
@@ -77,7 +97,7 @@ fn configuration(row: &MeasuredRow) -> Configuration {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LeftOut {
     pub(crate) device: usize,
-    platform: Option<String>,
+    pub(crate) platform: Option<String>,
     /// Whether another device of its platform was not left out.
     platform_was_known: bool,
     pub(crate) rows: Vec<usize>,
@@ -179,7 +199,9 @@ impl NewDevice {
                 let asked = data.row(*row);
                 let familiar = self.configurations.contains(&configuration(asked));
                 let (half_width, confidence) = doubts.get(asked, familiar);
-                TablePrediction { row: *row, log: mean, half_width, confidence, spread, novelty: Novelty::Device }
+                let groups = doubts.devices(asked);
+                let novelty = Novelty::Device;
+                TablePrediction { row: *row, log: mean, half_width, confidence, spread, novelty, groups }
             })
             .collect())
     }

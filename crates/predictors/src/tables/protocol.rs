@@ -1,17 +1,25 @@
 //! Ways to hold predictors against rows that they did not see.
 
-use std::{collections::HashSet, fmt, str::FromStr, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    str::FromStr,
+    time::Instant,
+};
 
 use messages::UnknownWord;
 
 use super::{
     baselines::nearest_same_model,
     data::TableData,
-    estimator::{Novelty, TablePrediction, TablePredictor},
-    few_shot::FewShot,
+    estimator::{TablePrediction, TablePredictor},
+    few_shot::{Corrected, hardly_measured},
+    laboratory::Laboratory,
     learner::TrainSettings,
+    novelty::Novelty,
     report::{Outcome, Report},
     residuals::Residuals,
+    shots::representative,
 };
 use crate::{PredictorError, folds::grouped_folds};
 
@@ -150,7 +158,7 @@ struct Run {
 impl Run {
     fn plain(&mut self, data: &TableData, split: &Split, settings: &TrainSettings) -> Result<(), PredictorError> {
         let started = Instant::now();
-        let novelties = novelties(data, split);
+        let novelties = novelties(data, split, settings);
         let predictor = TablePredictor::train(data, &split.training, &novelties, settings)?;
         self.train_seconds += started.elapsed().as_secs_f64();
         let asked = Instant::now();
@@ -174,21 +182,26 @@ impl Run {
         let residuals = Residuals::fit(data, &split.training, &features, &settings.for_new_devices())?;
         let new_device = predictor.new_device.as_ref().expect("it was asked for");
         let platform = split.test.first().and_then(|row| data.row(*row).platform.as_deref());
-        let few_shot = FewShot::prepare(data, new_device, &residuals, platform, (count, choose));
+        let laboratory = Laboratory::new(data, &split.training, new_device, &residuals);
+        let (basis, past) = (laboratory.basis(None), laboratory.past(platform, (count, choose)));
         self.train_seconds += started.elapsed().as_secs_f64();
         let draws = if choose == Choose::Random { SHOT_DRAWS } else { 1 };
         for _ in 0..draws {
             let shots = match choose {
                 Choose::Random => random.choose_multiple(split.test.iter().copied(), count),
-                Choose::Representative => few_shot.representative(&split.test, count),
+                Choose::Representative => {
+                    let places: Vec<usize> = (0..split.test.len()).collect();
+                    let chosen = representative(&basis.design(data, &split.test), &places, count);
+                    chosen.into_iter().map(|place| split.test[place]).collect()
+                }
             };
             let given: HashSet<usize> = shots.iter().copied().collect();
             let rest: Vec<usize> = split.test.iter().copied().filter(|row| !given.contains(row)).collect();
             let asked = Instant::now();
-            let predictions = few_shot.predict(
-                (&rest, &predictor.bare_features(data, &rest)),
-                (&shots, &predictor.bare_features(data, &shots)),
-            )?;
+            let missed = predictor.missed_as_new(data, &shots)?;
+            let corrected = Corrected::fit(data, &basis, past.clone(), &shots, &missed);
+            let answers = new_device.answers(&predictor.bare_features(data, &rest))?;
+            let predictions = corrected.correct(data, &basis, &rest, &answers);
             self.predict_seconds += asked.elapsed().as_secs_f64();
             let training: Vec<usize> = split.training.iter().copied().chain(shots).collect();
             self.note(data, &training, predictions);
@@ -213,21 +226,22 @@ impl Run {
 }
 
 /// The ways in which the test rows are new.
-fn novelties(data: &TableData, split: &Split) -> Vec<Novelty> {
-    let models: HashSet<usize> = split.training.iter().map(|row| data.models.of_row[*row]).collect();
-    let devices: HashSet<usize> = split.training.iter().map(|row| data.devices.of_row[*row]).collect();
-    let found: HashSet<Novelty> = split
-        .test
-        .iter()
-        .map(|row| match (models.contains(&data.models.of_row[*row]), devices.contains(&data.devices.of_row[*row])) {
+fn novelties(data: &TableData, split: &Split, settings: &TrainSettings) -> Vec<Novelty> {
+    let few = hardly_measured(data, &split.training, settings.few_shot_below);
+    let many = || split.training.iter().filter(|row| !few.contains_key(&data.devices.of_row[**row]));
+    let models: HashSet<usize> = many().map(|row| data.models.of_row[*row]).collect();
+    let devices: HashSet<usize> = many().map(|row| data.devices.of_row[*row]).collect();
+    let novelty = |row: &usize| {
+        let (model, device) = (data.models.of_row[*row], data.devices.of_row[*row]);
+        match (models.contains(&model), devices.contains(&device)) {
+            _ if few.contains_key(&device) => Novelty::FewShot,
             (_, false) => Novelty::Device,
             (false, true) => Novelty::Model,
             (true, true) => Novelty::Configuration,
-        })
-        .collect();
-    let mut found: Vec<Novelty> = found.into_iter().collect();
-    found.sort_unstable();
-    found
+        }
+    };
+    let found: BTreeSet<Novelty> = split.test.iter().map(novelty).collect();
+    found.into_iter().collect()
 }
 
 fn splits(data: &TableData, protocol: Protocol, seed: u64) -> Result<Vec<Split>, PredictorError> {

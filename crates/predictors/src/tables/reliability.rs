@@ -6,7 +6,7 @@
 //! Random World*, section 4.5). The errors must be of rows that were as new to their boosters as the rows asked about
 //! are: random rows promise far too much for models of an unseen family.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use messages::Metric;
 use ndarray::{Array2, Axis};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::learner::{Ensemble, Lesson, TrainSettings, means, train_shallow};
 use crate::{
     PredictorError,
-    calibration::{conformal_rank, median},
+    calibration::{conformal_rank, median, widening_of_few},
 };
 
 /// Added to errors before their logarithm: below the noise of measurements their size means nothing.
@@ -41,6 +41,8 @@ pub(crate) struct Errors {
     pub(crate) logs: Vec<f64>,
     /// Group of each row that may have a quantile of its own.
     pub(crate) groups: Vec<usize>,
+    /// What was new of each row: rows that share it were left out together, and their errors go together.
+    pub(crate) clusters: Vec<usize>,
     /// Fold of each row.
     pub(crate) folds: Vec<usize>,
 }
@@ -65,6 +67,8 @@ pub(crate) struct Reliability {
     narrowed: f64,
     /// Expected size and whether the prediction was good, by ascending size.
     past: Vec<(f64, bool)>,
+    /// How many clusters the errors are of.
+    pub(crate) clusters: usize,
     /// Half-width of each error's own interval, calibrated on the other folds; known where it was trained only.
     #[serde(skip)]
     pub(crate) held_out: Vec<f64>,
@@ -78,8 +82,8 @@ struct Quantiles {
 }
 
 impl Quantiles {
-    /// Of errors, each a group and a score, of which there is at least one.
-    fn of(scores: impl Iterator<Item = (usize, f64)>) -> Self {
+    /// Of errors, each a group and a score, of which there is at least one; `widening` times what they say.
+    fn of(scores: impl Iterator<Item = (usize, f64)>, widening: f64) -> Self {
         let mut all = Vec::new();
         let mut of_groups: HashMap<usize, Vec<f64>> = HashMap::new();
         for (group, score) in scores {
@@ -89,9 +93,9 @@ impl Quantiles {
         let of_group = of_groups
             .into_iter()
             .filter(|(_, scores)| scores.len() >= GROUP_ROWS_MIN)
-            .map(|(group, scores)| (group, quantile(scores)))
+            .map(|(group, scores)| (group, widening * quantile(scores)))
             .collect();
-        Self { overall: quantile(all), of_group }
+        Self { overall: widening * quantile(all), of_group }
     }
 
     fn of_group(&self, group: usize) -> f64 {
@@ -128,11 +132,12 @@ impl Reliability {
         let scores: Vec<f64> =
             errors.logs.iter().zip(&expected).map(|(e, size)| (e - bias).abs() / size.exp()).collect();
         let with_group = |row: usize| (errors.groups[row], scores[row]);
-        let calibrations: Vec<Quantiles> = (0..folds)
-            .map(|fold| {
-                Quantiles::of((0..sizes.len()).filter(|row| !parted || errors.folds[*row] != fold).map(with_group))
-            })
-            .collect();
+        let calibrate = |rows: Vec<usize>| {
+            let clusters = rows.iter().map(|row| errors.clusters[*row]).collect::<HashSet<_>>().len();
+            (Quantiles::of(rows.into_iter().map(with_group), widening_of_few(clusters)), clusters)
+        };
+        let without = |fold| (0..sizes.len()).filter(|row| !parted || errors.folds[*row] != fold).collect();
+        let calibrations: Vec<Quantiles> = (0..folds).map(|fold| calibrate(without(fold)).0).collect();
         let held_out = expected
             .iter()
             .enumerate()
@@ -141,8 +146,8 @@ impl Reliability {
         let mut past: Vec<(f64, bool)> =
             expected.iter().zip(&errors.logs).map(|(size, error)| (*size, is_good(error - bias))).collect();
         past.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let quantiles = Quantiles::of((0..sizes.len()).map(with_group));
-        Ok(Self { scale, bias, quantiles, narrowed: narrowed(sizes.len(), folds), past, held_out })
+        let (quantiles, clusters) = calibrate((0..sizes.len()).collect());
+        Ok(Self { scale, bias, quantiles, narrowed: narrowed(sizes.len(), folds), past, clusters, held_out })
     }
 
     /// What to expect of predictions with these features, each of a group.
@@ -220,8 +225,15 @@ mod tests {
         assert_eq!([narrowed(100, 5), narrowed(1_000, 1)].map(f64::to_bits), [1.0_f64.to_bits(); 2]);
     }
 
-    const QUICK: TrainSettings =
-        TrainSettings { learner: Learner::GradientBoosting, rounds: 50, ensemble: 1, folds: 4, threads: 1, seed: 3 };
+    const QUICK: TrainSettings = TrainSettings {
+        learner: Learner::GradientBoosting,
+        rounds: 50,
+        ensemble: 1,
+        folds: 4,
+        few_shot_below: 50,
+        threads: 1,
+        seed: 3,
+    };
 
     /// Errors that are ten times as large where the only feature is 1; the second half of the rows is of group 1.
     fn errors() -> Errors {
@@ -233,6 +245,7 @@ mod tests {
             features,
             logs,
             groups: (0..rows).map(|row| usize::from(row >= rows / 2)).collect(),
+            clusters: (0..rows).collect(),
             folds: (0..rows).map(|row| row / 2 % 4).collect(),
         }
     }
@@ -245,6 +258,19 @@ mod tests {
         assert!((doubts[0].half_width - 0.045).abs() < 0.025, "{doubts:?}");
         assert!((doubts[1].half_width - 0.45).abs() < 0.1, "{doubts:?}");
         assert!(doubts[0].confidence > 0.99 && (0.3..0.5).contains(&doubts[1].confidence), "{doubts:?}");
+    }
+
+    #[test]
+    fn errors_of_few_clusters_say_less_than_as_many_of_many() {
+        let width = |clusters: usize| {
+            let mut errors = errors();
+            errors.clusters.iter_mut().for_each(|cluster| *cluster %= clusters);
+            let reliability = Reliability::fit(Metric::LatencyMs, &errors, &QUICK).expect("fitted");
+            assert_eq!(reliability.clusters, clusters);
+            reliability.doubts(&ndarray::arr2(&[[1.0_f32]]), &[0]).expect("asked")[0].half_width
+        };
+        let (few, many) = (width(7), width(2_000));
+        assert!((few / many / 1.263 - 1.0).abs() < 0.01, "{few} {many}");
     }
 
     #[test]

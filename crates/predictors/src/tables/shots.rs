@@ -9,103 +9,55 @@
 //! the prior deviations of flags, shapes and factors are halved together.
 
 use ndarray::{Array1, Array2, ArrayView1, Axis};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{data::TableData, linear::inverse};
+use super::{basis::Design, linear::inverse};
 
-/// Noise of a residual, as a log; what the prior deviations below are relative to.
+/// Noise of a residual, as a log; what the prior deviations are relative to.
 pub(crate) const NOISE_LOG: f64 = 0.1;
-/// Prior standard deviation of a device's level, in noises.
-const LEVEL_PRIOR: f64 = 10.0;
-/// Of a configuration flag.
-const FLAG_PRIOR: f64 = 1.0;
-/// Of one standard deviation of a shape feature, and of a latent factor.
-const SHAPE_PRIOR: f64 = 0.2;
-/// Standard deviations at which a shape feature is cut off: beyond, a line is no longer to be trusted.
-const SHAPE_MAX: f32 = 3.0;
 /// Residuals further from the median than this weigh less.
 const FAR_LOG: f64 = 0.3;
-/// Latent factors of other devices' residuals.
-pub(crate) const FACTORS: usize = 4;
 /// Most that a residual may say of itself.
 const LEVERAGE_MAX: f64 = 0.9;
 /// Rows that the representative choice is made for: enough to stand for a table.
 const CANDIDATES_MAX: usize = 2_000;
 
-const FLAGS: [&str; 3] = ["compiled", "channels_last", "backend_version"];
-const SHAPES: [&str; 18] = [
-    "log_macs_per_item",
-    "log_elements_per_item",
-    "compute_bound_share",
-    "log_intensity",
-    "log_roofline_us_per_operator",
-    "log_operators",
-    "log_batch_size",
-    "log_image_size",
-    "log_intensity_of_macs",
-    "log_weight_reuse",
-    "log_fused_share",
-    "mac_share_conv",
-    "mac_share_gconv",
-    "mac_share_dw",
-    "mac_share_linear",
-    "element_share_act",
-    "element_share_norm",
-    "operator_share_copy",
-];
-
-/// What the regression knows of every row of a table before the first measurement.
-#[derive(Debug, Clone)]
-pub(crate) struct Design {
-    /// Shape `[rows, inputs]`, each in units of its prior standard deviation over that of the noise.
-    pub(crate) inputs: Array2<f64>,
-    /// Variance of each row's noise, in that of a usual model.
-    pub(crate) noise: Vec<f64>,
-}
-
-/// The regression's inputs of every row of a table, shape `[rows, 1 + flags + shapes + factors]`, each in units of
-/// its prior standard deviation.
-pub(crate) fn inputs(data: &TableData, factors: &Array2<f64>) -> Array2<f64> {
-    let rows = data.rows().len();
-    let width = 1 + FLAGS.len() + SHAPES.len() + factors.ncols();
-    let mut inputs = Array2::zeros((rows, width));
-    inputs.column_mut(0).fill(LEVEL_PRIOR);
-    for (index, name) in FLAGS.into_iter().enumerate() {
-        let values = data.column(name);
-        let centre = mean(&values);
-        let column = values.mapv(|value| if value.is_nan() { 0.0 } else { f64::from(value - centre).clamp(-1.0, 1.0) });
-        inputs.column_mut(1 + index).assign(&(column * FLAG_PRIOR));
-    }
-    for (index, name) in SHAPES.into_iter().enumerate() {
-        let values = data.column(name);
-        let centre = mean(&values);
-        let deviation = mean(&values.mapv(|value| (value - centre).powi(2)).view()).sqrt().max(f32::MIN_POSITIVE);
-        let column = values.mapv(|value| {
-            if value.is_nan() { 0.0 } else { f64::from(((value - centre) / deviation).clamp(-SHAPE_MAX, SHAPE_MAX)) }
-        });
-        inputs.column_mut(1 + FLAGS.len() + index).assign(&(column * SHAPE_PRIOR));
-    }
-    for (index, factor) in factors.columns().into_iter().enumerate() {
-        let of_row = Array1::from_shape_fn(rows, |row| factor[data.models.of_row[row]] * SHAPE_PRIOR);
-        inputs.column_mut(1 + FLAGS.len() + SHAPES.len() + index).assign(&of_row);
-    }
-    inputs
-}
-
-/// The mean of what is known.
-fn mean(values: &ArrayView1<'_, f32>) -> f32 {
-    let known = values.iter().filter(|value| !value.is_nan());
-    let (sum, count) = known.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
-    if count > 0.0 { sum / count } else { 0.0 }
-}
-
 /// A correction learned from few residuals.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Saved")]
 pub(crate) struct Correction {
     weights: Array1<f64>,
     /// Of the weights, in variances of the noise; shape `[inputs, inputs]`.
     covariance: Array2<f64>,
     /// Sum over the residuals, each left out in turn, of its square over the variance predicted for it.
     pub(crate) surprise: f64,
+}
+
+/// What a correction is made of.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    weights: Vec<f64>,
+    covariance: Vec<f64>,
+    surprise: f64,
+}
+
+impl Serialize for Correction {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { weights, covariance, surprise } = self;
+        let (weights, covariance) = (weights.to_vec(), covariance.iter().copied().collect());
+        Saved { weights, covariance, surprise: *surprise }.serialize(serializer)
+    }
+}
+
+impl TryFrom<Saved> for Correction {
+    type Error = String;
+
+    fn try_from(saved: Saved) -> Result<Self, String> {
+        let Saved { weights, covariance, surprise } = saved;
+        let inputs = weights.len();
+        let covariance = Array2::from_shape_vec((inputs, inputs), covariance).map_err(|error| error.to_string())?;
+        Ok(Self { weights: Array1::from(weights), covariance, surprise })
+    }
 }
 
 impl Correction {
@@ -133,12 +85,12 @@ impl Correction {
 
     /// What to add to a log prediction.
     pub(crate) fn predict(&self, design: &Design, row: usize) -> f64 {
-        design.inputs.row(row).dot(&self.weights)
+        design.input(row).dot(&self.weights)
     }
 
     /// Standard deviation of a log prediction so corrected, if the noise is what it usually is.
     pub(crate) fn deviation(&self, design: &Design, row: usize) -> f64 {
-        let input = design.inputs.row(row);
+        let input = design.input(row);
         NOISE_LOG * (design.noise[row] + self.covariance.dot(&input).dot(&input)).sqrt()
     }
 }
@@ -175,7 +127,10 @@ pub(crate) fn representative(design: &Design, rows: &[usize], count: usize) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::basis::{LEVEL_PRIOR, SHAPE_PRIOR},
+        *,
+    };
 
     /// Level and one shape over 100 rows.
     fn line() -> Design {
@@ -197,6 +152,16 @@ mod tests {
             assert!((NOISE_LOG..1.2 * NOISE_LOG).contains(&deviation), "the level is known: {deviation}");
         }
         assert!(correction.surprise < 1.0, "they agree better than was expected: {correction:?}");
+    }
+
+    #[test]
+    fn a_correction_survives_saving_and_a_damaged_one_is_refused() {
+        let correction = Correction::fit(&line(), &SHOTS, &[0.52, 0.49, 0.5, 0.51, 0.48]);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&correction, &mut bytes).expect("memory takes everything");
+        assert_eq!(ciborium::from_reader::<Correction, _>(bytes.as_slice()).expect("whole"), correction);
+        let cut_off = Saved { weights: vec![1.0; 2], covariance: vec![1.0; 3], surprise: 1.0 };
+        assert!(Correction::try_from(cut_off).is_err());
     }
 
     #[test]

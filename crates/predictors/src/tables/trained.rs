@@ -2,23 +2,26 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use features::{DeviceTable, MeasuredRow, OperatorTable, OwnTables, PublishedDevice, Subject, TrainingMemory};
+use features::{DeviceTable, MeasuredRow, OperatorTable, OwnTables, Subject, TrainingMemory};
 use messages::Metric;
 use serde::{Deserialize, Serialize};
 
 use super::{
     data::{TableData, learned},
-    domain::{Domain, Outside},
-    estimator::{Novelty, ROWS_NEEDED, TablePrediction, TablePredictor},
+    domain::Domain,
+    estimator::{ROWS_NEEDED, TablePrediction, TablePredictor},
+    few_shot::hardly_measured,
     known::Known,
     learner::TrainSettings,
     names::{Names, configurations},
+    novelty::Novelty,
+    questions::{Answer, MemoryFit, Questions},
     reliability::quantile,
 };
-use crate::{Evaluation, Predicted, PredictedWithSpread, PredictorError, calibration::median};
-
-/// Two-sided 90 % quantile of the normal distribution.
-const NORMAL_90: f64 = 1.645;
+use crate::{
+    Evaluation, FewShotDevice, Predicted, PredictedWithSpread, PredictorError,
+    calibration::{NORMAL_90, median},
+};
 
 /// Narrowest half-width of an interval, as a log, where too few were repeated to know better: repeated measurements of
 /// one configuration differ by more than 0.5 %.
@@ -36,6 +39,7 @@ pub struct Predictors {
     /// One per learned metric.
     pub(crate) trained: BTreeMap<Metric, Trained>,
     pub(crate) evaluation: Vec<Evaluation>,
+    pub(crate) few_shots: Vec<FewShotDevice>,
     pub(crate) settings: TrainSettings,
     pub(crate) training_rows: u32,
 }
@@ -60,77 +64,6 @@ pub(crate) struct Trained {
     half_width_min: f64,
 }
 
-/// Configurations to predict, with their features.
-#[derive(Debug)]
-pub struct Questions {
-    data: TableData,
-    devices: DeviceTable,
-    training_memory: Vec<Option<TrainingMemory>>,
-    outside: Vec<Outside>,
-}
-
-/// One metric's predicted value with its interval, in the metric's unit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Answer {
-    /// Index of the question.
-    pub question: usize,
-    /// Which metric.
-    pub metric: Metric,
-    /// The most likely value.
-    pub value: f64,
-    /// Lower end of the 90 % interval.
-    pub lower: f64,
-    /// Upper end of the 90 % interval.
-    pub upper: f64,
-    /// Share of similar past predictions that fell within ±20 % of the truth, 0 to 1; less outside the known domain.
-    pub confidence: f64,
-    /// How much the members of the ensemble disagree: the standard deviation of their logs.
-    pub spread_log: f64,
-    /// What of the question was never measured.
-    pub novelty: Novelty,
-}
-
-/// Whether a configuration fits into its device's memory.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MemoryFit {
-    /// Predicted peak where memory was trained, else that of physics, in MB.
-    pub peak_mb: f64,
-    /// What it needs at least: weights and what one operator reads and writes at once, or the lower end of the interval
-    /// where memory was trained and that is more.
-    pub least_mb: f64,
-    /// What the device has, in MB, if that is known.
-    pub device_mb: Option<f64>,
-}
-
-impl MemoryFit {
-    /// Whether it certainly does not fit.
-    pub fn is_too_large(&self) -> bool {
-        self.device_mb.is_some_and(|device_mb| self.least_mb > device_mb)
-    }
-}
-
-impl Questions {
-    /// The configurations.
-    pub fn rows(&self) -> &[MeasuredRow] {
-        self.data.rows()
-    }
-
-    /// What lies outside the known domain, for people; nothing if all is inside.
-    pub fn outside(&self, question: usize) -> &[String] {
-        &self.outside[question].reasons
-    }
-
-    /// The device that a question is about, as published, if that is known.
-    pub fn device(&self, question: usize) -> Option<&PublishedDevice> {
-        self.devices.get(&self.data.row(question).device)
-    }
-
-    /// What training would hold in memory, by physics; `None` where the model's operators are unknown.
-    pub fn training_memory(&self, question: usize) -> Option<TrainingMemory> {
-        self.training_memory[question]
-    }
-}
-
 impl Predictors {
     /// Trains each metric of `metrics`; throughput is trained as latency. `progress` is told of every step.
     ///
@@ -151,20 +84,26 @@ impl Predictors {
         if !has_activation_peaks {
             forget_activation_peaks(&mut operators);
         }
-        let known = Known::of(&rows, devices, &operators);
         let names = Names::of(&rows);
         let training_rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let wanted = LEARNED.into_iter().filter(|metric| metrics.iter().any(|asked| learned(*asked) == *metric));
         let mut data = TableData::described(rows, devices, &operators, &names, false)?;
-        let domain = Domain::of(&data);
+        let all_rows: Vec<usize> = (0..data.rows().len()).collect();
+        let few: HashSet<usize> = hardly_measured(&data, &all_rows, settings.few_shot_below).into_keys().collect();
+        let domain = Domain::of(&data, few.clone());
+        let known = Known::of(data.rows(), devices, &operators, |device| few.contains(&names.device(device)));
         let mut trained = BTreeMap::new();
-        let mut evaluation = Vec::new();
+        let (mut evaluation, mut few_shots) = (Vec::new(), Vec::new());
         for metric in wanted {
             data = data.about(metric)?;
             let measured = data.measured();
             progress(&format!("{metric}: {} rows to train on", measured.len()));
-            let novelties = [Novelty::Configuration, Novelty::Model, Novelty::Device];
-            let predictor = TablePredictor::train(&data, &measured, &novelties, settings)?;
+            let predictor = TablePredictor::train(&data, &measured, &Novelty::ALL, settings)?;
+            few_shots.extend(predictor.shots().map(|(device, shots)| FewShotDevice {
+                metric,
+                device: names.name_of_device(device).to_owned(),
+                shots: u32::try_from(shots).unwrap_or(u32::MAX),
+            }));
             evaluation.extend_from_slice(predictor.evaluation());
             let deviation = deviation(&data.targets_of(&measured));
             let half_width_min = repeats_differ_by(&data, &measured).max(HALF_WIDTH_MIN);
@@ -172,7 +111,7 @@ impl Predictors {
         }
         evaluation.sort_by_key(|evaluation| evaluation.metric);
         let context = Context { names, known, domain, has_activation_peaks };
-        Ok(Self { context, trained, evaluation, settings: *settings, training_rows })
+        Ok(Self { context, trained, evaluation, few_shots, settings: *settings, training_rows })
     }
 
     /// Those of [`features::TABLE_METRICS`] that enough configurations have.
@@ -208,6 +147,17 @@ impl Predictors {
     /// Errors on what was held out in training, by metric and by what was new.
     pub fn evaluation(&self) -> &[Evaluation] {
         &self.evaluation
+    }
+
+    /// The devices of which little was measured, by metric: they are predicted as new ones, corrected.
+    pub fn few_shots(&self) -> &[FewShotDevice] {
+        &self.few_shots
+    }
+
+    /// How many measurements of a device correct what is predicted of it as a new one, if it is one of those.
+    pub fn shots(&self, metric: Metric, device: &str) -> Option<u32> {
+        let is_asked = |few: &&FewShotDevice| few.metric == learned(metric) && few.device == device;
+        self.few_shots.iter().find(is_asked).map(|few| few.shots)
     }
 
     /// Rows that were trained on.
@@ -327,7 +277,7 @@ impl Predictors {
 impl Trained {
     /// An answer in the metric's unit, its interval widened where the question is outside the known domain.
     fn answer(&self, questions: &Questions, metric: Metric, prediction: &TablePrediction) -> Answer {
-        let TablePrediction { row, log, half_width, confidence, spread, novelty } = *prediction;
+        let TablePrediction { row, log, half_width, confidence, spread, novelty, groups } = *prediction;
         let drift = NORMAL_90 * self.deviation * questions.outside[row].steps;
         let half_width = half_width.max(self.half_width_min);
         let widened = half_width.hypot(drift);
@@ -343,6 +293,7 @@ impl Trained {
             confidence: confidence * half_width / widened,
             spread_log: spread,
             novelty,
+            groups,
         }
     }
 }

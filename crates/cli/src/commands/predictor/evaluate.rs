@@ -52,6 +52,10 @@ pub(crate) struct EvaluateArguments {
     /// Boosters per predictor, whose mean is the prediction.
     #[arg(long, default_value_t = TrainSettings::default().ensemble, value_parser = clap::value_parser!(u32).range(1..))]
     ensemble: u32,
+    /// As `predictor train` has it: devices of which fewer configurations are trained on are predicted as if they were
+    /// new, corrected by these; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = TrainSettings::default().few_shot_below)]
+    few_shot_below: u32,
     /// Draws predicted against measured and the errors, as SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -107,6 +111,7 @@ fn settings(arguments: &EvaluateArguments) -> TrainSettings {
         learner: arguments.learner,
         rounds: arguments.rounds,
         ensemble: arguments.ensemble,
+        few_shot_below: arguments.few_shot_below,
         threads: arguments.threads.unwrap_or_else(cores),
         seed: arguments.seed,
         ..TrainSettings::default()

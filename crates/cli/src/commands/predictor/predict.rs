@@ -183,8 +183,16 @@ pub(crate) struct PredictionRow {
     pub(crate) upper: Option<f64>,
     /// Share of similar past predictions that fell within ±20 %; null where the release does not keep it.
     pub(crate) confidence: Option<f64>,
-    /// What of the configuration was never measured: `configuration`, `model` or `device`.
+    /// What of the configuration was never measured: `configuration`, `model`, `device`, or that but for a few
+    /// measurements: `few-shot`.
     novelty: &'static str,
+    /// How many measurements of the device correct what is predicted of it as a new one; null for all others.
+    pub(crate) shots: Option<u32>,
+    /// How many configurations, families of models or devices, left out as this is new, the interval rests on.
+    interval_rests_on: usize,
+    /// Whether these are too few for a promise without assumptions.
+    #[serde(skip)]
+    rests_on_few: bool,
     pub(crate) known_model: bool,
     pub(crate) known_device: bool,
     /// Why the question is outside the known domain, if it is.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use messages::{Metric, ReleaseId};
-use predictors::{Evaluation, Grouping, Manifest, Releases};
+use predictors::{Evaluation, FewShotDevice, Grouping, Manifest, Releases};
 use serde::Serialize;
 
 use crate::{
@@ -62,9 +62,18 @@ pub(super) struct ReleaseLine {
     training_rows: u32,
     models: usize,
     devices: Vec<String>,
+    /// Devices of which little was measured, which are predicted as if they were new and corrected by it.
+    few_shots: Vec<FewShotLine>,
     learner: &'static str,
     feature_schema: String,
     evaluation: Vec<EvaluationLine>,
+}
+
+#[derive(Serialize)]
+struct FewShotLine {
+    metric: String,
+    device: String,
+    shots: u32,
 }
 
 #[derive(Serialize)]
@@ -172,16 +181,23 @@ pub(super) fn line(manifest: &Manifest, current: Option<&ReleaseId>) -> ReleaseL
         training_rows: manifest.training_rows,
         models: manifest.models as usize,
         devices: manifest.devices.clone(),
+        few_shots: manifest.few_shots.iter().map(few_shot_line).collect(),
         learner: manifest.settings.learner.as_str(),
         feature_schema: manifest.feature_schema.clone(),
         evaluation: evaluation.collect(),
     }
 }
 
+fn few_shot_line(few_shot: &FewShotDevice) -> FewShotLine {
+    let FewShotDevice { metric, device, shots } = few_shot;
+    FewShotLine { metric: metric.to_string(), device: device.clone(), shots: *shots }
+}
+
 const fn tested_on(grouping: Grouping) -> &'static str {
     match grouping {
         Grouping::Configuration => "configurations never seen",
         Grouping::Model => "models never seen",
+        Grouping::FewShot => "devices hardly measured",
         Grouping::Device => "devices never seen",
     }
 }
@@ -219,6 +235,9 @@ pub(super) fn evaluation_table(line: &ReleaseLine) -> comfy_table::Table {
         line.models,
         line.devices.len()
     );
+    for FewShotLine { metric, device, shots } in &line.few_shots {
+        eprintln!("{device}: predicted in {metric} as if it were new, corrected by its {shots} measurements");
+    }
     let mut table = output::table([
         "metric",
         "tested on",
@@ -251,7 +270,7 @@ fn compare(manifest: &Manifest, against: &Manifest) -> Comparison {
     };
     let mut metrics = Vec::new();
     for metric in Metric::ALL {
-        for grouping in [Grouping::Configuration, Grouping::Model, Grouping::Device] {
+        for grouping in Grouping::ALL {
             let (own, other) = (find(manifest, *metric, grouping), find(against, *metric, grouping));
             if own.is_none() && other.is_none() {
                 continue;

@@ -1,31 +1,24 @@
 //! `augur predictor train`: a release from measurement tables.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
 use features::OwnTables;
 use messages::{Metric, Timestamp};
 use predictors::{Learner, Predictors, Source, TrainSettings};
-use store::Store;
 
 use super::releases::{evaluation_table, line, open};
 use crate::{
     context::Context,
     output::{self, Format},
-    tables::Beside,
+    tables::Learnable,
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArguments {
-    /// Measurement tables.
-    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "db")]
-    input: Vec<PathBuf>,
-    /// A database of our own jobs' measurements, alone or beside tables; no aggregator may have it open.
-    #[arg(long, value_name = "FILE")]
-    db: Option<PathBuf>,
     #[command(flatten)]
-    beside: Beside,
+    tables: Learnable,
     /// Metrics to train. Not given: all that enough rows have.
     #[arg(long, value_delimiter = ',')]
     metrics: Vec<Metric>,
@@ -35,6 +28,10 @@ pub(crate) struct TrainArguments {
     /// What learns: gradient-boosting, neural-network, or both: their mean, and trees alone for new devices.
     #[arg(long, default_value = "both")]
     learner: Learner,
+    /// Devices of which fewer configurations were measured are predicted as if they were new, corrected by what was
+    /// measured; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = TrainSettings::default().few_shot_below)]
+    few_shot_below: u32,
     /// Boosters that train at once. Not given: the cores of this machine.
     #[arg(long)]
     threads: Option<u32>,
@@ -50,7 +47,7 @@ pub(super) fn run(arguments: &TrainArguments, context: &Context) -> anyhow::Resu
         bail!("load_ms is in no measurement table, so there is nothing to learn it from");
     }
     let releases = open(context, arguments.releases.as_deref())?;
-    let OwnTables { rows, devices, operators } = tables(arguments)?;
+    let OwnTables { rows, devices, operators } = arguments.tables.read()?;
     let metrics = if arguments.metrics.is_empty() { Predictors::trainable(&rows) } else { arguments.metrics.clone() };
     if metrics.is_empty() {
         bail!("{} rows are too few to train on; {} are needed", rows.len(), predictors::ROWS_NEEDED);
@@ -58,48 +55,14 @@ pub(super) fn run(arguments: &TrainArguments, context: &Context) -> anyhow::Resu
     let cores = || std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     let settings = TrainSettings {
         learner: arguments.learner,
+        few_shot_below: arguments.few_shot_below,
         threads: arguments.threads.unwrap_or_else(cores),
         seed: arguments.seed,
         ..TrainSettings::default()
     };
-    let source = if arguments.input.is_empty() { Source::Jobs } else { Source::Tables };
+    let source = if arguments.tables.input.is_empty() { Source::Jobs } else { Source::Tables };
     let predictors = Predictors::train(rows, &devices, &operators, &metrics, &settings, |step| eprintln!("{step}"))?;
     let manifest = releases.publish(&predictors, source, Timestamp::now(), env!("CARGO_PKG_VERSION"))?;
     let line = line(&manifest, Some(&manifest.release_id));
     output::answer(arguments.format, &line, evaluation_table)
-}
-
-/// The tables that were named, and the database's measurements as such.
-fn tables(arguments: &TrainArguments) -> anyhow::Result<OwnTables> {
-    let mut tables = match &arguments.db {
-        None => OwnTables::default(),
-        Some(path) => own(path)?,
-    };
-    if !arguments.input.is_empty() {
-        tables.rows.extend(arguments.beside.rows(&arguments.input)?);
-    }
-    // What a file says of a device or a model counts more than what is worked out from jobs.
-    tables.devices.extend(arguments.beside.devices()?);
-    tables.operators.extend(arguments.beside.operators()?);
-    Ok(tables)
-}
-
-fn own(path: &Path) -> anyhow::Result<OwnTables> {
-    if !path.is_file() {
-        bail!("there is no database `{}`", path.display());
-    }
-    let store = Store::open(path)?;
-    let (measurements, brought) = (store.accepted_measurements()?, store.brought_rows()?);
-    eprintln!(
-        "{}: {} accepted measurements, {} from elsewhere",
-        path.display(),
-        measurements.len(),
-        brought.rows.len()
-    );
-    for (result_id, flaw) in brought.bad {
-        eprintln!("{}: left out: of the result {result_id}, {flaw}", path.display());
-    }
-    let mut tables = OwnTables::of(&measurements, pipeline::model_family);
-    tables.rows.extend(brought.rows);
-    Ok(tables)
 }

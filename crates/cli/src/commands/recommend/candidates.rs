@@ -76,6 +76,9 @@ fn candidate(rows: &[&PredictionRow], context: &Context) -> Result<HardwareCandi
     if !first.known_device {
         notes.push("nothing was measured on this device".to_owned());
     }
+    if let Some(shots) = first.shots {
+        notes.push(format!("only {shots} measurements of this device are known"));
+    }
     if !first.known_model {
         notes.push("the model was never measured".to_owned());
     }

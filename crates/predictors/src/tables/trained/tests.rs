@@ -6,8 +6,15 @@ use crate::{
     synthetic::{measurement, measurements, subject, train},
 };
 
-const QUICK: TrainSettings =
-    TrainSettings { learner: Learner::GradientBoosting, rounds: 80, ensemble: 3, folds: 4, threads: 2, seed: 3 };
+const QUICK: TrainSettings = TrainSettings {
+    learner: Learner::GradientBoosting,
+    rounds: 80,
+    ensemble: 3,
+    folds: 4,
+    few_shot_below: 50,
+    threads: 2,
+    seed: 3,
+};
 
 fn evaluation(predictors: &Predictors, metric: Metric, grouping: Grouping) -> Evaluation {
     let found = predictors.evaluation().iter().find(|found| found.metric == metric && found.grouping == grouping);

@@ -1,7 +1,7 @@
 //! Predictions for any device that is described.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -9,7 +9,7 @@ use anyhow::bail;
 use clap::Args;
 use features::{MeasuredRow, read_devices};
 use messages::Metric;
-use predictors::{Answer, MemoryFit, Questions, Release};
+use predictors::{Answer, FewShotDevice, GROUPS_MIN, MemoryFit, Questions, Release};
 
 use super::{DeviceMemory, PredictArguments, PredictionRow, answers, asked};
 use crate::context::Context;
@@ -81,6 +81,7 @@ pub(super) fn predict(arguments: &PredictArguments, release: &Release, context: 
     super::draw(arguments, &rows)?;
     answers::print(arguments.format, &rows)?;
     notes(release, &questions, &fits);
+    notes_of_promises(&rows);
     Ok(())
 }
 
@@ -154,6 +155,9 @@ fn row(release: &Release, questions: &Questions, answer: &Answer, impossible: Op
         upper: shown(answer.upper),
         confidence: shown(answer.confidence),
         novelty: answer.novelty.as_str(),
+        shots: release.predictors.shots(answer.metric, &asked.device),
+        interval_rests_on: answer.groups,
+        rests_on_few: answer.rests_on_few(),
         known_model: !new.contains(&"model"),
         known_device: !new.contains(&"device"),
         outside: questions.outside(answer.question).to_vec(),
@@ -184,11 +188,34 @@ fn notes(release: &Release, questions: &Questions, fits: &[MemoryFit]) {
             eprintln!("note: {configuration} is outside the known domain, its intervals are wider: {reasons}");
         }
     }
+    let few = |few_shot: &&FewShotDevice| questions.rows().iter().any(|row| row.device == few_shot.device);
+    for FewShotDevice { metric, device, shots } in release.predictors.few_shots().iter().filter(few) {
+        eprintln!("note: {device} is predicted in {metric} as if it were new, corrected by its {shots} measurements");
+    }
     let new: Vec<&str> =
         (0..fits.len()).flat_map(|question| release.predictors.what_is_new(questions, question)).collect();
     for what in ["device", "model"] {
         if new.contains(&what) {
             eprintln!("note: a {what} that was never measured; its intervals are those of {what}s never seen");
         }
+    }
+}
+
+/// Says on stderr which intervals rest on so few that their promise needs an assumption, once for each kind.
+fn notes_of_promises(rows: &[PredictionRow]) {
+    let few: BTreeSet<(&str, usize)> =
+        rows.iter().filter(|row| row.rests_on_few).map(|row| (row.novelty, row.interval_rests_on)).collect();
+    for (novelty, count) in few {
+        let of = match (novelty, count) {
+            ("model", 1) => "family of models",
+            ("model", _) => "families of models",
+            (_, 1) => "device",
+            _ => "devices",
+        };
+        let new = if novelty == "few-shot" { "hardly measured device".to_owned() } else { format!("new {novelty}") };
+        eprintln!(
+            "note: the intervals of a {new} rest on {count} {of}; of fewer than {GROUPS_MIN}, 90 % hold only if \
+             they differ as draws from a normal distribution do"
+        );
     }
 }
