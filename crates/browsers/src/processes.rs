@@ -67,7 +67,15 @@ impl fmt::Display for Mark {
 pub(crate) struct Tree {
     mark: Mark,
     /// Groups that were started for it, which are known even when nobody with the mark is left.
-    groups: Vec<i32>,
+    groups: Vec<Group>,
+}
+
+/// A process group by its leader. The number alone would not do: once the group is empty, others may get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Group {
+    number: i32,
+    /// When the leader started, in clock ticks since boot; `None` if it had ended before anyone looked.
+    leader_started: Option<u64>,
 }
 
 /// One line of the process table.
@@ -76,6 +84,8 @@ struct Process {
     pid: i32,
     parent: i32,
     group: i32,
+    /// Clock ticks since boot.
+    started: u64,
 }
 
 impl Tree {
@@ -88,15 +98,15 @@ impl Tree {
     }
 
     /// Adds a process group that was started for this tree.
-    pub(crate) fn add_group(&mut self, group: i32) {
-        self.groups.push(group);
+    pub(crate) fn add_group(&mut self, number: i32) {
+        self.groups.push(Group { number, leader_started: read_process(number).map(|leader| leader.started) });
     }
 
     /// Who lives in it now; processes that have ended and wait to be collected are no members.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let table = process_table();
         let marked = table.iter().filter(|process| {
-            self.groups.contains(&process.group)
+            self.groups.iter().any(|group| group.has(process, &table))
                 || fs::read(format!("/proc/{}/environ", process.pid)).is_ok_and(|bytes| self.mark.is_in(&bytes))
         });
         let seeds: BTreeSet<i32> = marked.map(|process| process.pid).collect();
@@ -131,6 +141,14 @@ impl Tree {
             }
             thread::sleep(END_POLL);
         }
+    }
+}
+
+impl Group {
+    /// Whether a process is in it, and it is still the group that we know: whoever has its number leads it.
+    fn has(&self, process: &Process, table: &[Process]) -> bool {
+        let leader = table.iter().find(|other| other.pid == self.number);
+        process.group == self.number && leader.is_none_or(|leader| Some(leader.started) == self.leader_started)
     }
 }
 
@@ -181,7 +199,9 @@ fn parse_stat(line: &str) -> Option<Process> {
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(Process { pid, parent, group })
+    // Field 22; the group was field 5.
+    let started = fields.nth(16)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(Process { pid, parent, group, started })
 }
 
 fn pss_bytes(pid: i32) -> Option<f64> {
@@ -198,7 +218,7 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, group: i32) -> Process {
-        Process { pid, parent, group }
+        Process { pid, parent, group, started: 0 }
     }
 
     fn check(table: &[Process], seeds: &[i32], expected: &[i32]) {
@@ -226,9 +246,21 @@ mod tests {
 
     #[test]
     fn stat_lines_with_odd_names_are_read() {
-        assert_eq!(parse_stat("7 (a) b) S 3 5 0 0"), Some(process(7, 3, 5)));
-        assert_eq!(parse_stat("7 (gone) Z 3 5 0 0"), None);
+        let rest = "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 99 0";
+        let expected = Process { started: 99, ..process(7, 3, 5) };
+        assert_eq!(parse_stat(&format!("7 (a) b) S 3 5 {rest}")), Some(expected));
+        assert_eq!(parse_stat(&format!("7 (gone) Z 3 5 {rest}")), None);
         assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn a_group_whose_number_went_to_others_is_nobody_of_ours() {
+        let group = Group { number: 20, leader_started: Some(5) };
+        let table = |started| [Process { started, ..process(20, 1, 20) }, process(21, 20, 20)];
+        assert!(group.has(&process(21, 20, 20), &table(5)));
+        assert!(!group.has(&process(21, 20, 20), &table(6)), "another leader");
+        assert!(group.has(&process(21, 1, 20), &table(5)[1..]), "the leader is dead, its group is not");
+        assert!(!group.has(&process(30, 1, 30), &table(5)));
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn varying(features: &Array2<f32>) -> Vec<usize> {
     let first = features.row(0);
     for row in features.rows() {
         // Missing values are equal here.
-        alike.retain(|column| row[*column] == first[*column] || (row[*column].is_nan() && first[*column].is_nan()));
+        alike.retain(|column| row[*column].total_cmp(&first[*column]).is_eq());
         if alike.is_empty() {
             break;
         }

@@ -145,13 +145,12 @@ impl TablePredictor {
         settings: &TrainSettings,
     ) -> Result<(), PredictorError> {
         let own;
-        let residuals = match &self.residuals {
-            Some(residuals) => residuals,
-            None => {
-                let features = self.full_features(data, base);
-                own = Residuals::fit(data, base, &features, &settings.for_new_devices())?;
-                &own
-            }
+        let residuals = if let Some(residuals) = &self.residuals {
+            residuals
+        } else {
+            let features = self.full_features(data, base);
+            own = Residuals::fit(data, base, &features, &settings.for_new_devices())?;
+            &own
         };
         let new_device = self.new_device.as_ref().expect("it is learned where few shots are");
         let laboratory = Laboratory::new(data, base, new_device, residuals);

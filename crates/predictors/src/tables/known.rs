@@ -310,7 +310,7 @@ mod tests {
         };
         let rows =
             [on("cpu", None), on("wasm", Some("firefox")), on("wasm", Some("firefox")), on("wasm", Some("edge"))];
-        let known = Known::of(&rows, &DeviceTable::new(), &OperatorTable::new());
+        let known = Known::of(&rows, &DeviceTable::new(), &OperatorTable::new(), |_| false);
         let compiler = |platform: Option<&str>| {
             let mut question = MeasuredRow { platform: platform.map(str::to_owned), ..asked("EPYC") };
             known.complete(&mut question);
