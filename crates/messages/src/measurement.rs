@@ -31,7 +31,7 @@ pub struct AcceptedMeasurement {
     pub memory_peak_mb: Option<f64>,
     /// Mean power, in watts; `None` if it could not be read.
     pub power_w: Option<f64>,
-    /// Time to load, in milliseconds.
+    /// Time to load, in milliseconds; 0 where nothing was loaded, because a browser had the model already.
     pub load_ms: f64,
 }
 

@@ -175,7 +175,7 @@ pub struct BenchmarkOutcome {
     pub memory_peak_mb: Option<f64>,
     /// Mean power, in watts.
     pub power_w: Option<f64>,
-    /// Time to read the model and create its session, in milliseconds.
+    /// Time to read the model and create its session, in milliseconds; 0 where a browser had the session already.
     pub load_ms: f64,
     /// Untimed iterations done.
     pub warmup_iterations: u32,

@@ -1,11 +1,11 @@
 //! Which results predictors may learn from.
 //!
 //! A result is accepted if a benchmark ran on a known device with at least one timed iteration, and every number it
-//! reports is finite and above zero. Of a browser it must be proven that the platform ran at least one node of the
-//! model: a browser whose GPU is of no use runs everything as WebAssembly and says nothing. Rejected results are stored
-//! all the same, with the reason.
+//! reports is finite and above zero; a browser that had the model already loads nothing. Of a browser it must be proven
+//! that the platform ran at least one node of the model: a browser whose GPU is of no use runs everything as WebAssembly
+//! and says nothing. Rejected results are stored all the same, with the reason.
 
-use messages::{AcceptedMeasurement, BenchmarkOutcome, JobResult, Metric, Outcome, Platform, WebOutcome};
+use messages::{AcceptedMeasurement, BenchmarkOutcome, JobResult, Metric, Outcome, Platform, Warmth, WebOutcome};
 use thiserror::Error;
 
 /// Why a result is not a measurement to learn from.
@@ -55,6 +55,7 @@ pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
         return Err(Rejection::Unproven { platform: web.platform });
     }
     numbers(outcome)
+        .filter(|(what, _)| *what != LOAD_TIME || loads(result))
         .chain(outcome.latency_ms.iterations.iter().map(|ms| ("iteration", *ms)))
         .find(|(_, found)| !(found.is_finite() && *found > 0.0))
         .map_or(Ok(()), |(what, found)| Err(Rejection::Implausible { what, found }))?;
@@ -73,6 +74,14 @@ pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
         power_w: outcome.power_w,
         load_ms: outcome.load_ms,
     })
+}
+
+/// What the time to load is called.
+const LOAD_TIME: &str = "load time";
+
+/// Whether the model was loaded for this result: a browser may have had its session already.
+pub(crate) fn loads(result: &JobResult) -> bool {
+    !matches!(&result.outcome, Outcome::Web(web) if web.warmth == Warmth::WarmModel)
 }
 
 /// Whether a node ran on the platform's execution provider. WebAssembly is what everything else falls back to, so it
@@ -94,7 +103,7 @@ pub(crate) fn measured(measurement: &AcceptedMeasurement, metric: Metric) -> Opt
         Metric::ThroughputItemsPerSecond => Some(measurement.throughput_items_per_second),
         Metric::MemoryPeakMb => measurement.memory_peak_mb,
         Metric::PowerW => measurement.power_w,
-        Metric::LoadMs => Some(measurement.load_ms),
+        Metric::LoadMs => Some(measurement.load_ms).filter(|load_ms| *load_ms > 0.0),
     }
 }
 
@@ -107,7 +116,7 @@ fn numbers(outcome: &BenchmarkOutcome) -> impl Iterator<Item = (&'static str, f6
         ("throughput", Some(outcome.throughput_items_per_second)),
         ("peak memory", outcome.memory_peak_mb),
         ("power", outcome.power_w),
-        ("load time", Some(outcome.load_ms)),
+        (LOAD_TIME, Some(outcome.load_ms)),
     ]
     .into_iter()
     .filter_map(|(what, number)| number.map(|number| (what, number)))
@@ -164,6 +173,10 @@ mod tests {
         let unproven = Err(Rejection::Unproven { platform: Platform::Webgpu });
         assert_eq!(changed(|web| web.nodes.clear()), unproven);
         assert_eq!(changed(|web| web.nodes = [("CPUExecutionProvider".to_owned(), 42)].into()), unproven);
+        let warm = changed(|web| (web.warmth, web.benchmark.load_ms) = (Warmth::WarmModel, 0.0));
+        assert_eq!(warm.expect("nothing was to be loaded").load_ms.to_bits(), 0.0_f64.to_bits());
+        let cold = changed(|web| web.benchmark.load_ms = 0.0);
+        assert_eq!(cold, Err(Rejection::Implausible { what: "load time", found: 0.0 }));
         let fallen_back = changed(|web| {
             web.platform = Platform::Wasm;
             web.nodes.clear();

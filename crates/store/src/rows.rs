@@ -244,8 +244,8 @@ pub struct MeasuredRow {
     pub memory_peak_mb: Option<f64>,
     /// Median of power, in watts.
     pub power_w: Option<f64>,
-    /// Median time to load, in milliseconds.
-    pub load_ms: f64,
+    /// Median time to load, in milliseconds; null if it never was, because browsers had it already.
+    pub load_ms: Option<f64>,
     /// When it was last measured.
     pub last_measured_at: String,
 }

@@ -9,7 +9,7 @@ const ACCEPTED: &str = "
 SELECT j.job_id::VARCHAR, j.run_uuid::VARCHAR, epoch_us(j.finished_at), j.model_name, j.model_sha256, j.platform,
        j.backend, j.precision, j.batch_size, j.sequence_length, j.image_size, j.threads, h.metadata::VARCHAR,
        g.parameters, g.operators::VARCHAR, m.backend_version, m.iterations, m.latency_p50_ms,
-       m.throughput_items_per_second, m.memory_peak_mb, m.power_w, m.load_ms, j.browser
+       m.throughput_items_per_second, m.memory_peak_mb, m.power_w, coalesce(m.load_ms, 0), j.browser
 FROM measurements m
 JOIN jobs j ON j.job_id = m.job_id
 JOIN hardware_platforms h ON h.hardware_id = j.hardware_id

@@ -72,7 +72,7 @@ fn measured(columns: &mut Columns<'_, '_>) -> duckdb::Result<MeasuredRow> {
         throughput_items_per_second: columns.get()?,
         memory_peak_mb: columns.number()?,
         power_w: columns.number()?,
-        load_ms: columns.get()?,
+        load_ms: columns.number()?,
         last_measured_at: columns.moment()?,
     })
 }

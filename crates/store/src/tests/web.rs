@@ -48,7 +48,7 @@ fn a_web_job_fills_the_tables_of_the_benchmark_schema() {
     assert_eq!(count(&store, failed), 1);
     let features = "SELECT count(*) FROM webgpu_advanced_features f JOIN web_platform_results w USING (result_id) \
                     WHERE w.success AND compute_shader_support AND workgroup_size = 256 AND NOT pre_compiled_pipeline \
-                    AND parallel_compilation IS NULL AND f.metadata->>'$.vendor' = 'mesa'";
+                    AND parallel_compilation IS NULL AND json_extract_string(f.metadata, '$.vendor') = 'mesa'";
     assert_eq!(count(&store, features), 2);
     assert_eq!(count(&store, "SELECT count(*) FROM hardware_compatibility WHERE is_compatible"), 2);
 }

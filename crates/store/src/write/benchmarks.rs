@@ -4,7 +4,7 @@ use duckdb::{Connection, Result, params};
 use messages::{BenchmarkOutcome, Precision};
 
 use super::{appender, entries::Entry, known::Known, moment, offset, take_keys};
-use crate::json;
+use crate::{accept::loads, json};
 
 /// A benchmark's entry with its key and its outcome.
 struct Measured<'e> {
@@ -107,7 +107,8 @@ fn append_measurements(connection: &Connection, known: &mut Known, measured: &[M
             outcome.throughput_items_per_second,
             outcome.memory_peak_mb,
             outcome.power_w,
-            outcome.load_ms,
+            // Null where nothing was loaded.
+            loads(entry.result).then_some(outcome.load_ms),
             outcome.latency_ms.iterations.len(),
             outcome.stop.as_str(),
             outcome.backend_version,
