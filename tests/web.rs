@@ -62,7 +62,8 @@ fn every_result_says_where_it_ran(results: &[Value]) {
         assert_eq!(text(row, "kind"), "web");
         let web = &row["web"];
         assert!(!text(web, "browser_version").is_empty() && row["latency_p50_ms"].as_f64() > Some(0.0), "{row:#}");
-        assert!(row["memory_peak_mb"].as_f64() > Some(0.0), "{row:#}");
+        // Where another model is in the same browser, nobody can tell whose memory it is.
+        assert!(row["memory_peak_mb"].is_null() || row["memory_peak_mb"].as_f64() > Some(0.0), "{row:#}");
         if text(row, "platform") == "webgpu" {
             let on_gpu = web["nodes"].as_object().expect("nodes").iter().any(|(provider, nodes)| {
                 (provider.contains("WebGpu") || provider.contains("Js")) && nodes.as_u64() > Some(0)

@@ -68,9 +68,11 @@ fn table(rows: &[DetectedRow]) -> comfy_table::Table {
 
 /// The adapter, with what people must know of it.
 fn computes_on(capability: &CapabilityStatus) -> String {
-    match (&capability.adapter, capability.is_fallback) {
+    // Firefox keeps the names of adapters to itself.
+    let adapter = capability.adapter.as_deref().map(|name| if name.is_empty() { "unnamed adapter" } else { name });
+    match (adapter, capability.is_fallback) {
         (Some(adapter), Some(true)) => format!("{adapter}, which is the processor"),
-        (Some(adapter), _) => adapter.clone(),
+        (Some(adapter), _) => adapter.to_owned(),
         (None, _) if capability.works => "the processor".to_owned(),
         (None, _) => String::new(),
     }
