@@ -23,7 +23,10 @@ pub use client::{RunContext, Submission, cancel, submit};
 pub use error::PipelineError;
 pub use export::{ExportSummary, export_results};
 pub use follow::{DeadJob, Progress, RunFollower, RunNews};
-pub use learner::{LearnerReport, LearnerSettings, Planned, SearchSettings, learn, plan_next};
+pub use learner::{
+    LearnerReport, LearnerSettings, Ledger, PlanRequest, Planned, Roster, SearchSettings, learn, plan_next,
+    read_constraints,
+};
 pub use replay::{
     ReplayFrom, ReplayRange, ReplaySummary, ReplayUntil, read_archived_results, read_results, replay_archive_into,
     replay_into,
