@@ -26,6 +26,7 @@ mod report;
 mod residuals;
 mod shots;
 mod trained;
+mod warm_start;
 
 pub use data::TableData;
 pub use estimator::{Novelty, ROWS_NEEDED, TablePrediction, TablePredictor};
@@ -33,3 +34,4 @@ pub use learner::{Learner, TrainSettings};
 pub use protocol::{Choose, Protocol, evaluate, evaluate_split};
 pub use report::{Baseline, Baselines, Group, Held, Report};
 pub use trained::{Answer, MemoryFit, Predictors, Questions};
+pub use warm_start::{Shots, WarmStart};
