@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_loneliest_is_far_from_all_that_is_known() {
-        let landscape = models(&[0, 1, 5, 9, 10]);
+        let landscape = models(&[1, 2, 5, 8, 9]);
         let mut solitude = Solitude::new(&landscape, 5, &[0]);
         assert_eq!(best(5, |candidate| solitude.of(candidate)), 4);
         solitude.choose(&landscape, 4);

@@ -223,11 +223,12 @@ fn table(rows: &[ProposalRow]) -> comfy_table::Table {
     let mut table =
         output::table(["", "configuration", "predicted ms", "90 % interval", "gain %", "costs s", "score", "why"]);
     for row in rows {
+        let interval = row.lower.zip(row.upper).map(|(lower, upper)| [lower, upper].map(|ms| output::number(Some(ms))));
         table.add_row([
             row.selection_order.to_string(),
             row.configuration.clone(),
             output::number(row.predicted_latency_ms),
-            format!("{} – {}", output::number(row.lower), output::number(row.upper)),
+            output::text(interval.map(|[lower, upper]| format!("{lower} – {upper}"))),
             format!("{:.1}", row.information_gain_pct),
             output::number(Some(row.expected_seconds)),
             format!("{:.2}", row.score),

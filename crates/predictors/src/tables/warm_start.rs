@@ -49,8 +49,9 @@ impl<'a> WarmStart<'a> {
     }
 
     /// Prepares for `count` measurements of a new device of `platform`, whose intervals are those of random choices.
+    #[expect(clippy::missing_panics_doc, reason = "new devices were trained for")]
     pub fn shots(&'a self, platform: Option<&str>, count: usize) -> Shots<'a> {
-        let new_device = self.predictor.new_device.as_ref().expect("it was asked for");
+        let new_device = self.predictor.new_device.as_ref().expect("new devices were trained for");
         let few_shot = FewShot::prepare(self.data, new_device, &self.residuals, platform, (count, Choose::Random));
         Shots { predictor: &self.predictor, data: self.data, few_shot }
     }
