@@ -13,6 +13,7 @@ mod export;
 pub mod failpoint;
 mod follow;
 mod learner;
+mod regression;
 mod replay;
 mod suite;
 mod updater;
@@ -27,6 +28,7 @@ pub use learner::{
     LearnerReport, LearnerSettings, Ledger, PlanRequest, Planned, Roster, SearchSettings, learn, plan_next,
     read_constraints,
 };
+pub use regression::{CompareSettings, Compared, Repeats, Verdict, compare_repeats};
 pub use replay::{
     ReplayFrom, ReplayRange, ReplaySummary, ReplayUntil, read_archived_results, read_results, replay_archive_into,
     replay_into,

@@ -67,6 +67,9 @@ pub(super) struct BenchmarkGrid {
     /// Each of its cases has the key `<this>/<name of the case>`.
     #[serde(default)]
     unique_key: Option<String>,
+    /// How many times each configuration is measured, each a case of its own.
+    #[serde(default)]
+    repeat: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -205,6 +208,7 @@ impl SuiteFile {
         let precisions = check.words::<Precision>(&at("precisions"), grid.precisions.as_ref(), Precision::Fp32)?;
         let batch_sizes = check.list(&at("batch_sizes"), grid.batch_sizes.as_ref(), 1)?;
         let threads = check.list(&at("threads"), grid.threads.as_ref(), 1)?;
+        let repeat = check.repeat(&at("repeat"), grid.repeat)?;
         let lengths = optional(grid.sequence_lengths.as_ref());
         let sizes = optional(grid.image_sizes.as_ref());
         for model in &grid.models {
@@ -224,7 +228,10 @@ impl SuiteFile {
                                     check.zoo_shape(&at, &wanted)?;
                                     let name = wanted.to_string();
                                     let spec = check.benchmark(&at, grid, wanted)?;
-                                    cases.push(handling.one_of_many(name, CaseSpec::Benchmark(spec)));
+                                    cases.extend((1..=repeat).map(|number| {
+                                        let name = numbered(&name, number, repeat);
+                                        handling.one_of_many(name, CaseSpec::Benchmark(spec.clone()))
+                                    }));
                                     if cases.len() > CASES_MAX {
                                         return Err(check.invalid(at("models"), format!("more than {CASES_MAX} cases")));
                                     }
@@ -261,12 +268,9 @@ impl SuiteFile {
             None => Platform::Cpu,
             Some(word) => word.parse().map_err(|error| check.invalid(at("platform"), error))?,
         };
-        let repeat = entry.repeat.unwrap_or(1);
-        if repeat == 0 || repeat as usize > CASES_MAX {
-            return Err(check.invalid(at("repeat"), format!("{repeat} is not possible; 1 to {CASES_MAX} is")));
-        }
+        let repeat = check.repeat(&at("repeat"), entry.repeat)?;
         for number in 1..=repeat {
-            let name = if repeat == 1 { entry.name.clone() } else { format!("{} {number}", entry.name) };
+            let name = numbered(&entry.name, number, repeat);
             let test = TestSpec {
                 profile: entry.profile.clone(),
                 module: entry.module.clone(),
@@ -316,6 +320,11 @@ impl Handling {
         let unique_key = self.unique_key.as_ref().map(|key| format!("{key}/{name}"));
         Case { unique_key, ..self.only_one(name, spec) }
     }
+}
+
+/// The name of one of several repeats.
+fn numbered(name: &str, number: u32, repeats: u32) -> String {
+    if repeats == 1 { name.to_owned() } else { format!("{name} {number}") }
 }
 
 fn optional(list: Option<&Vec<u32>>) -> Vec<Option<u32>> {
