@@ -286,13 +286,11 @@ impl Learner {
         if self.report.jobs >= self.settings.budget {
             return true;
         }
-        match tokio::time::timeout(RELEASE_WAIT_MAX, next_release(&mut self.releases)).await {
-            Ok(news) => news.is_some(),
-            Err(_) => {
-                info!(waited_s = RELEASE_WAIT_MAX.as_secs(), "no new release; going on with the last one");
-                true
-            }
+        if let Ok(news) = tokio::time::timeout(RELEASE_WAIT_MAX, next_release(&mut self.releases)).await {
+            return news.is_some();
         }
+        info!(waited_s = RELEASE_WAIT_MAX.as_secs(), "no new release; going on with the last one");
+        true
     }
 }
 

@@ -136,7 +136,9 @@ impl<'a> Scorer<'a> {
         let step = (landscape.len() - candidates).div_ceil(MEASURED_MAX).max(1);
         let measured: Vec<usize> = (candidates..landscape.len()).step_by(step).collect();
         let mut posterior = Posterior::new(landscape, candidates, targets.clone());
-        measured.iter().for_each(|point| posterior.observe(*point));
+        for point in &measured {
+            posterior.observe(*point);
+        }
         posterior.scale_to(&pool.outlooks.iter().map(|outlook| outlook.deviation_log).collect::<Vec<_>>());
         let represents = matches!(strategy, Strategy::Representative | Strategy::Hybrid);
         let mut of_device: HashMap<&str, usize> = HashMap::new();

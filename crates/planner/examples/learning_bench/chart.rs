@@ -78,9 +78,11 @@ impl<'a> Panel<'a> {
         for strategy in STRATEGIES {
             let means = self.curves.means(strategy);
             let points = self.curves.steps.iter().zip(&means);
-            let places: String =
-                points.map(|(rows, mean)| format!("{:.1},{:.1} ", self.x(*rows as f64), self.y(mean.value))).collect();
-            put(text, &format!("<polyline points=\"{}\" fill=\"none\" {}/>", places.trim_end(), stroke(strategy)));
+            let places = points
+                .map(|(rows, mean)| format!("{:.1},{:.1}", self.x(*rows as f64), self.y(mean.value)))
+                .collect::<Vec<_>>()
+                .join(" ");
+            put(text, &format!("<polyline points=\"{}\" fill=\"none\" {}/>", places, stroke(strategy)));
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Curve {
 pub(crate) struct Curves {
     pub(crate) title: &'static str,
     pub(crate) steps: Vec<usize>,
-    pub(crate) curves: Vec<Curve>,
+    pub(crate) of_cases: Vec<Curve>,
 }
 
 /// A mean over cases.
@@ -42,15 +42,15 @@ impl Mean {
 
 impl Curves {
     pub(crate) fn cold(curves: Vec<Curve>) -> Self {
-        Self { title: "cold start", steps: cold::STEPS.to_vec(), curves }
+        Self { title: "cold start", steps: cold::STEPS.to_vec(), of_cases: curves }
     }
 
     pub(crate) fn warm(curves: Vec<Curve>) -> Self {
-        Self { title: "warm start", steps: warm::STEPS.to_vec(), curves }
+        Self { title: "warm start", steps: warm::STEPS.to_vec(), of_cases: curves }
     }
 
     fn of(&self, strategy: Strategy) -> impl Iterator<Item = &Curve> {
-        self.curves.iter().filter(move |curve| curve.strategy == strategy)
+        self.of_cases.iter().filter(move |curve| curve.strategy == strategy)
     }
 
     /// The mean error of a strategy at each step.
@@ -81,13 +81,14 @@ impl Curves {
 
     pub(crate) fn table(&self) -> String {
         let mut text = format!("{}: mean error in percent after so many rows, {} cases\n\n", self.title, self.cases());
-        let steps = self.steps.iter().map(|step| format!(" {step} |")).collect::<String>();
+        let steps = self.steps.iter().map(|step| format!(" {step} |")).collect::<Vec<_>>().concat();
         let lines = self.steps.iter().map(|_| "---|").collect::<String>();
         let last = self.steps.last().copied().unwrap_or_default();
         put(&mut text, &format!("| strategy |{steps} rows to err as random at {last} | worse than random |"));
         put(&mut text, &format!("|---|{lines}---|---|"));
         for strategy in STRATEGIES {
-            let means = self.means(strategy).iter().map(|mean| format!(" {:.2} |", mean.value)).collect::<String>();
+            let means = self.means(strategy).into_iter().map(|mean| format!(" {:.2} |", mean.value));
+            let means = means.collect::<Vec<_>>().concat();
             let needed = self.rows_needed(strategy).map_or_else(|| "more".to_owned(), |rows| format!("{rows:.0}"));
             put(&mut text, &format!("| {strategy} |{means} {needed} | {} |", self.worse(strategy)));
         }

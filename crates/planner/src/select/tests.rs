@@ -89,13 +89,13 @@ fn each_pick_keeps_to(constraints: &Constraints, outlooks: &[Outlook], selection
     for pick in &selection.picks {
         let outlook = &outlooks[pick.candidate];
         let platform = outlook.platform.as_str();
-        let on_platform = of_platform.entry(platform).or_default();
+        let picked_there = of_platform.entry(platform).or_default();
         let of_model = of_model.entry(&outlook.model).or_default();
-        (*on_platform, *of_model) = (*on_platform + 1, *of_model + 1);
+        (*picked_there, *of_model) = (*picked_there + 1, *of_model + 1);
         seconds += outlook.expected_seconds;
         let holds = [
             ("fits", !outlook.is_impossible),
-            ("platform", constraints.platform_max.get(platform).is_none_or(|most| *on_platform <= *most)),
+            ("platform", constraints.platform_max.get(platform).is_none_or(|most| *picked_there <= *most)),
             ("availability", constraints.availability.get(platform).is_none_or(|weight| *weight > 0.0)),
             (
                 "memory",
@@ -185,7 +185,7 @@ fn integrated_weighs_information_and_the_recommendation() {
     let selection = world.select(Strategy::Integrated, 1, &Constraints::default(), 1);
     let pick = &selection.picks[0];
     assert_eq!((pick.candidate, pick.parts[1]), (5, ("recommendation", 1.0)));
-    assert!((pick.score - (pick.parts[0].1 + 1.0) / 2.0).abs() < 1e-9, "{pick:?}");
+    assert!((pick.score - f64::midpoint(pick.parts[0].1, 1.0)).abs() < 1e-9, "{pick:?}");
 }
 
 #[test]
