@@ -7,6 +7,7 @@ mod aggregator;
 mod client;
 pub mod dead_letters;
 pub(crate) mod delivery;
+mod drift;
 mod election;
 mod error;
 mod export;
@@ -21,6 +22,7 @@ mod worker;
 
 pub use aggregator::{AggregatorSettings, aggregate};
 pub use client::{RunContext, Submission, cancel, submit};
+pub use drift::{DatedError, Drift, drift};
 pub use error::PipelineError;
 pub use export::{ExportSummary, export_results};
 pub use follow::{DeadJob, Progress, RunFollower, RunNews};
