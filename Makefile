@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # selection would build polars, arrow and the like a second time.
 CARGO_SELECTION := --release --workspace --all-targets --locked
 
-.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline bench-predict
+.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline bench-predict bench-learning
 
 help: ## Shows the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -56,3 +56,6 @@ bench-pipeline: build ## Measures the pipeline beside Celery, Dramatiq and bare 
 
 bench-predict: build ## Holds the predictors against Python's XGBoost and LightGBM; JSON=FILE keeps all, DATA=FOLDER.
 	@deploy/bench-predict/bench.py $(if $(JSON),--json $(JSON)) $(if $(DATA),--data $(DATA))
+
+bench-learning: build ## Replays a table to see what active learning saves; JSON=FILE and SVG=FILE, DATA=FOLDER, SEEDS=6.
+	@deploy/bench-learning.sh $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON)) $(if $(SVG),--svg $(SVG))
