@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # selection would build polars, arrow and the like a second time.
 CARGO_SELECTION := --release --workspace --all-targets --locked
 
-.PHONY: help setup build demo test faults soak soak-browsers fuzz check bench bench-pipeline bench-predict
+.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline bench-predict bench-learning
 
 help: ## Shows the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -33,9 +33,6 @@ faults: build ## The fault suite: make faults [QUICK=1] [SEED=n] [ROWS="kill-wor
 soak: build ## Random faults under steady load, fails on growth: make soak [MINUTES=30] [SEED=n].
 	$(FAULT_SUITE) --soak $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
-soak-browsers: build ## 200 jobs in a browser while its processes are killed: make soak-browsers [JOBS=200].
-	AUGUR_TEST_BROWSER_JOBS=$(or $(JOBS),200) cargo test --release --workspace --locked --test browsers -- jobs_survive
-
 fuzz: setup ## Fuzzes the decoders and queues.yaml (nightly, cargo-fuzz): make fuzz [SECONDS=60]; SUITE=1 for suites too.
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs \`cargo install cargo-fuzz\`"; exit 1; }
 	@mkdir -p fuzz/corpus/messages fuzz/corpus/topology fuzz/corpus/suite
@@ -59,3 +56,6 @@ bench-pipeline: build ## Measures the pipeline beside Celery, Dramatiq and bare 
 
 bench-predict: build ## Holds the predictors against Python's XGBoost and LightGBM; JSON=FILE keeps all, DATA=FOLDER.
 	@deploy/bench-predict/bench.py $(if $(JSON),--json $(JSON)) $(if $(DATA),--data $(DATA))
+
+bench-learning: build ## Replays a table to see what active learning saves; JSON=FILE and SVG=FILE, DATA=FOLDER, SEEDS=6.
+	@deploy/bench-learning.sh $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON)) $(if $(SVG),--svg $(SVG))

@@ -24,7 +24,7 @@ run_s_max=300
 [ -x "$augur" ] || { echo "measure.sh: $augur is not there; run \`make build\` first" >&2; exit 2; }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/augur-measure.XXXXXX")
-up_pid='' worker_pid='' learner_pid='' second_pid=''
+up_pid='' worker_pid='' second_pid=''
 # Ends only what this script started, by process id.
 stop() {
     local pid
@@ -36,7 +36,7 @@ stop() {
 }
 finish() {
     local status=$?
-    stop "$worker_pid" "$learner_pid" "$second_pid" "$up_pid"
+    stop "$worker_pid" "$second_pid" "$up_pid"
     if [ "$status" -ne 0 ]; then
         echo "measure.sh: failed; logs are in $work" >&2
     else
@@ -102,13 +102,6 @@ for daemon in aggregator updater; do
 done
 memory=$(idle_memory "$worker_pid")
 row "idle memory, worker" "$memory" "the same of \`augur worker start\`"
-"$augur" learner start 2>"$work/learner.log" &
-learner_pid=$!
-wait_for "$work/learner.log" 'waiting for the first' "$learner_pid"
-memory=$(idle_memory "$learner_pid")
-row "idle memory, learner" "$memory" "the same of \`augur learner start\`, no release yet"
-stop "$learner_pid"
-learner_pid=''
 
 # --- No-op jobs end to end: from the submission to the commit of the last result in DuckDB.
 

@@ -92,28 +92,28 @@ fn settings_come_with_their_origins_and_without_secrets() {
     [
       {
         "key": "amqp_url",
-        "value": "amqp://somebody:***@127.0.0.1:1/%2f",
-        "origin": "environment AUGUR_AMQP_URL"
+        "origin": "environment AUGUR_AMQP_URL",
+        "value": "amqp://somebody:***@127.0.0.1:1/%2f"
       },
       {
         "key": "state_directory",
-        "value": "[directory]/state",
-        "origin": "environment AUGUR_STATE_DIRECTORY"
+        "origin": "environment AUGUR_STATE_DIRECTORY",
+        "value": "[directory]/state"
       },
       {
         "key": "worker.grace_s",
-        "value": "7",
-        "origin": "environment AUGUR_WORKER__GRACE_S"
+        "origin": "environment AUGUR_WORKER__GRACE_S",
+        "value": "7"
       },
       {
         "key": "worker.prefetch",
-        "value": "0",
-        "origin": "default"
+        "origin": "default",
+        "value": "0"
       },
       {
         "key": "worker.profiles.hold.runner",
-        "value": "command",
-        "origin": "[directory]/test.toml"
+        "origin": "[directory]/test.toml",
+        "value": "command"
       }
     ]
     "#);

@@ -48,6 +48,7 @@ fn a_suite_becomes_a_predictor_that_plans_the_next_benchmarks() {
     what_was_predicted_is_measured(&world);
     planned_benchmarks_run(&world);
     the_stream_has_each_job_once(&world);
+    a_run_is_compared_and_predictions_are_held_against_time(&world, &run);
 }
 
 fn report_has_every_form(world: &World, run: &str) {
@@ -121,6 +122,15 @@ fn planned_benchmarks_run(world: &World) {
     assert!(learned.contains("2 of 2 proposed jobs were measured"), "{learned}");
 }
 
+fn a_run_is_compared_and_predictions_are_held_against_time(world: &World, run: &str) {
+    let compared = world.augur(&["run", "compare", run, run, "--format", "json"]).json();
+    assert_eq!(compared["compared"].as_array().map(Vec::len), usize::try_from(BENCHMARKS).ok());
+    assert_eq!((&compared["regressions"], &compared["improvements"]), (&Value::from(0), &Value::from(0)));
+    let drift = world.augur(&["predictor", "drift", "--format", "json"]).json();
+    let on_cpu = drift.as_array().expect("a list").iter().find(|row| text(row, "group") == "cpu");
+    assert_eq!(on_cpu.map(|row| &row["predictions"]), Some(&Value::from(FURTHER)), "{drift:#}");
+}
+
 fn the_stream_has_each_job_once(world: &World) {
     let lines = world.augur(&["result", "replay", "--from", "first", "--format", "json"]).expect(0);
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
@@ -133,6 +143,35 @@ fn the_stream_has_each_job_once(world: &World) {
     let replay = ["result", "replay", "--from", "first", "--into", "fresh.duckdb", "--compare"];
     let compared = world.augur(&replay).expect(0);
     assert!(compared.contains("every table is equal"), "{compared}");
+}
+
+#[test]
+fn before_the_first_measurement_the_plan_is_representative_and_waits_for_a_worker() {
+    // The learner waited for a first release that nothing would ever lead to, and queued what nobody would take.
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    for (variable, value) in [
+        ("AUGUR_LEARNER__MODELS", "mobilenet-v2"),
+        ("AUGUR_LEARNER__BATCH_SIZES", "1,2,3"),
+        ("AUGUR_LEARNER__THREADS", "1"),
+    ] {
+        world.set(variable, value);
+    }
+    let planned = world.augur(&["plan", "next", "--count", "4", "--submit"]);
+    assert!(planned.stderr.contains("no release yet, so the design is representative"), "{planned:?}");
+    assert!(planned.stderr.contains("nothing was submitted: no live worker takes cpu; none is live"), "{planned:?}");
+    assert_eq!(planned.expect(1).matches("mobilenet-v2 cpu fp32").count(), 2, "at most half of one model");
+
+    let constraints = world.path("constraints.yaml");
+    let file = constraints.to_str().expect("text");
+    std::fs::write(&constraints, "version: 1\nplatforms: {cpu: {max: 1}}\nmodel_max: 3").expect("written");
+    let rows = world.augur(&["plan", "next", "--constraints", file, "--format", "json"]).json();
+    let [proposal] = &rows.as_array().expect("a list")[..] else { panic!("one on cpu: {rows:#}") };
+    assert_eq!((&proposal["selection_order"], &proposal["predicted_latency_ms"]), (&Value::from(1), &Value::Null));
+    std::fs::write(&constraints, "version: 1\nplatforms: {abacus: {max: 1}}").expect("written");
+    let refused = world.augur(&["plan", "next", "--constraints", file]);
+    assert!(refused.stderr.contains("abacus"), "{refused:?}");
+    refused.expect(2);
 }
 
 #[test]

@@ -21,10 +21,13 @@ fn ended(process: &mut AugurProcess) {
 #[test]
 fn sigterm_ends_idle_daemons_in_good_order() {
     let world = World::new();
-    let (mut aggregator, mut updater, mut worker) = (world.aggregator(), world.updater(), world.worker("w1", &[]));
+    let (mut aggregator, mut updater) = (world.aggregator(), world.updater());
+    world.set("AUGUR_LEARNER__MODELS", "mobilenet-v2");
     let mut learner = world.spawn("learner", &["learner", "start"]);
-    learner.wait_for_line("there is no release yet; waiting for the first", LIMIT).expect("it waits");
-    for process in [&mut learner, &mut worker, &mut updater, &mut aggregator] {
+    learner.wait_for_line("nobody would measure the proposals; waiting for a worker", LIMIT).expect("it waits");
+    terminate(&mut learner);
+    let mut worker = world.worker("w1", &[]);
+    for process in [&mut worker, &mut updater, &mut aggregator] {
         terminate(process);
     }
 }

@@ -15,6 +15,7 @@ mod plan;
 mod predictor;
 mod recommend;
 mod result;
+mod roster;
 mod run;
 mod suite;
 mod topology;

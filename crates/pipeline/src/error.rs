@@ -69,11 +69,27 @@ pub enum PipelineError {
     /// The planner.
     #[error("failed to plan the next benchmarks")]
     Planner(#[from] planner::PlannerError),
-    /// There is nothing to learn from yet.
-    #[error("{directory} holds no release of predictors yet; run a suite of benchmarks with an updater first")]
-    NoRelease {
-        /// Where it was looked for.
+    /// It is not known what would measure.
+    #[error("{} holds no measurement yet, and no device is named to begin with", directory.display())]
+    NoDevice {
+        /// Where measurements were looked for.
         directory: PathBuf,
+    },
+    /// A file of constraints says what cannot be.
+    #[error("the constraints in {} are not valid: {reason}", path.display())]
+    Constraints {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// Jobs would wait for ever.
+    #[error("nothing was queued for {platform}: {reason}")]
+    Unserved {
+        /// The platform.
+        platform: messages::Platform,
+        /// Why no worker would take them.
+        reason: String,
     },
     /// A file of ours.
     #[error("failed to {action} {path}")]

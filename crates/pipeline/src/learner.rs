@@ -1,15 +1,20 @@
 //! The active learner: proposes what to measure next, publishes it, waits for it, and begins again with the release
 //! that came of it.
 
-use std::{collections::HashSet, path::PathBuf, time::Duration};
+mod constraints;
+mod ledger;
+mod planning;
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use broker::{AmqpUrl, Patience, Publisher, Settlement, Start, Subscription};
-use graphs::{ModelCache, ShapeInput, zoo_entry};
+use graphs::ModelCache;
 use messages::{
-    Backend, BenchmarkSpec, Configuration, Device, Dispatch, Origin, Precision, Priority, Requirements, RunId, Status,
+    BenchmarkSpec, Configuration, Device, Dispatch, JobSpec, Origin, Platform, Priority, Requirements, RunId, Status,
+    Timestamp,
 };
-use planner::{Proposal, SearchModel, SearchSpace, Strategy, candidate_grid, propose};
-use predictors::{Release, Releases};
+use planner::{Constraints, Proposal, Strategy, Withheld};
+use predictors::{ROWS_NEEDED, Releases};
 use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::{info, warn};
@@ -19,6 +24,10 @@ use crate::{
     updater::training_table,
 };
 
+pub use constraints::read_constraints;
+pub use ledger::Ledger;
+pub use planning::{PlanRequest, Planned, SearchSettings, plan_next};
+
 /// How long one attempt of a proposed benchmark may take.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -26,20 +35,10 @@ const TIMEOUT: Duration = Duration::from_mins(5);
 /// planned with the release that is there, and without what was measured since.
 const RELEASE_WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// What the learner may propose.
-#[derive(Debug, Clone)]
-pub struct SearchSettings {
-    /// Models by name; every model that was measured already if empty.
-    pub models: Vec<String>,
-    /// Items per batch.
-    pub batch_sizes: Vec<u32>,
-    /// Tokens per item, for models with such a dimension; the usual length of each if empty.
-    pub sequence_lengths: Vec<u32>,
-    /// Threads of the session; those above what the device runs at once are left out.
-    pub threads: Vec<u32>,
-    /// The lane of proposed jobs.
-    pub priority: Priority,
-}
+/// How long a worker may take to appear before the learner says that nobody serves a platform and ends.
+const WORKER_WAIT_MAX: Duration = Duration::from_mins(1);
+/// Wait before workers are looked for again.
+const WORKER_WAIT: Duration = Duration::from_secs(5);
 
 /// How the learner works.
 #[derive(Debug, Clone)]
@@ -50,6 +49,10 @@ pub struct LearnerSettings {
     pub search: SearchSettings,
     /// How to choose.
     pub strategy: Strategy,
+    /// What each batch must keep to; a budget in seconds is that of all batches together.
+    pub constraints: Constraints,
+    /// The device to propose for where nothing was measured yet.
+    pub first_device: Option<Device>,
     /// Jobs per run.
     pub batch: usize,
     /// Jobs in all; the learner ends when they are done.
@@ -58,19 +61,14 @@ pub struct LearnerSettings {
     pub patience: Patience,
 }
 
-/// What was proposed, by which release.
-#[derive(Debug)]
-pub struct Planned {
-    /// The release that was asked.
-    pub release: Release,
-    /// The device that is to measure.
-    pub device: Device,
-    /// The proposals, the most wanted first.
-    pub proposals: Vec<Proposal>,
+/// Who knows which workers live.
+pub trait Roster {
+    /// Says why no live worker would take jobs of a platform; `None` if one would, or if nobody knows.
+    fn unserved(&self, platform: Platform) -> impl Future<Output = Option<String>> + Send;
 }
 
 /// What a learner did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LearnerReport {
     /// The runs that it submitted.
     pub runs: Vec<RunId>,
@@ -78,99 +76,16 @@ pub struct LearnerReport {
     pub jobs: usize,
     /// Jobs that were measured.
     pub measured: usize,
-}
-
-/// Proposes up to `count` configurations for the device that was measured last.
-///
-/// # Errors
-///
-/// [`PipelineError::NoRelease`] before the first release, [`PipelineError::Graph`] if a model cannot be described.
-pub fn plan_next(
-    releases_directory: &std::path::Path,
-    search: &SearchSettings,
-    strategy: Strategy,
-    count: usize,
-    models: &ModelCache,
-) -> Result<Planned, PipelineError> {
-    let no_release = || PipelineError::NoRelease { directory: releases_directory.to_owned() };
-    let release = Releases::open(releases_directory)
-        .and_then(|releases| releases.current())
-        .map_err(PipelineError::predictors("learner"))?
-        .ok_or_else(no_release)?;
-    let table = training_table(releases_directory)?;
-    // What it proposes is measured natively: browsers are measured by suites.
-    let native = || table.measurements().iter().filter(|row| !row.configuration.platform.is_web());
-    let device = native().next_back().ok_or_else(no_release)?.device.clone();
-    let measured: HashSet<Configuration> =
-        native().filter(|row| row.device.name == device.name).map(|row| row.configuration.clone()).collect();
-    let space = search_space(search, &device, &measured, models)?;
-    let mut graphs = std::collections::HashMap::new();
-    let candidates = candidate_grid(&space, |model, shape| -> Result<_, graphs::GraphError> {
-        let graph = match graphs.entry(model.clone()) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(graphs::OnnxModel::read(&models.locate(model, Precision::Fp32)?.path)?)
-            }
-        };
-        graph.costs(&graphs::Shape {
-            batch_size: shape.batch_size,
-            sequence_length: shape.sequence_length,
-            image_size: shape.image_size,
-        })
-    })?;
-    let seed = table.len() as u64;
-    let proposals = propose(strategy, &release.predictors, &candidates, &measured, count, seed)?;
-    Ok(Planned { release, device, proposals })
-}
-
-fn search_space(
-    search: &SearchSettings,
-    device: &Device,
-    measured: &HashSet<Configuration>,
-    models: &ModelCache,
-) -> Result<SearchSpace, PipelineError> {
-    let mut wanted = search.models.clone();
-    if wanted.is_empty() {
-        wanted = measured.iter().map(|configuration| configuration.model.name.clone()).collect();
-        wanted.sort();
-        wanted.dedup();
-    }
-    let model = |name: &String| {
-        let model = models.obtain(name, Precision::Fp32);
-        let model = model.map_err(|source| PipelineError::Graph { model: name.clone(), source })?.model;
-        let (mut sequence_lengths, mut image_sizes) = (Vec::new(), Vec::new());
-        match zoo_entry(name).map(|entry| &entry.shape) {
-            Some(ShapeInput::Sequence { default, max }) => {
-                sequence_lengths = search.sequence_lengths.iter().copied().filter(|length| length <= max).collect();
-                if sequence_lengths.is_empty() {
-                    sequence_lengths.push(*default);
-                }
-            }
-            Some(ShapeInput::Samples { default, min }) => {
-                sequence_lengths = search.sequence_lengths.iter().copied().filter(|length| length >= min).collect();
-                if sequence_lengths.is_empty() {
-                    sequence_lengths.push(*default);
-                }
-            }
-            Some(ShapeInput::Image { default, .. }) => image_sizes.push(*default),
-            Some(ShapeInput::AudioFrames { .. }) | None => {}
-        }
-        Ok(SearchModel { model, sequence_lengths, image_sizes })
-    };
-    let threads_max = device.hardware_threads.unwrap_or(1);
-    Ok(SearchSpace {
-        device: device.clone(),
-        backend: Backend::Onnxruntime,
-        models: wanted.iter().map(model).collect::<Result<_, PipelineError>>()?,
-        precisions: vec![Precision::Fp32],
-        batch_sizes: search.batch_sizes.clone(),
-        threads: search.threads.iter().copied().filter(|threads| *threads <= threads_max).collect(),
-    })
+    /// Seconds that all jobs were expected to take.
+    pub expected_seconds: f64,
 }
 
 impl Planned {
     /// The proposals as a suite: each job carries what was predicted of it.
     pub fn to_suite(&self, name: &str, priority: Priority) -> Suite {
+        let prediction = |proposal: &Proposal| {
+            self.release.as_ref().map(|release| proposal.predicted.to_prediction(&release.manifest.release_id))
+        };
         let case = |proposal: &Proposal| Case {
             name: proposal.configuration.to_string(),
             priority,
@@ -179,11 +94,21 @@ impl Planned {
             requirements: Requirements::default(),
             unique_key: None,
             spec: CaseSpec::Benchmark(Box::new(BenchmarkSpec {
-                prediction: Some(proposal.predicted.to_prediction(&self.release.manifest.release_id)),
+                prediction: prediction(proposal),
                 ..BenchmarkSpec::usual(proposal.configuration.clone())
             })),
         };
         Suite { name: name.to_owned(), path: String::new(), cases: self.proposals.iter().map(case).collect() }
+    }
+
+    /// The platforms that are to measure.
+    pub fn platforms(&self) -> BTreeSet<Platform> {
+        self.proposals.iter().map(|proposal| proposal.configuration.platform).collect()
+    }
+
+    /// What is proposed.
+    pub fn configurations(&self) -> impl Iterator<Item = &Configuration> {
+        self.proposals.iter().map(|proposal| &proposal.configuration)
     }
 }
 
@@ -191,88 +116,186 @@ impl Planned {
 ///
 /// # Errors
 ///
-/// As [`plan_next`] and [`crate::submit`]; before the first release it waits for one.
+/// As [`plan_next`] and [`crate::submit`]; [`PipelineError::Unserved`] if no worker for a proposed platform appears.
 pub async fn learn(
     url: &AmqpUrl,
     settings: LearnerSettings,
     models: ModelCache,
+    roster: &impl Roster,
     stop: CancellationToken,
 ) -> Result<LearnerReport, PipelineError> {
-    let failed = || PipelineError::broker("learner");
-    let publisher =
-        Publisher::start(url, "augur learner publish", settings.patience, stop.clone()).await.map_err(failed())?;
-    let mut releases = Subscription::start(
-        url,
-        "augur learner read",
-        names::RELEASES,
-        Start::StreamNext,
-        10,
-        settings.patience,
-        &stop,
-    )
-    .await
-    .map_err(failed())?;
-    let mut report = LearnerReport::default();
-    info!(budget = settings.budget, strategy = settings.strategy.as_str(), "learner ready");
-    while report.jobs < settings.budget && !stop.is_cancelled() {
-        let count = settings.batch.min(settings.budget - report.jobs);
-        let planned = match plan(&settings, count, &models).await {
-            Ok(planned) => planned,
-            Err(PipelineError::NoRelease { .. }) => {
-                info!("there is no release yet; waiting for the first");
-                if await_release(&mut releases).await.is_none() {
-                    break;
-                }
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
+    let mut learner = Learner::start(url, settings, models, stop).await?;
+    learner.await_first_release().await?;
+    while learner.report.jobs < learner.settings.budget && !learner.stop.is_cancelled() {
+        let planned = learner.plan().await?;
         if planned.proposals.is_empty() {
-            info!("everything in the search space is measured");
+            for (reason, count) in &planned.passed_over {
+                info!(count, %reason, "candidates were not proposed");
+            }
+            info!("nothing is left to propose");
             break;
         }
-        let suite = planned.to_suite("active-learning", settings.search.priority);
+        for platform in planned.platforms() {
+            learner.await_worker(roster, platform).await?;
+        }
+        if learner.stop.is_cancelled() {
+            break;
+        }
+        let passed = learner.measure(&planned).await?;
+        if passed > 0 && !learner.await_release().await {
+            break;
+        }
+    }
+    Ok(learner.report)
+}
+
+/// The state of the daemon.
+struct Learner {
+    url: AmqpUrl,
+    publisher: Publisher,
+    releases: Subscription,
+    settings: LearnerSettings,
+    models: ModelCache,
+    report: LearnerReport,
+    stop: CancellationToken,
+}
+
+impl Learner {
+    async fn start(
+        url: &AmqpUrl,
+        settings: LearnerSettings,
+        models: ModelCache,
+        stop: CancellationToken,
+    ) -> Result<Self, PipelineError> {
+        let failed = || PipelineError::broker("learner");
+        let patience = settings.patience;
+        let publisher =
+            Publisher::start(url, "augur learner publish", patience, stop.clone()).await.map_err(failed())?;
+        let news =
+            Subscription::start(url, "augur learner read", names::RELEASES, Start::StreamNext, 10, patience, &stop);
+        let releases = news.await.map_err(failed())?;
+        info!(budget = settings.budget, strategy = settings.strategy.as_str(), "learner ready");
+        Ok(Self { url: url.clone(), publisher, releases, settings, models, report: LearnerReport::default(), stop })
+    }
+
+    /// Where nothing is released yet and enough is measured, a release is on its way: waits for it.
+    async fn await_first_release(&mut self) -> Result<(), PipelineError> {
+        let directory = self.settings.releases_directory.clone();
+        let is_coming = tokio::task::spawn_blocking(move || -> Result<bool, PipelineError> {
+            let releases = Releases::open(&directory).and_then(|releases| releases.current_id());
+            let is_there = releases.map_err(PipelineError::predictors("learner"))?.is_some();
+            Ok(!is_there && training_table(&directory)?.len() >= ROWS_NEEDED)
+        });
+        if is_coming.await.map_err(|source| PipelineError::Panicked { stage: "learner", source })?? {
+            info!("there is no release yet, but enough to train one; waiting for it");
+            if tokio::time::timeout(RELEASE_WAIT_MAX, next_release(&mut self.releases)).await.is_err() {
+                info!(waited_s = RELEASE_WAIT_MAX.as_secs(), "no release; beginning without one");
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans the next batch within what is left of the budgets.
+    async fn plan(&self) -> Result<Planned, PipelineError> {
+        let (settings, models) = (self.settings.clone(), self.models.clone());
+        let LearnerReport { jobs, expected_seconds, .. } = self.report;
+        tokio::task::spawn_blocking(move || {
+            let mut constraints = settings.constraints;
+            // What is left may be nothing; then no candidate fits.
+            constraints.budget_seconds = constraints.budget_seconds.map(|budget| budget - expected_seconds);
+            let request = PlanRequest {
+                search: settings.search,
+                strategy: settings.strategy,
+                count: settings.batch.min(settings.budget - jobs),
+                constraints,
+                withheld: Ledger::open(&settings.releases_directory, Timestamp::now())?.withheld(),
+                first_device: settings.first_device,
+            };
+            plan_next(&settings.releases_directory, &request, &models)
+        })
+        .await
+        .map_err(|source| PipelineError::Panicked { stage: "learner", source })?
+    }
+
+    /// Waits until a worker lives that takes jobs of a platform, or until the stop.
+    async fn await_worker(&self, roster: &impl Roster, platform: Platform) -> Result<(), PipelineError> {
+        let deadline = tokio::time::Instant::now() + WORKER_WAIT_MAX;
+        while let Some(reason) = roster.unserved(platform).await {
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(PipelineError::Unserved { platform, reason });
+            }
+            warn!(%platform, reason, "nobody would measure the proposals; waiting for a worker");
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(WORKER_WAIT) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits a batch and waits for its end; says how many were measured.
+    async fn measure(&mut self, planned: &Planned) -> Result<usize, PipelineError> {
+        let suite = planned.to_suite("active-learning", self.settings.search.priority);
         let submission = Submission::new(suite, Origin::Learner, RunContext::default());
         let (run_id, total) = (submission.run.run_id, submission.jobs.len());
-        let mut follower = RunFollower::start(url, run_id, total, settings.patience, &stop).await?;
-        submit(&publisher, &submission).await?;
-        info!(%run_id, jobs = total, release_id = %planned.release.manifest.release_id, "proposals submitted");
-        report.runs.push(run_id);
-        report.jobs += total;
+        let mut follower = RunFollower::start(&self.url, run_id, total, self.settings.patience, &self.stop).await?;
+        self.note(planned.configurations(), Withheld::Queued)?;
+        submit(&self.publisher, &submission).await?;
+        let release_id = planned.release.as_ref().map(|release| release.manifest.release_id.to_string());
+        info!(%run_id, jobs = total, release_id, "proposals submitted");
+        self.report.runs.push(run_id);
+        self.report.jobs += total;
+        self.report.expected_seconds += planned.proposals.iter().map(|proposal| proposal.expected_seconds).sum::<f64>();
         while let Some(news) = follower.next().await {
             match news {
                 RunNews::Ended(result) if result.status() == Status::Passed => {}
                 RunNews::Ended(result) => {
                     warn!(job_id = %result.job.job_id, case = result.job.case, "proposal was not measured");
+                    if let JobSpec::Benchmark(spec) = &result.job.spec {
+                        self.note([&spec.configuration], Withheld::Failed)?;
+                    }
                 }
-                RunNews::Dead(job) => warn!(job_id = %job.job_id, case = job.name(), "proposal became a dead letter"),
+                RunNews::Dead(job) => {
+                    warn!(job_id = %job.job_id, case = job.name(), "proposal became a dead letter");
+                    let name = job.name();
+                    self.note(planned.configurations().filter(|of| of.to_string() == name), Withheld::Failed)?;
+                }
                 RunNews::Cancelled => info!(%run_id, "run is being cancelled"),
                 RunNews::Retried(_) | RunNews::Replayed(_) => {}
             }
         }
-        report.measured += follower.progress().passed;
-        if report.jobs < settings.budget && follower.progress().passed > 0 {
-            match tokio::time::timeout(RELEASE_WAIT_MAX, await_release(&mut releases)).await {
-                Ok(Some(())) => {}
-                Ok(None) => break,
-                Err(_) => info!(waited_s = RELEASE_WAIT_MAX.as_secs(), "no new release; going on with the last one"),
-            }
-        }
+        let passed = follower.progress().passed;
+        self.report.measured += passed;
+        Ok(passed)
     }
-    Ok(report)
-}
 
-async fn plan(settings: &LearnerSettings, count: usize, models: &ModelCache) -> Result<Planned, PipelineError> {
-    let (settings, models) = (settings.clone(), models.clone());
-    tokio::task::spawn_blocking(move || {
-        plan_next(&settings.releases_directory, &settings.search, settings.strategy, count, &models)
-    })
-    .await
-    .map_err(|source| PipelineError::Panicked { stage: "learner", source })?
+    fn note<'a>(
+        &self,
+        configurations: impl IntoIterator<Item = &'a Configuration>,
+        what: Withheld,
+    ) -> Result<(), PipelineError> {
+        let now = Timestamp::now();
+        Ledger::open(&self.settings.releases_directory, now)?.note(configurations, what, now)
+    }
+
+    /// Waits for the release of a batch if another follows; whether there is any use in going on.
+    async fn await_release(&mut self) -> bool {
+        if self.report.jobs >= self.settings.budget {
+            return true;
+        }
+        if let Ok(news) = tokio::time::timeout(RELEASE_WAIT_MAX, next_release(&mut self.releases)).await {
+            return news.is_some();
+        }
+        info!(waited_s = RELEASE_WAIT_MAX.as_secs(), "no new release; going on with the last one");
+        true
+    }
 }
 
 /// Waits for news of a release; `None` after the stop.
-async fn await_release(releases: &mut Subscription) -> Option<()> {
+async fn next_release(releases: &mut Subscription) -> Option<()> {
     let delivery = releases.next().await?;
     if let Err(error) = delivery.settle(Settlement::Done).await {
         warn!(%error, "news of a release could not be acked");

@@ -7,12 +7,14 @@ mod aggregator;
 mod client;
 pub mod dead_letters;
 pub(crate) mod delivery;
+mod drift;
 mod election;
 mod error;
 mod export;
 pub mod failpoint;
 mod follow;
 mod learner;
+mod regression;
 mod replay;
 mod suite;
 mod updater;
@@ -20,10 +22,15 @@ mod worker;
 
 pub use aggregator::{AggregatorSettings, aggregate};
 pub use client::{RunContext, Submission, cancel, submit};
+pub use drift::{DatedError, Drift, drift};
 pub use error::PipelineError;
 pub use export::{ExportSummary, export_results};
 pub use follow::{DeadJob, Progress, RunFollower, RunNews};
-pub use learner::{LearnerReport, LearnerSettings, Planned, SearchSettings, learn, plan_next};
+pub use learner::{
+    LearnerReport, LearnerSettings, Ledger, PlanRequest, Planned, Roster, SearchSettings, learn, plan_next,
+    read_constraints,
+};
+pub use regression::{CompareSettings, Compared, Repeats, Verdict, compare_repeats};
 pub use replay::{
     ReplayFrom, ReplayRange, ReplaySummary, ReplayUntil, read_archived_results, read_results, replay_archive_into,
     replay_into,

@@ -1,5 +1,6 @@
 //! Why nothing could be proposed.
 
+use features::FeatureError;
 use messages::ModelRef;
 use predictors::PredictorError;
 use thiserror::Error;
@@ -24,6 +25,13 @@ pub enum PlannerError {
         shape: String,
         /// What the source of costs says.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Configurations could not be described.
+    #[error("failed to describe the candidates")]
+    Describe {
+        /// What is missing.
+        #[from]
+        source: FeatureError,
     },
     /// The predictors could not be asked.
     #[error("failed to predict the candidates")]

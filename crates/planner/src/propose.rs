@@ -1,55 +1,73 @@
-//! Picks the configurations from which the predictors would learn most.
+//! Proposes what to measure next on our own devices: asks the predictors about candidates, and picks a batch.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
-    hash::BuildHasher,
-    str::FromStr,
 };
 
-use features::Subject;
-use messages::{BenchmarkSpec, Configuration, Metric, UnknownWord};
+use features::{OwnTables, Subject};
+use messages::{BenchmarkSpec, Configuration, Metric};
 use predictors::{Predicted, Predictors};
 
-use crate::{Candidate, PlannerError};
+use crate::{
+    Candidate, Constraints, Landscape, Outlook, Pick, PlannerError, Pool, Refusal, Strategy,
+    rivals::{Rival, rivals},
+    select,
+};
 
-/// How to choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Strategy {
-    /// Where the ensemble's members disagree most about latency.
-    Uncertainty,
-    /// Any, by chance: the baseline that every strategy has to beat.
-    Random,
+/// Two-sided 90 % quantile of the normal distribution: an interval's half-width in standard deviations.
+const NORMAL_90: f64 = 1.645;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// How to choose.
+    pub strategy: Strategy,
+    /// How many proposals at most.
+    pub count: usize,
+    /// What they must keep to.
+    pub constraints: &'a Constraints,
+    /// Decides between equals, and everything in [`Strategy::Random`].
+    pub seed: u64,
 }
 
-impl Strategy {
-    /// All of them.
-    pub const ALL: &[Self] = &[Self::Uncertainty, Self::Random];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Uncertainty => "uncertainty",
-            Self::Random => "random",
-        }
-    }
+/// What happened to configurations already.
+#[derive(Debug, Clone, Copy)]
+pub struct Past<'a> {
+    /// What was measured.
+    pub measured: &'a [Subject],
+    /// What is not to be proposed now, by the text of its configuration, and why.
+    pub withheld: &'a HashMap<String, Withheld>,
 }
 
-impl fmt::Display for Strategy {
+/// Why a configuration that nobody measured is not proposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Withheld {
+    /// A job that measures it was submitted and has not ended.
+    Queued,
+    /// Such a job failed a short while ago.
+    Failed,
+}
+
+/// Why candidates are not among the proposals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PassedOver {
+    /// It is measured.
+    Measured,
+    /// It is on its way, or went wrong.
+    Withheld(Withheld),
+    /// A constraint.
+    Refused(Refusal),
+}
+
+impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Strategy {
-    type Err = UnknownWord;
-
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
-        Self::ALL.iter().copied().find(|strategy| strategy.as_str() == text).ok_or_else(|| UnknownWord {
-            kind: "strategy",
-            found: text.to_owned(),
-            known: Self::ALL.iter().map(|strategy| strategy.as_str()).collect::<Vec<_>>().join(", "),
-        })
+        match self {
+            Self::Measured => f.pad("they are measured"),
+            Self::Withheld(Withheld::Queued) => f.pad("they are queued"),
+            Self::Withheld(Withheld::Failed) => f.pad("they failed a short while ago"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
     }
 }
 
@@ -58,105 +76,190 @@ impl FromStr for Strategy {
 pub struct Proposal {
     /// What to measure.
     pub configuration: Configuration,
-    /// What is predicted of it, to be held against the measurement.
+    /// The device that is expected to measure it.
+    pub device: String,
+    /// Which pick it was, counted from 1.
+    pub selection_order: usize,
+    /// What is predicted of it, to be held against the measurement; empty before the first release.
     pub predicted: Predicted,
     /// How much the members disagree about its latency: standard deviation of the logarithm.
     pub spread_log: f64,
+    /// By how many percent it is expected to reduce the mean predictive variance of all candidates, see
+    /// [`Pick::information_gain_pct`].
+    pub information_gain_pct: f64,
     /// How long its timed iterations will take at most, warm-up included, at the predicted latency, in seconds.
     pub expected_seconds: f64,
+    /// What decided, from 0 to 1.
+    pub score: f64,
+    /// What the score is made of.
+    pub parts: Vec<(&'static str, f64)>,
     /// Why it was chosen, for people.
     pub why: String,
 }
 
-/// A candidate with what is predicted of it.
-struct Scored {
-    configuration: Configuration,
-    predicted: Predicted,
-    latency_ms: f64,
-    spread_log: f64,
+/// Proposals, and what became of the other candidates.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// The most wanted first.
+    pub proposals: Vec<Proposal>,
+    /// How many candidates could not be proposed, by reason.
+    pub passed_over: BTreeMap<PassedOver, usize>,
 }
 
-/// Proposes up to `count` configurations, the most wanted first.
+/// Proposes up to `wish.count` configurations, the most wanted first.
 ///
-/// Nothing in `measured` is proposed, nothing twice, and at most half of `count`, rounded up, is of one model, so
-/// that a single model the predictors know badly does not take the whole batch. There may be fewer than `count`:
-/// none if nothing is left. `seed` decides between equals, and everything in [`Strategy::Random`].
+/// Nothing is proposed that was measured on its device, that is withheld, or that needs more memory than its device has;
+/// nothing twice; and, unless the constraints say otherwise, at most half of the batch, rounded up, of one model. There
+/// may be fewer than asked for: none if nothing is left. Without a release every strategy but [`Strategy::Random`] is
+/// [`Strategy::Representative`], because nobody knows yet what is uncertain.
 ///
 /// # Errors
 ///
-/// [`PlannerError::Predict`] if a candidate's model or device cannot be described.
-pub fn propose<S: BuildHasher>(
-    strategy: Strategy,
-    release: &Predictors,
+/// [`PlannerError::Predict`] if the predictors cannot be asked, [`PlannerError::Describe`] if a model or a device cannot
+/// be described.
+pub fn propose(
+    release: Option<&Predictors>,
     candidates: &[Candidate],
-    measured: &HashSet<Configuration, S>,
-    count: usize,
-    seed: u64,
-) -> Result<Vec<Proposal>, PlannerError> {
-    let mut scored = score(release, candidates, measured)?;
-    fastrand::Rng::with_seed(seed).shuffle(&mut scored);
-    if strategy == Strategy::Uncertainty {
-        // Stable, so that equals stay in their random order.
-        scored.sort_by(|a, b| b.spread_log.total_cmp(&a.spread_log));
+    past: Past<'_>,
+    wish: Wish<'_>,
+) -> Result<Plan, PlannerError> {
+    let mut plan = Plan::default();
+    let subjects = open(candidates, past, &mut plan);
+    if subjects.is_empty() {
+        return Ok(plan);
     }
-    let of_one_model_max = count.div_ceil(2);
-    let mut of_model: HashMap<String, usize> = HashMap::new();
-    let total = scored.len();
-    let mut proposals = Vec::new();
-    for (rank, scored) in scored.into_iter().enumerate() {
-        if proposals.len() == count {
-            break;
-        }
-        let chosen = of_model.entry(scored.configuration.model.name.clone()).or_default();
-        if *chosen < of_one_model_max {
-            *chosen += 1;
-            proposals.push(proposal(strategy, rank, total, scored));
-        }
-    }
-    Ok(proposals)
-}
-
-/// Predicts each distinct candidate that was not measured yet.
-fn score<S: BuildHasher>(
-    release: &Predictors,
-    candidates: &[Candidate],
-    measured: &HashSet<Configuration, S>,
-) -> Result<Vec<Scored>, PlannerError> {
-    let mut seen = HashSet::new();
-    let subjects: Vec<Subject> = candidates
-        .iter()
-        .map(|candidate| &candidate.subject)
-        .filter(|subject| !measured.contains(&subject.configuration) && seen.insert(&subject.configuration))
-        .cloned()
-        .collect();
-    let predicted = release.predict_subjects(&subjects)?;
-    let scored = subjects.into_iter().zip(predicted).filter_map(|(subject, predicted)| {
-        let latency = *predicted.metric(Metric::LatencyMs)?;
-        Some(Scored {
-            configuration: subject.configuration,
-            predicted,
-            latency_ms: latency.value,
-            spread_log: latency.spread_log,
-        })
-    });
-    Ok(scored.collect())
-}
-
-fn proposal(strategy: Strategy, rank: usize, total: usize, scored: Scored) -> Proposal {
-    let spread_pct = 100.0 * scored.spread_log.exp_m1();
-    let why = match strategy {
-        Strategy::Uncertainty => format!(
-            "boosters disagree by {spread_pct:.1} % about its latency, number {} of {total} unmeasured candidates",
-            rank + 1
-        ),
-        Strategy::Random => format!("chosen by chance among {total} unmeasured candidates"),
+    let strategy =
+        if release.is_none() && wish.strategy != Strategy::Random { Strategy::Representative } else { wish.strategy };
+    let predicted = match release {
+        Some(release) => release.predict_subjects(&subjects)?,
+        None => vec![Predicted::default(); subjects.len()],
     };
-    Proposal {
-        expected_seconds: expected_seconds(&scored.configuration, scored.latency_ms),
-        configuration: scored.configuration,
-        predicted: scored.predicted,
-        spread_log: scored.spread_log,
-        why,
+    let rivals = match release {
+        Some(release) if strategy == Strategy::Integrated => rivals(release, &subjects)?,
+        _ => vec![None; subjects.len()],
+    };
+    let described: Vec<Subject> = subjects.iter().chain(past.measured).cloned().collect();
+    let OwnTables { rows, devices, operators } = OwnTables::asked(&described);
+    let landscape = Landscape::describe(&rows, &devices, &operators)?;
+    let outlooks: Vec<Outlook> = (0..subjects.len())
+        .map(|index| outlook(&subjects[index], &predicted[index], rivals[index].as_ref(), &landscape, index))
+        .collect();
+    let measured_devices: Vec<String> = past.measured.iter().map(|subject| subject.device.name.clone()).collect();
+    let pool = Pool { landscape: &landscape, outlooks: &outlooks, measured_devices: &measured_devices };
+    let constraints = Constraints {
+        model_max: wish.constraints.model_max.or(Some(wish.count.div_ceil(2))),
+        ..wish.constraints.clone()
+    };
+    let selection = select(strategy, pool, wish.count, &constraints, wish.seed);
+    plan.passed_over
+        .extend(selection.refused.into_iter().map(|(refusal, count)| (PassedOver::Refused(refusal), count)));
+    let reasons = Reasons { strategy, is_first: release.is_none(), candidates: subjects.len() };
+    plan.proposals = selection
+        .picks
+        .into_iter()
+        .map(|pick| {
+            let index = pick.candidate;
+            Proposal {
+                why: reasons.of(&pick, &outlooks[index], rivals[index].as_ref()),
+                configuration: subjects[index].configuration.clone(),
+                device: subjects[index].device.name.clone(),
+                selection_order: pick.selection_order,
+                predicted: predicted[index].clone(),
+                spread_log: outlooks[index].spread_log,
+                information_gain_pct: pick.information_gain_pct,
+                expected_seconds: outlooks[index].expected_seconds,
+                score: pick.score,
+                parts: pick.parts,
+            }
+        })
+        .collect();
+    Ok(plan)
+}
+
+/// Each distinct candidate that may be proposed; the others are counted.
+fn open(candidates: &[Candidate], past: Past<'_>, plan: &mut Plan) -> Vec<Subject> {
+    let measured: HashSet<(&str, &Configuration)> =
+        past.measured.iter().map(|subject| (subject.device.name.as_str(), &subject.configuration)).collect();
+    let mut seen = HashSet::new();
+    let mut subjects = Vec::new();
+    for Candidate { subject } in candidates {
+        let key = (subject.device.name.as_str(), &subject.configuration);
+        if !seen.insert(key) {
+            continue;
+        }
+        let withheld = past.withheld.get(&subject.configuration.to_string()).map(|why| PassedOver::Withheld(*why));
+        match measured.contains(&key).then_some(PassedOver::Measured).or(withheld) {
+            Some(reason) => *plan.passed_over.entry(reason).or_default() += 1,
+            None => subjects.push(subject.clone()),
+        }
+    }
+    subjects
+}
+
+/// What is expected of a candidate, which is a point of the landscape.
+fn outlook(
+    subject: &Subject,
+    predicted: &Predicted,
+    rival: Option<&Rival>,
+    landscape: &Landscape,
+    point: usize,
+) -> Outlook {
+    let latency = predicted.metric(Metric::LatencyMs);
+    let latency_ms = latency.map_or_else(|| landscape.latency_base_ms(point), |latency| latency.value);
+    let deviation_log = latency.map_or(f64::NAN, |of| (of.upper / of.lower).ln() / 2.0 / NORMAL_90);
+    let memory = predicted.metric(Metric::MemoryPeakMb);
+    let least_mb = memory.map_or(0.0, |memory| memory.lower).max(landscape.memory_least_mb(point));
+    Outlook {
+        platform: subject.configuration.platform.to_string(),
+        device: subject.device.name.clone(),
+        model: subject.configuration.model.name.clone(),
+        deviation_log,
+        spread_log: latency.map_or(0.0, |latency| latency.spread_log),
+        expected_seconds: expected_seconds(&subject.configuration, latency_ms),
+        memory_mb: Some(memory.map_or_else(|| landscape.memory_base_mb(point), |memory| memory.upper)),
+        is_impossible: subject.device.memory_mb.is_some_and(|has_mb| least_mb > has_mb),
+        decision_value: rival
+            .map_or(0.0, |rival| crate::decision_value(latency_ms.ln(), deviation_log, rival.latency_ms.ln())),
+    }
+}
+
+/// Says why candidates were chosen.
+struct Reasons {
+    strategy: Strategy,
+    is_first: bool,
+    candidates: usize,
+}
+
+impl Reasons {
+    fn of(&self, pick: &Pick, outlook: &Outlook, rival: Option<&Rival>) -> String {
+        let candidates = self.candidates;
+        let gain = || format!("{:.1} % less mean variance over {candidates} candidates", pick.information_gain_pct);
+        match self.strategy {
+            Strategy::Random => format!("chosen by chance among {candidates} candidates"),
+            Strategy::Uncertainty => {
+                format!("boosters disagree by {:.1} % about its latency", 100.0 * outlook.spread_log.exp_m1())
+            }
+            Strategy::Diversity => "unlike all that was measured or chosen".to_owned(),
+            Strategy::Representative if self.is_first => {
+                format!("stands for many of {candidates} candidates, of which nothing is predicted yet")
+            }
+            Strategy::Representative => format!("stands for many of {candidates} candidates"),
+            Strategy::Hybrid if pick.represents => {
+                format!("stands for many of {candidates} candidates on a device of which little is measured")
+            }
+            Strategy::Hybrid => format!("uncertain and unlike what is known: {}", gain()),
+            Strategy::InformationGain => gain(),
+            Strategy::Integrated => match rival {
+                None => format!("{}; no other device is known, so no recommendation depends on it", gain()),
+                Some(Rival { device, latency_ms }) => {
+                    let percent = 100.0 * outlook.decision_value.exp_m1();
+                    format!(
+                        "{}; measuring is worth {percent:.2} % of the latency to whoever could take {device} instead ({latency_ms:.3} ms)",
+                        gain()
+                    )
+                }
+            },
+        }
     }
 }
 

@@ -28,5 +28,6 @@ pub use predicted::{Predicted, PredictedWithSpread};
 pub use releases::{Release, Releases};
 pub use tables::{
     Answer, Baseline, Baselines, Choose, Group, Held, Learner, MemoryFit, Novelty, Predictors, Protocol, Questions,
-    ROWS_NEEDED, Report, TableData, TablePrediction, TablePredictor, TrainSettings, evaluate, evaluate_split,
+    ROWS_NEEDED, Report, Shots, TableData, TablePrediction, TablePredictor, TrainSettings, WarmStart, evaluate,
+    evaluate_split,
 };

@@ -331,6 +331,8 @@ pub struct PredictionErrorRow {
     pub run_id: String,
     /// Name of its case.
     pub case: String,
+    /// The kind of execution target.
+    pub platform: String,
     /// The model.
     pub model: Option<String>,
     /// The release that predicted.

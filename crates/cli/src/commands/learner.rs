@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use broker::AmqpUrl;
 use clap::Subcommand;
 use pipeline::{LearnerReport, LearnerSettings, SearchSettings};
-use planner::Strategy;
+use planner::{Constraints, Strategy};
 use tokio_util::sync::CancellationToken;
 
+use super::{plan, recommend::above_zero, roster::ApiRoster};
 use crate::{context::Context, exit::Exit, output, shutdown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LearnerCommand {
     /// Proposes benchmarks, submits them, waits, and repeats until the budget is spent.
-    #[command(after_help = "Example: augur learner start --batch 10 --budget 30")]
+    #[command(after_help = "Example: augur learner start --strategy hybrid --batch 10 --budget 30")]
     Start {
-        /// How to choose; overrides `learner.strategy`.
+        /// How to choose: uncertainty, representative, diversity, information-gain, hybrid, integrated or random;
+        /// overrides `learner.strategy`.
         #[arg(long)]
         strategy: Option<Strategy>,
         /// Jobs per run; overrides `learner.batch`.
@@ -24,6 +26,12 @@ pub(crate) enum LearnerCommand {
         /// Jobs in all; overrides `learner.budget`.
         #[arg(long)]
         budget: Option<usize>,
+        /// What each batch must keep to, as YAML; see `augur plan next --help`.
+        #[arg(long, value_name = "FILE")]
+        constraints: Option<PathBuf>,
+        /// Most seconds that all jobs may be expected to take together; overrides that of the constraints.
+        #[arg(long, value_parser = above_zero)]
+        budget_seconds: Option<f64>,
         /// Where the updater keeps releases. Not given: `releases` in the state directory.
         #[arg(long)]
         releases: Option<PathBuf>,
@@ -31,28 +39,35 @@ pub(crate) enum LearnerCommand {
 }
 
 pub(crate) async fn run(command: LearnerCommand, context: &Context) -> anyhow::Result<Exit> {
-    let LearnerCommand::Start { strategy, batch, budget, releases } = command;
+    let LearnerCommand::Start { strategy, batch, budget, constraints, budget_seconds, releases } = command;
     let section = &context.loaded.settings.learner;
-    let mut settings = settings(context, budget.unwrap_or(section.budget))?;
+    let directory = context.releases_directory(releases.as_deref())?;
+    let mut settings = settings(context, directory, budget.unwrap_or(section.budget))?;
     settings.strategy = self::strategy(context, strategy)?;
     settings.batch = batch.unwrap_or(section.batch).max(1);
-    settings.releases_directory = context.releases_directory(releases.as_deref())?;
-    let report = pipeline::learn(&context.amqp_url()?, settings, context.models()?, shutdown::token()?).await?;
+    settings.constraints = plan::constraints(constraints.as_deref())?;
+    settings.constraints.budget_seconds = budget_seconds.or(settings.constraints.budget_seconds);
+    let roster = ApiRoster(context.api()?);
+    let (url, models) = (context.amqp_url()?, context.models()?);
+    let report = pipeline::learn(&url, settings, models, &roster, shutdown::token()?).await?;
     output::print(&summary(&report))?;
     Ok(if report.measured == report.jobs { Exit::Done } else { Exit::Unwelcome })
 }
 
 /// Lets the learner of the settings spend `budget` jobs; returns a line about it.
 pub(crate) async fn learn(context: &Context, url: &AmqpUrl, budget: usize) -> anyhow::Result<String> {
-    let settings = settings(context, budget)?;
-    Ok(summary(&pipeline::learn(url, settings, context.models()?, CancellationToken::new()).await?))
+    let settings = settings(context, context.releases_directory(None)?, budget)?;
+    let roster = ApiRoster(context.api()?);
+    Ok(summary(&pipeline::learn(url, settings, context.models()?, &roster, CancellationToken::new()).await?))
 }
 
-fn settings(context: &Context, budget: usize) -> anyhow::Result<LearnerSettings> {
+fn settings(context: &Context, releases_directory: PathBuf, budget: usize) -> anyhow::Result<LearnerSettings> {
     Ok(LearnerSettings {
-        releases_directory: context.releases_directory(None)?,
         search: search(context)?,
         strategy: strategy(context, None)?,
+        constraints: Constraints::default(),
+        first_device: plan::first_device(&releases_directory, context)?,
+        releases_directory,
         batch: context.loaded.settings.learner.batch.max(1),
         budget,
         patience: context.daemon_patience(),

@@ -1,74 +1,199 @@
 //! `augur plan next`.
 
-use std::path::PathBuf;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
-use clap::Subcommand;
-use messages::{Metric, Origin};
-use pipeline::{Planned, Submission};
-use planner::{Proposal, Strategy};
+use clap::{Args, Subcommand};
+use messages::{Device, Metric, Origin, Timestamp};
+use pipeline::{Ledger, PlanRequest, Planned, Roster, Submission};
+use planner::{Constraints, Proposal, Strategy, Withheld};
 use serde::Serialize;
+use store::{ResultRow, WorkerRow};
 
-use super::waiting;
+use super::{recommend::above_zero, roster::ApiRoster, waiting};
 use crate::{
     context::Context,
     exit::Exit,
     output::{self, Format},
 };
 
+/// Results that are looked through for failures, the latest; the aggregator's own limit.
+const RESULTS_MAX: usize = 1_000;
+/// How long a configuration that failed is left alone, in seconds.
+const FAILED_S: i64 = 24 * 3_600;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
     /// Proposes what to benchmark next, the most useful first.
-    #[command(after_help = "Example: augur plan next --strategy uncertainty --count 10 --submit --wait")]
-    Next {
-        /// How to choose; overrides `learner.strategy`.
-        #[arg(long)]
-        strategy: Option<Strategy>,
-        /// How many.
-        #[arg(long, default_value_t = 10)]
-        count: usize,
-        /// Publishes the proposals as a run.
-        #[arg(long)]
-        submit: bool,
-        /// With `--submit`: waits for the run's end.
-        #[arg(long, requires = "submit")]
-        wait: bool,
-        /// Where the updater keeps releases. Not given: `releases` in the state directory.
-        #[arg(long)]
-        releases: Option<PathBuf>,
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
+    #[command(after_help = "Examples: augur plan next --strategy hybrid --count 10 --submit --wait\n          \
+                      augur plan next --strategy information-gain --constraints constraints.yaml --budget-seconds 600")]
+    Next(NextArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NextArguments {
+    /// How to choose: uncertainty, representative, diversity, information-gain, hybrid, integrated or random; overrides
+    /// `learner.strategy`.
+    #[arg(long)]
+    strategy: Option<Strategy>,
+    /// How many.
+    #[arg(long, default_value_t = 10)]
+    count: usize,
+    /// What the batch must keep to, as YAML: most per platform, availability, memory, budget, diversity.
+    #[arg(long, value_name = "FILE")]
+    constraints: Option<PathBuf>,
+    /// Most seconds that all proposals may be expected to take together; overrides that of the constraints.
+    #[arg(long, value_parser = above_zero)]
+    budget_seconds: Option<f64>,
+    /// Publishes the proposals as a run.
+    #[arg(long)]
+    submit: bool,
+    /// With `--submit`: waits for the run's end.
+    #[arg(long, requires = "submit")]
+    wait: bool,
+    /// Where the updater keeps releases. Not given: `releases` in the state directory.
+    #[arg(long)]
+    releases: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 #[derive(Serialize)]
 struct ProposalRow {
+    selection_order: usize,
     configuration: String,
+    device: String,
     predicted_latency_ms: Option<f64>,
     lower: Option<f64>,
     upper: Option<f64>,
     spread_log: f64,
+    information_gain_pct: f64,
     expected_seconds: f64,
+    score: f64,
+    parts: HashMap<&'static str, f64>,
     why: String,
 }
 
 pub(crate) async fn run(command: PlanCommand, context: &Context) -> anyhow::Result<Exit> {
-    let PlanCommand::Next { strategy, count, submit, wait, releases, format } = command;
-    let directory = context.releases_directory(releases.as_deref())?;
-    let search = super::learner::search(context)?;
-    let strategy = super::learner::strategy(context, strategy)?;
+    let PlanCommand::Next(arguments) = command;
+    let directory = context.releases_directory(arguments.releases.as_deref())?;
+    let request = request(&arguments, &directory, context).await?;
     let models = context.models()?;
-    let planned = tokio::task::block_in_place(|| pipeline::plan_next(&directory, &search, strategy, count, &models))?;
+    let planned = tokio::task::block_in_place(|| pipeline::plan_next(&directory, &request, &models))?;
     let rows: Vec<ProposalRow> = planned.proposals.iter().map(row).collect();
-    output::answer(format, &rows, |rows| table(rows, &planned))?;
-    if !submit || rows.is_empty() {
+    output::answer(arguments.format, &rows, |rows| table(rows))?;
+    explain(&planned);
+    if !arguments.submit || rows.is_empty() {
         return Ok(Exit::Done);
     }
-    let suite = planned.to_suite("plan-next", search.priority);
-    let command_line = format!("augur plan next --strategy {} --count {count} --submit", strategy.as_str());
+    submit(&arguments, &planned, &request, &directory, context).await
+}
+
+async fn request(arguments: &NextArguments, directory: &Path, context: &Context) -> anyhow::Result<PlanRequest> {
+    let mut constraints = constraints(arguments.constraints.as_deref())?;
+    constraints.budget_seconds = arguments.budget_seconds.or(constraints.budget_seconds);
+    let mut withheld = Ledger::open(directory, Timestamp::now())?.withheld();
+    withheld.extend(withheld_by_aggregator(context).await);
+    Ok(PlanRequest {
+        search: super::learner::search(context)?,
+        strategy: super::learner::strategy(context, arguments.strategy)?,
+        count: arguments.count,
+        constraints,
+        withheld,
+        first_device: first_device(directory, context)?,
+    })
+}
+
+/// The constraints of a file, or none.
+pub(crate) fn constraints(file: Option<&Path>) -> anyhow::Result<Constraints> {
+    Ok(file.map(pipeline::read_constraints).transpose()?.unwrap_or_default())
+}
+
+/// This machine's processor where nothing was measured yet; then there is nothing else to begin with.
+pub(crate) fn first_device(directory: &Path, context: &Context) -> anyhow::Result<Option<Device>> {
+    if !pipeline::training_table(directory)?.is_empty() {
+        return Ok(None);
+    }
+    let cache = context.cache_directory()?;
+    Ok(tokio::task::block_in_place(|| hardware::detect(&cache))?.devices.into_iter().next())
+}
+
+/// What runs now or failed a short while ago, by its configuration's text; nothing where no aggregator answers.
+async fn withheld_by_aggregator(context: &Context) -> HashMap<String, Withheld> {
+    let known = async {
+        let api = context.api()?;
+        let workers: Vec<WorkerRow> = api.get("/api/workers").await?;
+        let results: Vec<ResultRow> = api.get(&format!("/api/results?limit={RESULTS_MAX}")).await?;
+        anyhow::Ok((workers, results))
+    };
+    let Ok((workers, results)) = known.await else {
+        eprintln!("note: no aggregator answers, so what runs or failed elsewhere is not known");
+        return HashMap::new();
+    };
+    let since = Timestamp::from_micros((Timestamp::now().as_seconds() - FAILED_S) * 1_000_000).to_string();
+    let failed = results.iter().filter(|row| row.status == "error" && row.finished_at >= since).filter_map(text);
+    let running = workers.iter().flat_map(|worker| &worker.running).map(|job| job.case.clone());
+    failed
+        .map(|configuration| (configuration, Withheld::Failed))
+        .chain(running.map(|case| (case, Withheld::Queued)))
+        .collect()
+}
+
+/// A benchmark's configuration as it is written everywhere.
+fn text(row: &ResultRow) -> Option<String> {
+    let of = |name: &str, size: Option<u32>| size.map_or_else(String::new, |size| format!(" {name} {size}"));
+    Some(format!(
+        "{} {} {} batch {}{}{} threads {}",
+        row.model.as_ref()?,
+        row.platform,
+        row.precision.as_ref()?,
+        row.batch_size?,
+        of("sequence", row.sequence_length),
+        of("image", row.image_size),
+        row.threads?
+    ))
+}
+
+/// Says who was asked, and why there are not more proposals.
+fn explain(planned: &Planned) {
+    let devices: Vec<&str> = planned.devices.iter().map(|device| device.name.as_str()).collect();
+    match &planned.release {
+        Some(release) => eprintln!("release {} on {}", release.manifest.release_id, devices.join(", ")),
+        None => eprintln!("no release yet, so the design is representative, on {}", devices.join(", ")),
+    }
+    for (reason, count) in &planned.passed_over {
+        eprintln!("{count} candidates are not proposed: {reason}");
+    }
+    if planned.proposals.is_empty() {
+        eprintln!("nothing is left to propose; name more models, sizes or threads under `learner` in the settings");
+    }
+}
+
+/// Publishes the proposals, unless nobody would ever take them.
+async fn submit(
+    arguments: &NextArguments,
+    planned: &Planned,
+    request: &PlanRequest,
+    directory: &Path,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    let roster = ApiRoster(context.api()?);
+    for platform in planned.platforms() {
+        if let Some(reason) = roster.unserved(platform).await {
+            eprintln!("nothing was submitted: {reason}");
+            return Ok(Exit::Unwelcome);
+        }
+    }
+    let suite = planned.to_suite("plan-next", request.search.priority);
+    let command_line = format!("augur plan next --strategy {} --count {} --submit", request.strategy, request.count);
     let submission = Submission::new(suite, Origin::Learner, waiting::run_context(command_line));
-    let endings = waiting::submit(context, &context.amqp_url()?, &submission, wait).await?;
+    let now = Timestamp::now();
+    Ledger::open(directory, now)?.note(planned.configurations(), Withheld::Queued, now)?;
+    let endings = waiting::submit(context, &context.amqp_url()?, &submission, arguments.wait).await?;
     eprintln!("run {}", submission.run.run_id);
-    if !wait {
+    if !arguments.wait {
         return Ok(Exit::Done);
     }
     waiting::print_failures(&endings)?;
@@ -79,27 +204,54 @@ pub(crate) async fn run(command: PlanCommand, context: &Context) -> anyhow::Resu
 fn row(proposal: &Proposal) -> ProposalRow {
     let latency = proposal.predicted.metric(Metric::LatencyMs);
     ProposalRow {
+        selection_order: proposal.selection_order,
         configuration: proposal.configuration.to_string(),
+        device: proposal.device.clone(),
         predicted_latency_ms: latency.map(|latency| latency.value),
         lower: latency.map(|latency| latency.lower),
         upper: latency.map(|latency| latency.upper),
         spread_log: proposal.spread_log,
+        information_gain_pct: proposal.information_gain_pct,
         expected_seconds: proposal.expected_seconds,
+        score: proposal.score,
+        parts: proposal.parts.iter().copied().collect(),
         why: proposal.why.clone(),
     }
 }
 
-fn table(rows: &[ProposalRow], planned: &Planned) -> comfy_table::Table {
-    eprintln!("release {} on {}", planned.release.manifest.release_id, planned.device.name);
-    let mut table = output::table(["configuration", "predicted ms", "90 % interval", "costs s", "why"]);
+fn table(rows: &[ProposalRow]) -> comfy_table::Table {
+    let mut table =
+        output::table(["", "configuration", "predicted ms", "90 % interval", "gain %", "costs s", "score", "why"]);
     for row in rows {
+        let interval = row.lower.zip(row.upper).map(|(lower, upper)| [lower, upper].map(|ms| output::number(Some(ms))));
         table.add_row([
+            row.selection_order.to_string(),
             row.configuration.clone(),
             output::number(row.predicted_latency_ms),
-            format!("{} – {}", output::number(row.lower), output::number(row.upper)),
+            output::text(interval.map(|[lower, upper]| format!("{lower} – {upper}"))),
+            format!("{:.1}", row.information_gain_pct),
             output::number(Some(row.expected_seconds)),
+            format!("{:.2}", row.score),
             row.why.clone(),
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_names_its_configuration_as_a_proposal_does() {
+        let row: ResultRow = serde_json::from_value(serde_json::json!({
+            "job_id": "j", "run_id": "r", "case": "c", "kind": "benchmark", "status": "error", "platform": "cpu",
+            "priority": "low", "attempt": 1, "worker_id": "w", "device": null, "submitted_at": "", "started_at": "",
+            "finished_at": "", "queue_wait_s": 0.0, "duration_s": 0.0, "model": "bert-tiny", "model_sha256": null,
+            "backend": "onnxruntime", "precision": "fp32", "batch_size": 4, "sequence_length": 128, "threads": 2,
+            "predictions": []
+        }))
+        .expect("a row");
+        assert_eq!(text(&row).as_deref(), Some("bert-tiny cpu fp32 batch 4 sequence 128 threads 2"));
+    }
 }

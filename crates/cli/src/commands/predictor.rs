@@ -1,6 +1,7 @@
-//! `augur predictor train|predict|evaluate|list|show|wait|promote|rollback`.
+//! `augur predictor train|predict|evaluate|list|show|wait|promote|rollback|drift`.
 
 mod drawing;
+mod drift;
 mod evaluate;
 pub(crate) mod predict;
 mod releases;
@@ -64,6 +65,9 @@ pub(crate) enum PredictorCommand {
     /// Makes the release current again that the current one took the place of.
     #[command(after_help = "Example: augur predictor rollback")]
     Rollback(releases::RollbackArguments),
+    /// Shows how well predictions held against what jobs measured later, over time; exit 1 if a group got worse.
+    #[command(after_help = "Example: augur predictor drift --metric latency_ms")]
+    Drift(drift::DriftArguments),
 }
 
 pub(crate) async fn run(command: PredictorCommand, context: &Context) -> anyhow::Result<Exit> {
@@ -83,6 +87,7 @@ pub(crate) async fn run(command: PredictorCommand, context: &Context) -> anyhow:
         }
         PredictorCommand::Promote(arguments) => releases::promote(&arguments, context)?,
         PredictorCommand::Rollback(arguments) => releases::rollback(&arguments, context)?,
+        PredictorCommand::Drift(arguments) => return drift::run(&arguments, context).await,
     }
     Ok(Exit::Done)
 }

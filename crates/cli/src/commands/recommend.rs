@@ -172,7 +172,8 @@ pub(crate) fn run(command: &RecommendCommand, context: &Context) -> anyhow::Resu
     Ok(if answer.ranked.is_empty() { Exit::Unwelcome } else { Exit::Done })
 }
 
-fn above_zero(text: &str) -> Result<f64, String> {
+/// Reads a number above 0.
+pub(super) fn above_zero(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number > 0.0 => Ok(number),
         _ => Err(format!("`{text}` is not a number above 0")),

@@ -1,5 +1,6 @@
-//! `augur run list|show|wait|cancel|results|report`.
+//! `augur run list|show|wait|cancel|results|report|compare`.
 
+mod compare;
 mod show;
 mod wait;
 
@@ -78,6 +79,8 @@ pub(crate) enum RunCommand {
         #[arg(long)]
         output: Option<PathBuf>,
     },
+    /// Finds regressions against another run, with the statistics behind them; exit 1 if there is one.
+    Compare(compare::CompareArguments),
 }
 
 pub(crate) async fn run(command: RunCommand, context: &Context) -> anyhow::Result<Exit> {
@@ -109,6 +112,7 @@ pub(crate) async fn run(command: RunCommand, context: &Context) -> anyhow::Resul
             let rows: Vec<ResultRow> = api.get(&format!("/api/runs/{run}/results")).await?;
             output::answer(format, &rows, |rows| results(rows))?;
         }
+        RunCommand::Compare(arguments) => return compare::run(&arguments, context).await,
         RunCommand::Report { run, format, output: file } => {
             let rows: Vec<ResultRow> = api.get(&format!("/api/runs/{run}/results")).await?;
             let state: RunState = api.get(&format!("/api/runs/{run}/state")).await?;

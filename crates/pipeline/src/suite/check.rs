@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Display, str::FromStr, time::Duration};
 use graphs::{ShapeInput, zoo_entry};
 use messages::{BenchmarkSpec, Dispatch, Priority, Requirements};
 
-use super::{SuiteError, file::RequirementsEntry, grid::Grid};
+use super::{CASES_MAX, SuiteError, file::RequirementsEntry, grid::Grid};
 
 /// Most tags that a case may ask for.
 const TAGS_MAX: usize = 32;
@@ -39,6 +39,14 @@ impl<'a> Check<'a> {
         } else {
             Err(self.invalid(place, format!("{attempts} is not possible; 1 to {limit} is")))
         }
+    }
+
+    pub(super) fn repeat(&self, place: &str, given: Option<u32>) -> Result<u32, SuiteError> {
+        let repeat = given.unwrap_or(1);
+        if repeat == 0 || repeat as usize > CASES_MAX {
+            return Err(self.invalid(place, format!("{repeat} is not possible; 1 to {CASES_MAX} is")));
+        }
+        Ok(repeat)
     }
 
     pub(super) fn requirements(

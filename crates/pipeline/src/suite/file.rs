@@ -173,12 +173,9 @@ impl SuiteFile {
             None => Platform::Cpu,
             Some(word) => word.parse().map_err(|error| check.invalid(at("platform"), error))?,
         };
-        let repeat = entry.repeat.unwrap_or(1);
-        if repeat == 0 || repeat as usize > CASES_MAX {
-            return Err(check.invalid(at("repeat"), format!("{repeat} is not possible; 1 to {CASES_MAX} is")));
-        }
+        let repeat = check.repeat(&at("repeat"), entry.repeat)?;
         for number in 1..=repeat {
-            let name = if repeat == 1 { entry.name.clone() } else { format!("{} {number}", entry.name) };
+            let name = numbered(&entry.name, number, repeat);
             let test = TestSpec {
                 profile: entry.profile.clone(),
                 module: entry.module.clone(),
@@ -211,7 +208,7 @@ pub(super) struct Handling {
 }
 
 impl Handling {
-    fn only_one(&self, name: String, spec: CaseSpec) -> Case {
+    pub(super) fn only_one(&self, name: String, spec: CaseSpec) -> Case {
         Case {
             name,
             priority: self.priority,
@@ -228,4 +225,9 @@ impl Handling {
         let unique_key = self.unique_key.as_ref().map(|key| format!("{key}/{name}"));
         Case { unique_key, ..self.only_one(name, spec) }
     }
+}
+
+/// The name of one of several repeats.
+pub(super) fn numbered(name: &str, number: u32, repeats: u32) -> String {
+    if repeats == 1 { name.to_owned() } else { format!("{name} {number}") }
 }

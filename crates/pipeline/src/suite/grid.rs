@@ -7,7 +7,7 @@ use super::{
     CASES_MAX, Case, CaseSpec, SuiteError,
     check::Check,
     configuration,
-    file::{EntryKeys, Handling, RequirementsEntry},
+    file::{EntryKeys, Handling, RequirementsEntry, numbered},
     resolve_shape,
 };
 
@@ -58,6 +58,9 @@ pub(super) struct Grid {
     /// Each of its cases has the key `<this>/<name of the case>`.
     #[serde(default)]
     unique_key: Option<String>,
+    /// How many times each configuration is measured, each a case of its own.
+    #[serde(default)]
+    repeat: Option<u32>,
 }
 
 /// Where a grid's cases run.
@@ -123,13 +126,14 @@ impl Grid {
             return Err(check.invalid(at("models"), "the list is empty"));
         }
         let browsing = self.browsing(check, place)?;
+        let repeat = check.repeat(&at("repeat"), self.repeat)?;
         for wanted in self.configurations(check, place)? {
             check.zoo_shape(&at, &wanted)?;
             for browser in &browsing.browsers {
                 let benchmark = check.benchmark(&at, self, wanted.clone())?;
-                cases.push(match place.kind {
+                let case = match place.kind {
                     GridKind::Native => {
-                        handling.one_of_many(benchmark.configuration.to_string(), CaseSpec::Benchmark(benchmark))
+                        handling.only_one(benchmark.configuration.to_string(), CaseSpec::Benchmark(benchmark))
                     }
                     GridKind::Web => {
                         let mut web = WebSpec::new(*benchmark, browser.iter().cloned().collect());
@@ -138,7 +142,12 @@ impl Grid {
                         web.validate().map_err(|error| check.invalid(at(error.field), &error))?;
                         of_browser(handling, web)
                     }
-                });
+                };
+                cases.extend((1..=repeat).map(|number| {
+                    let name = numbered(&case.name, number, repeat);
+                    let requirements = case.requirements.clone();
+                    Case { requirements, ..handling.one_of_many(name, case.spec.clone()) }
+                }));
                 if cases.len() > CASES_MAX {
                     return Err(check.invalid(at("models"), format!("more than {CASES_MAX} cases")));
                 }
@@ -222,7 +231,7 @@ impl Grid {
 /// A case for one browser asks for a worker that has it.
 fn of_browser(handling: &Handling, web: WebSpec) -> Case {
     let browser = web.benchmark.configuration.browser.clone();
-    let mut case = handling.one_of_many(web.benchmark.configuration.to_string(), CaseSpec::Web(Box::new(web)));
+    let mut case = handling.only_one(web.benchmark.configuration.to_string(), CaseSpec::Web(Box::new(web)));
     case.requirements.browser = browser.or(case.requirements.browser);
     case
 }

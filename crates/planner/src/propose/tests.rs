@@ -1,6 +1,6 @@
 use std::sync::LazyLock;
 
-use features::{FeatureFrame, OwnTables};
+use features::FeatureFrame;
 use messages::{
     AcceptedMeasurement, Backend, ContentHash, Device, GraphCosts, JobId, ModelRef, OperatorCost, OperatorKind,
     Platform, Precision, RunId, Timestamp,
@@ -84,26 +84,50 @@ fn candidates(of: &[(u8, u32, u32)]) -> Vec<Candidate> {
     of.iter().map(|(model, batch, threads)| Candidate { subject: subject(*model, *batch, *threads) }).collect()
 }
 
+fn subjects(of: &[(u8, u32, u32)]) -> Vec<Subject> {
+    candidates(of).into_iter().map(|candidate| candidate.subject).collect()
+}
+
+static FREE: LazyLock<Constraints> = LazyLock::new(Constraints::default);
+
+fn wish(strategy: Strategy, count: usize, seed: u64) -> Wish<'static> {
+    Wish { strategy, count, constraints: &FREE, seed }
+}
+
+/// Proposes with nothing withheld.
+fn plan(release: Option<&Predictors>, candidates: &[Candidate], measured: &[Subject], wish: Wish<'_>) -> Plan {
+    propose(release, candidates, Past { measured, withheld: &HashMap::new() }, wish).expect("described")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn constraints_hold_whatever_is_asked(
+    fn only_what_may_be_measured_is_proposed(
         grid in prop::collection::vec((0_u8..6, 1_u32..6, 1_u32..4), 0..60),
         measured in prop::collection::vec((0_u8..6, 1_u32..6, 1_u32..4), 0..20),
+        withheld in prop::collection::vec((0_u8..6, 1_u32..6, 1_u32..4), 0..20),
         count in 0_usize..20,
-        random: bool,
+        strategy in 0..Strategy::ALL.len(),
+        is_first: bool,
         seed: u64,
     ) {
-        let strategy = if random { Strategy::Random } else { Strategy::Uncertainty };
-        let measured: HashSet<_> =
-            candidates(&measured).into_iter().map(|candidate| candidate.subject.configuration).collect();
-        let candidates = candidates(&grid);
-        let proposals = propose(strategy, &RELEASE, &candidates, &measured, count, seed).expect("described");
+        let release = (!is_first).then_some(&*RELEASE);
+        let (measured, candidates) = (subjects(&measured), candidates(&grid));
+        let withheld: HashMap<_, _> = subjects(&withheld)
+            .into_iter()
+            .enumerate()
 
+            .map(|(index, of)| (of.configuration.to_string(), if index % 2 == 0 { Withheld::Queued } else { Withheld::Failed }))
+            .collect();
+        let past = Past { measured: &measured, withheld: &withheld };
+        let plan = propose(release, &candidates, past, wish(Strategy::ALL[strategy], count, seed)).expect("described");
+
+        let proposals = &plan.proposals;
         prop_assert!(proposals.len() <= count);
         let proposed: HashSet<_> = proposals.iter().map(|proposal| &proposal.configuration).collect();
         prop_assert_eq!(proposed.len(), proposals.len(), "nothing twice");
-        prop_assert!(proposed.is_disjoint(&measured.iter().collect()), "nothing measured");
+        prop_assert!(measured.iter().all(|of| !proposed.contains(&of.configuration)), "nothing measured");
+        prop_assert!(proposed.iter().all(|of| !withheld.contains_key(&of.to_string())), "nothing queued or failed");
         let possible: HashSet<_> = candidates.iter().map(|candidate| &candidate.subject.configuration).collect();
         prop_assert!(proposed.is_subset(&possible), "candidates only");
         let mut of_model: HashMap<&str, usize> = HashMap::new();
@@ -111,39 +135,83 @@ proptest! {
             *of_model.entry(&configuration.model.name).or_default() += 1;
         }
         prop_assert!(of_model.values().all(|chosen| *chosen <= count.div_ceil(2)), "at most half of one model");
-        // Nothing is held back: what was not proposed was measured, over its model's share, or one too many.
         if proposals.len() < count {
-            for left in possible.difference(&proposed).filter(|left| !measured.contains(**left)) {
-                prop_assert_eq!(of_model.get(left.model.name.as_str()), Some(&count.div_ceil(2)), "{}", left);
-            }
+            let passed_over: usize = plan.passed_over.values().sum();
+            prop_assert_eq!(passed_over + proposals.len(), possible.len(), "each candidate is accounted for");
         }
-        if strategy == Strategy::Uncertainty {
-            prop_assert!(proposals.windows(2).all(|pair| pair[0].spread_log >= pair[1].spread_log));
-        }
-        prop_assert!(proposals.iter().all(|proposal| proposal.expected_seconds > 0.0));
+        prop_assert!(proposals.iter().all(|of| of.expected_seconds > 0.0 && !of.why.is_empty()));
+        prop_assert!(proposals.iter().all(|of| of.predicted.metrics.is_empty() == is_first));
     }
+}
+
+/// Twelve, none of which was trained on.
+fn fresh() -> Vec<Candidate> {
+    (0..6).flat_map(|model| candidates(&[(model, 3, 1), (model, 5, 2)])).collect()
 }
 
 #[test]
 fn a_seed_repeats_itself() {
-    let candidates: Vec<_> = (0..6).flat_map(|model| candidates(&[(model, 3, 1), (model, 5, 2)])).collect();
-    let run = |seed| propose(Strategy::Random, &RELEASE, &candidates, &HashSet::new(), 5, seed).expect("described");
+    let run = |seed| plan(Some(&RELEASE), &fresh(), &[], wish(Strategy::Random, 5, seed));
     assert_eq!(run(1), run(1));
     assert!((2..20).any(|seed| run(seed) != run(1)), "the seed matters");
 }
 
 #[test]
 fn the_most_uncertain_comes_first() {
-    let candidates: Vec<_> = (0..6).flat_map(|model| candidates(&[(model, 3, 1), (model, 5, 2)])).collect();
+    let candidates = fresh();
     let subjects: Vec<_> = candidates.iter().map(|candidate| candidate.subject.clone()).collect();
     let predicted = RELEASE.predict_subjects(&subjects).expect("described");
     let largest = predicted
         .iter()
         .map(|predicted| predicted.metric(Metric::LatencyMs).expect("trained").spread_log)
         .max_by(f64::total_cmp);
-    let proposals = propose(Strategy::Uncertainty, &RELEASE, &candidates, &HashSet::new(), 3, 1).expect("described");
-    assert_eq!(Some(proposals[0].spread_log), largest);
-    assert!(proposals[0].why.contains("number 1 of 12 unmeasured candidates"), "{}", proposals[0].why);
+    let plan = plan(Some(&RELEASE), &candidates, &[], wish(Strategy::Uncertainty, 3, 1));
+    assert_eq!(Some(plan.proposals[0].spread_log), largest);
+    assert!(plan.proposals.windows(2).all(|pair| pair[0].spread_log >= pair[1].spread_log));
+    assert!(plan.proposals[0].why.starts_with("boosters disagree by "), "{}", plan.proposals[0].why);
+}
+
+#[test]
+fn without_a_release_the_batch_is_representative() {
+    let plan = plan(None, &fresh(), &[], wish(Strategy::Uncertainty, 4, 1));
+    assert_eq!(plan.proposals.len(), 4);
+    for proposal in &plan.proposals {
+        assert_eq!(proposal.parts[0].0, "representative");
+        assert!(proposal.why.contains("nothing is predicted yet"), "{}", proposal.why);
+    }
+}
+
+#[test]
+fn what_cannot_be_proposed_is_counted_with_its_reason() {
+    let mut candidates = fresh();
+    for candidate in &mut candidates[..2] {
+        // Not even the weights fit.
+        candidate.subject.device.memory_mb = Some(0.001);
+    }
+    let measured: Vec<Subject> = candidates[2..4].iter().map(|candidate| candidate.subject.clone()).collect();
+    let withheld = [(candidates[4].subject.configuration.to_string(), Withheld::Failed)].into();
+    let past = Past { measured: &measured, withheld: &withheld };
+    let plan = propose(Some(&RELEASE), &candidates, past, wish(Strategy::InformationGain, 20, 1)).expect("described");
+    assert_eq!(plan.proposals.len(), 7);
+    let expected = [
+        (PassedOver::Measured, 2),
+        (PassedOver::Withheld(Withheld::Failed), 1),
+        (PassedOver::Refused(Refusal::Impossible), 2),
+    ];
+    assert_eq!(plan.passed_over, expected.into());
+    let everything: Vec<Subject> = candidates.iter().map(|candidate| candidate.subject.clone()).collect();
+    let nothing = super::tests::plan(Some(&RELEASE), &candidates, &everything, wish(Strategy::Hybrid, 5, 1));
+    assert_eq!((nothing.proposals.len(), nothing.passed_over), (0, [(PassedOver::Measured, 12)].into()));
+}
+
+#[test]
+fn integrated_says_when_no_recommendation_depends_on_it() {
+    let plan = plan(Some(&RELEASE), &fresh(), &[], wish(Strategy::Integrated, 2, 1));
+    assert!(plan.proposals[0].why.contains("no other device is known"), "{}", plan.proposals[0].why);
+    assert_eq!(
+        plan.proposals[0].parts.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["information gain", "recommendation"]
+    );
 }
 
 #[test]
@@ -156,15 +224,4 @@ fn expected_time_stops_at_the_limits_of_the_usual_benchmark() {
     check(1.0, 0.103); // 3 warm-ups and 100 iterations
     check(1_000.0, 9.0); // 3 warm-ups, then 5 s and the iteration that runs at their end
     check(10_000.0, 80.0); // 3 warm-ups and the fewest iterations, 5
-}
-
-#[test]
-fn strategies_have_words() {
-    for strategy in Strategy::ALL {
-        assert_eq!(strategy.as_str().parse(), Ok(*strategy));
-    }
-    assert_eq!(
-        "greedy".parse::<Strategy>().expect_err("no such strategy").to_string(),
-        "`greedy` is not a strategy; one of uncertainty, random was expected"
-    );
 }

@@ -31,6 +31,7 @@ mod report;
 mod residuals;
 mod shots;
 mod trained;
+mod warm_start;
 
 pub use data::TableData;
 pub use estimator::{ROWS_NEEDED, TablePrediction, TablePredictor};
@@ -40,3 +41,4 @@ pub use protocol::{Choose, Protocol, evaluate, evaluate_split};
 pub use questions::{Answer, MemoryFit, Questions};
 pub use report::{Baseline, Baselines, Group, Held, Report};
 pub use trained::Predictors;
+pub use warm_start::{Shots, WarmStart};

@@ -19,7 +19,7 @@ ORDER BY j.model_name, j.model_sha256, j.platform, j.backend, j.precision, j.seq
          j.batch_size, j.threads, j.browser, h.device_name";
 
 const PREDICTION_ERRORS: &str = "
-SELECT e.job_id::VARCHAR, e.run_uuid::VARCHAR, j.case_name, j.model_name, e.release_id, e.metric, e.predicted, e.lower,
+SELECT e.job_id::VARCHAR, e.run_uuid::VARCHAR, j.case_name, j.platform, j.model_name, e.release_id, e.metric, e.predicted, e.lower,
        e.upper, e.measured, e.error_pct, e.inside, epoch_us(e.created_at)
 FROM prediction_errors e JOIN jobs j ON j.job_id = e.job_id";
 
@@ -82,6 +82,7 @@ fn prediction_error(columns: &mut Columns<'_, '_>) -> duckdb::Result<PredictionE
         job_id: columns.get()?,
         run_id: columns.get()?,
         case: columns.get()?,
+        platform: columns.get()?,
         model: columns.get()?,
         release_id: columns.get()?,
         metric: columns.get()?,

@@ -1,0 +1,80 @@
+//! Which workers live, as the aggregator knows them.
+
+use messages::{Platform, Timestamp};
+use pipeline::Roster;
+use store::WorkerRow;
+use tracing::warn;
+
+use crate::api::Api;
+
+/// A worker that was not heard of for this long, in seconds, is taken for gone; heartbeats come every 5.
+const SILENT_S_MAX: i64 = 30;
+
+/// Asks the aggregator.
+pub(crate) struct ApiRoster(pub(crate) Api);
+
+impl Roster for ApiRoster {
+    async fn unserved(&self, platform: Platform) -> Option<String> {
+        match self.0.get::<Vec<WorkerRow>>("/api/workers").await {
+            Ok(workers) => why_unserved(&workers, platform, Timestamp::now()),
+            Err(error) => {
+                warn!(%error, "whether a worker takes the jobs is not known");
+                None
+            }
+        }
+    }
+}
+
+/// Says why none of these workers takes jobs of a platform; `None` if one does.
+fn why_unserved(workers: &[WorkerRow], platform: Platform, now: Timestamp) -> Option<String> {
+    // All moments are written alike, so that texts compare as moments do.
+    let since = Timestamp::from_micros(now.as_micros() - SILENT_S_MAX * 1_000_000).to_string();
+    let live: Vec<&WorkerRow> = workers.iter().filter(|worker| worker.last_seen_at >= since).collect();
+    let takes = |worker: &&WorkerRow| !worker.draining && worker.platforms.iter().any(|of| of == platform.as_str());
+    if live.iter().any(takes) {
+        return None;
+    }
+    let others: Vec<String> =
+        live.iter().map(|worker| format!("{} ({})", worker.worker_id, worker.platforms.join(", "))).collect();
+    let others = if others.is_empty() { "none is live".to_owned() } else { format!("live: {}", others.join(", ")) };
+    Some(format!("no live worker takes {platform}; {others}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(platform: &str, last_seen_s: i64, draining: bool) -> WorkerRow {
+        WorkerRow {
+            worker_id: format!("host:{last_seen_s}"),
+            host: "host".to_owned(),
+            pid: 1,
+            version: "0.1.0".to_owned(),
+            started_at: String::new(),
+            last_seen_at: Timestamp::from_micros(last_seen_s * 1_000_000).to_string(),
+            platforms: vec![platform.to_owned()],
+            memory_mb: None,
+            device_memory_mb: None,
+            browsers: Vec::new(),
+            tags: Vec::new(),
+            concurrency: 1,
+            draining,
+            running: Vec::new(),
+            jobs_done: 0,
+        }
+    }
+
+    fn check(workers: &[WorkerRow], expected: Option<&str>) {
+        let now = Timestamp::from_micros(1_000 * 1_000_000);
+        assert_eq!(why_unserved(workers, Platform::Cpu, now).as_deref(), expected);
+    }
+
+    #[test]
+    fn only_a_live_worker_of_the_platform_serves_it() {
+        check(&[worker("cpu", 990, false)], None);
+        check(&[], Some("no live worker takes cpu; none is live"));
+        check(&[worker("cpu", 900, false)], Some("no live worker takes cpu; none is live"));
+        check(&[worker("cuda", 995, false)], Some("no live worker takes cpu; live: host:995 (cuda)"));
+        check(&[worker("cpu", 995, true)], Some("no live worker takes cpu; live: host:995 (cpu)"));
+    }
+}

@@ -1,0 +1,230 @@
+//! `augur run compare`: regressions, with the statistics behind them.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use messages::RunId;
+use pipeline::{CompareSettings, Compared, Repeats, Verdict, compare_repeats};
+use serde::Serialize;
+use store::ResultRow;
+
+use crate::{
+    api::Api,
+    context::Context,
+    exit::Exit,
+    output::{self, Format},
+};
+
+/// Jobs whose raw iterations are asked for at once.
+const ASKED_AT_ONCE: usize = 8;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: augur run compare RUN BASELINE --threshold-pct 5\n\nEach configuration's repeats are \
+                        compared by the exact Mann-Whitney test on the medians of their raw iterations; Holm's \
+                        correction keeps the chance of any false alarm at --false-alarms. Exit code 1 if there is a \
+                        regression."
+)]
+pub(crate) struct CompareArguments {
+    /// The run that is judged.
+    run: RunId,
+    /// The run that it is held against.
+    baseline: RunId,
+    /// Smallest difference that matters, in percent.
+    #[arg(long, default_value_t = 5.0, value_parser = super::super::recommend::above_zero)]
+    threshold_pct: f64,
+    /// Probability of any false alarm in the whole comparison.
+    #[arg(long, default_value_t = 0.05, value_parser = probability)]
+    false_alarms: f64,
+    /// Shows every configuration, not only those that differ.
+    #[arg(long)]
+    all: bool,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number < 1.0 => Ok(number),
+        _ => Err(format!("`{text}` is not between 0 and 1")),
+    }
+}
+
+/// The answer as JSON.
+#[derive(Serialize)]
+struct Answer {
+    run: String,
+    baseline: String,
+    threshold_pct: f64,
+    false_alarms: f64,
+    test: &'static str,
+    regressions: usize,
+    improvements: usize,
+    compared: Vec<ComparedRow>,
+    /// Configurations that only one of the runs measured.
+    only_run: Vec<String>,
+    only_baseline: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ComparedRow {
+    configuration: String,
+    verdict: &'static str,
+    run_ms: f64,
+    baseline_ms: f64,
+    difference_pct: f64,
+    lower_pct: Option<f64>,
+    upper_pct: Option<f64>,
+    p: Option<f64>,
+    p_corrected: Option<f64>,
+    run_repeats: usize,
+    baseline_repeats: usize,
+}
+
+pub(crate) async fn run(arguments: &CompareArguments, context: &Context) -> anyhow::Result<Exit> {
+    let api = context.api()?;
+    let mut run = iterations(&api, arguments.run).await?;
+    let baseline = iterations(&api, arguments.baseline).await?;
+    let only_run = run.keys().filter(|name| !baseline.contains_key(*name)).cloned().collect();
+    let (mut repeats, mut only_baseline) = (Vec::new(), Vec::new());
+    for (name, baseline) in baseline {
+        match run.remove(&name) {
+            Some(run) => repeats.push(Repeats { name, run, baseline }),
+            None => only_baseline.push(name),
+        }
+    }
+    let CompareArguments { threshold_pct, false_alarms, .. } = *arguments;
+    let compared = compare_repeats(&repeats, &CompareSettings { false_alarms, threshold_pct });
+    let answer = answer(arguments, &compared, only_run, only_baseline);
+    output::answer(arguments.format, &answer, |answer| table(answer, arguments.all))?;
+    if arguments.format == Format::Table {
+        explain(&answer, &compared);
+    }
+    Ok(if answer.regressions > 0 { Exit::Unwelcome } else { Exit::Done })
+}
+
+/// The raw iterations of every measured configuration of a run, repeat by repeat.
+async fn iterations(api: &Api, run: RunId) -> anyhow::Result<BTreeMap<String, Vec<Vec<f64>>>> {
+    let rows: Vec<ResultRow> = api.get(&format!("/api/runs/{run}/results")).await?;
+    let measured = rows.into_iter().filter(|row| row.status == "passed" && row.latency_p50_ms.is_some());
+    let of_job = |row: ResultRow| async move {
+        let ms: Vec<f64> = api.get(&format!("/api/jobs/{}/iterations", row.job_id)).await?;
+        anyhow::Ok((name(&row), ms))
+    };
+    let jobs: Vec<(String, Vec<f64>)> =
+        stream::iter(measured).map(of_job).buffered(ASKED_AT_ONCE).try_collect().await?;
+    let mut by_name: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
+    for (name, ms) in jobs {
+        if !ms.is_empty() && ms.iter().all(|ms| ms.is_finite() && *ms > 0.0) {
+            by_name.entry(name).or_default().push(ms);
+        }
+    }
+    Ok(by_name)
+}
+
+/// What must be equal for two jobs to be repeats of each other: the configuration and the device.
+fn name(row: &ResultRow) -> String {
+    let of = |name: &str, size: Option<u32>| size.map_or_else(String::new, |size| format!(" {name} {size}"));
+    format!(
+        "{} {} {}{}{}{}{} on {}",
+        output::text(row.model.as_ref()),
+        row.platform,
+        output::text(row.precision.as_ref()),
+        of("batch", row.batch_size),
+        of("sequence", row.sequence_length),
+        of("image", row.image_size),
+        of("threads", row.threads),
+        output::text(row.device.as_ref()),
+    )
+}
+
+fn answer(
+    arguments: &CompareArguments,
+    compared: &[Compared],
+    only_run: Vec<String>,
+    only_baseline: Vec<String>,
+) -> Answer {
+    let count = |verdict| compared.iter().filter(|of| of.verdict == verdict).count();
+    Answer {
+        run: arguments.run.to_string(),
+        baseline: arguments.baseline.to_string(),
+        threshold_pct: arguments.threshold_pct,
+        false_alarms: arguments.false_alarms,
+        test: "exact Mann-Whitney, Holm-corrected",
+        regressions: count(Verdict::Regression),
+        improvements: count(Verdict::Improvement),
+        compared: compared.iter().map(row).collect(),
+        only_run,
+        only_baseline,
+    }
+}
+
+fn row(of: &Compared) -> ComparedRow {
+    let percent = |ratio: f64| 100.0 * (ratio - 1.0);
+    ComparedRow {
+        configuration: of.name.clone(),
+        verdict: of.verdict.as_str(),
+        run_ms: of.run_ms,
+        baseline_ms: of.baseline_ms,
+        difference_pct: percent(of.ratio),
+        lower_pct: of.interval.map(|[lower, _]| percent(lower)),
+        upper_pct: of.interval.map(|[_, upper]| percent(upper)),
+        p: of.p,
+        p_corrected: of.p_corrected,
+        run_repeats: of.repeats[0],
+        baseline_repeats: of.repeats[1],
+    }
+}
+
+fn table(answer: &Answer, all: bool) -> comfy_table::Table {
+    let mut table = output::table([
+        "configuration",
+        "baseline ms",
+        "run ms",
+        "difference",
+        "95 % interval",
+        "p, corrected",
+        "repeats",
+        "verdict",
+    ]);
+    let signed = |percent: f64| format!("{percent:+.1} %");
+    let differs = |row: &&ComparedRow| row.verdict == "regression" || row.verdict == "improvement";
+    let shown = answer.compared.iter().filter(|row| all || differs(row));
+    for row in shown {
+        let interval = row.lower_pct.zip(row.upper_pct);
+        table.add_row([
+            row.configuration.clone(),
+            output::number(Some(row.baseline_ms)),
+            output::number(Some(row.run_ms)),
+            signed(row.difference_pct),
+            output::text(interval.map(|(lower, upper)| format!("{} – {}", signed(lower), signed(upper)))),
+            output::text(row.p_corrected.map(|p| format!("{p:.2e}"))),
+            format!("{} and {}", row.baseline_repeats, row.run_repeats),
+            row.verdict.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// Says what the table does not.
+fn explain(answer: &Answer, compared: &[Compared]) {
+    let undecided = compared.iter().filter(|of| of.verdict == Verdict::Undecided).count();
+    eprintln!(
+        "{} configurations compared: {} regressions, {} improvements, {undecided} undecided; differences below {} % do \
+         not count, and the chance of any false alarm is at most {}",
+        compared.len(),
+        answer.regressions,
+        answer.improvements,
+        answer.threshold_pct,
+        answer.false_alarms,
+    );
+    if undecided > 0 {
+        eprintln!("undecided ones have too few repeats: `repeat: 10` in the suite gives more");
+    }
+    for (what, names) in [("the run", &answer.only_run), ("the baseline", &answer.only_baseline)] {
+        if !names.is_empty() {
+            eprintln!("measured by {what} only, and not compared: {}", names.join("; "));
+        }
+    }
+}

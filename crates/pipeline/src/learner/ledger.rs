@@ -1,0 +1,139 @@
+//! What was proposed and has not been measured yet, in a file, so that neither another command nor a learner that starts
+//! again proposes it too.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use messages::{Configuration, Timestamp};
+use planner::Withheld;
+
+use crate::PipelineError;
+
+/// File beside the releases.
+const LEDGER_FILE: &str = "proposed.tsv";
+/// How long a proposal that was not measured is waited for, and one that failed is left alone, in seconds.
+const WITHHELD_S: i64 = 24 * 3_600;
+
+/// Proposals by their configuration, each with its last state and when that began.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    entries: BTreeMap<String, (i64, Withheld)>,
+}
+
+impl Ledger {
+    /// Reads the ledger of a releases directory, without what is too old to matter at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError::File`] if it is there and cannot be read.
+    pub fn open(releases_directory: &Path, now: Timestamp) -> Result<Self, PipelineError> {
+        let path = releases_directory.join(LEDGER_FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(PipelineError::File { action: "read", path, source }),
+        };
+        let oldest = now.as_seconds() - WITHHELD_S;
+        let entries = text.lines().filter_map(parse).filter(|(_, (since, _))| *since >= oldest).collect();
+        Ok(Self { path, entries })
+    }
+
+    /// What is not to be proposed, by its configuration's text.
+    pub fn withheld(&self) -> HashMap<String, Withheld> {
+        self.entries.iter().map(|(configuration, (_, why))| (configuration.clone(), *why)).collect()
+    }
+
+    /// Notes what became of configurations and writes the file, whole or not at all.
+    ///
+    /// Of two processes that write at once the later wins; what the other noted may then be proposed again.
+    ///
+    /// # Errors
+    ///
+    /// [`PipelineError::File`] if it cannot be written.
+    pub fn note<'a>(
+        &mut self,
+        configurations: impl IntoIterator<Item = &'a Configuration>,
+        what: Withheld,
+        now: Timestamp,
+    ) -> Result<(), PipelineError> {
+        self.entries.extend(configurations.into_iter().map(|of| (of.to_string(), (now.as_seconds(), what))));
+        self.write().map_err(|source| PipelineError::File { action: "write", path: self.path.clone(), source })
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory)?;
+        let mut new = tempfile::NamedTempFile::new_in(directory)?;
+        for (configuration, (since, what)) in &self.entries {
+            writeln!(new, "{since}\t{}\t{configuration}", word(*what))?;
+        }
+        new.persist(&self.path).map(drop).map_err(|error| error.error)
+    }
+}
+
+const fn word(what: Withheld) -> &'static str {
+    match what {
+        Withheld::Queued => "queued",
+        Withheld::Failed => "failed",
+    }
+}
+
+/// Reads a line; one that is no entry is no entry.
+fn parse(line: &str) -> Option<(String, (i64, Withheld))> {
+    let mut cells = line.splitn(3, '\t');
+    let since = cells.next()?.parse().ok()?;
+    let found = cells.next()?;
+    let what = [Withheld::Queued, Withheld::Failed].into_iter().find(|what| word(*what) == found)?;
+    Some((cells.next()?.to_owned(), (since, what)))
+}
+
+#[cfg(test)]
+mod tests {
+    use messages::{Backend, ContentHash, ModelRef, Platform, Precision};
+
+    use super::*;
+
+    fn configuration(batch_size: u32) -> Configuration {
+        Configuration {
+            model: ModelRef { name: "m".to_owned(), sha256: ContentHash([1; 32]) },
+            platform: Platform::Cpu,
+            backend: Backend::Onnxruntime,
+            precision: Precision::Fp32,
+            batch_size,
+            sequence_length: None,
+            image_size: None,
+            threads: 1,
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn the_last_state_counts_until_it_is_old() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = |now| Ledger::open(directory.path(), at(now)).expect("readable");
+        let mut ledger = open(1_000_000);
+        assert!(ledger.withheld().is_empty());
+        ledger.note([&configuration(1), &configuration(2)], Withheld::Queued, at(1_000_000)).expect("written");
+        ledger.note([&configuration(2)], Withheld::Failed, at(1_000_100)).expect("written");
+        let expected =
+            [(configuration(1).to_string(), Withheld::Queued), (configuration(2).to_string(), Withheld::Failed)];
+        assert_eq!(open(1_000_200).withheld(), expected.clone().into());
+        assert_eq!(open(1_000_050 + WITHHELD_S).withheld(), expected[1..].iter().cloned().collect());
+        assert!(open(1_000_101 + WITHHELD_S).withheld().is_empty());
+    }
+
+    #[test]
+    fn lines_that_are_no_entries_are_left_out() {
+        assert_eq!(parse("12\tqueued\ta b"), Some(("a b".to_owned(), (12, Withheld::Queued))));
+        for line in ["", "x\tqueued\ta", "12\tlost\ta", "12\tqueued"] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Plans the next benchmarks for the devices that measure: search space, what is known, proposals.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+};
+
+use features::Subject;
+use graphs::{GraphError, ModelCache, OnnxModel, ShapeInput, ZooEntry, zoo, zoo_entry};
+use messages::{Backend, Device, GraphCosts, ModelRef, Precision, Priority};
+use planner::{
+    Candidate, Constraints, PassedOver, Past, Plan, Proposal, SearchModel, SearchSpace, Shape, Strategy, Wish,
+    Withheld, candidate_grid, propose,
+};
+use predictors::{Release, Releases};
+
+use crate::{PipelineError, updater::training_table};
+
+/// Largest model of the zoo that is proposed where nothing is measured and no model is named, in parameters: what every
+/// machine can run and builds in seconds.
+const PARAMETERS_FIRST_MAX: u64 = 30_000_000;
+
+/// What the learner may propose.
+#[derive(Debug, Clone)]
+pub struct SearchSettings {
+    /// Models by name; if empty every model that was measured already, or small ones of the zoo if none was.
+    pub models: Vec<String>,
+    /// Items per batch.
+    pub batch_sizes: Vec<u32>,
+    /// Tokens per item, for models with such a dimension; the usual length of each if empty.
+    pub sequence_lengths: Vec<u32>,
+    /// Threads of the session; those above what the device runs at once are left out.
+    pub threads: Vec<u32>,
+    /// The lane of proposed jobs.
+    pub priority: Priority,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct PlanRequest {
+    /// What may be proposed.
+    pub search: SearchSettings,
+    /// How to choose.
+    pub strategy: Strategy,
+    /// How many at most.
+    pub count: usize,
+    /// What the batch must keep to.
+    pub constraints: Constraints,
+    /// Configurations that are not to be proposed now, by their text.
+    pub withheld: HashMap<String, Withheld>,
+    /// The device to propose for where nothing was measured yet.
+    pub first_device: Option<Device>,
+}
+
+/// What was proposed, by which release.
+#[derive(Debug)]
+pub struct Planned {
+    /// The release that was asked; `None` before the first one.
+    pub release: Option<Release>,
+    /// The devices that are to measure.
+    pub devices: Vec<Device>,
+    /// The proposals, the most wanted first.
+    pub proposals: Vec<Proposal>,
+    /// How many candidates could not be proposed, by reason.
+    pub passed_over: Vec<(PassedOver, usize)>,
+}
+
+/// Proposes configurations for the device that was measured last on each platform.
+///
+/// # Errors
+///
+/// [`PipelineError::NoDevice`] if nothing was measured and no device is named, [`PipelineError::Graph`] if a model
+/// cannot be described.
+pub fn plan_next(
+    releases_directory: &Path,
+    request: &PlanRequest,
+    models: &ModelCache,
+) -> Result<Planned, PipelineError> {
+    let release = Releases::open(releases_directory)
+        .and_then(|releases| releases.current())
+        .map_err(PipelineError::predictors("learner"))?;
+    let table = training_table(releases_directory)?;
+    // What it proposes is measured natively: browsers are measured by suites.
+    let native = table.measurements().iter().filter(|row| !row.configuration.platform.is_web());
+    let measured: Vec<Subject> = native.map(Subject::from).collect();
+    let mut devices: Vec<Device> = Vec::new();
+    for device in measured.iter().rev().map(|subject| &subject.device).chain(&request.first_device) {
+        if devices.iter().all(|known| known.platform != device.platform) {
+            devices.push(device.clone());
+        }
+    }
+    if devices.is_empty() {
+        return Err(PipelineError::NoDevice { directory: releases_directory.to_owned() });
+    }
+    let mut costs = Costs { models, graphs: HashMap::new() };
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for device in &devices {
+        let space = search_space(&request.search, device, &measured, models)?;
+        candidates.extend(candidate_grid(&space, |model, shape| costs.of(model, *shape))?);
+    }
+    let wish = Wish {
+        strategy: request.strategy,
+        count: request.count,
+        constraints: &request.constraints,
+        seed: table.len() as u64,
+    };
+    let past = Past { measured: &measured, withheld: &request.withheld };
+    let predictors = release.as_ref().map(|release| &release.predictors);
+    let Plan { proposals, passed_over } = propose(predictors, &candidates, past, wish)?;
+    Ok(Planned { release, devices, proposals, passed_over: passed_over.into_iter().collect() })
+}
+
+/// Costs of graphs, each file read once.
+struct Costs<'a> {
+    models: &'a ModelCache,
+    graphs: HashMap<ModelRef, OnnxModel>,
+}
+
+impl Costs<'_> {
+    fn of(&mut self, model: &ModelRef, shape: Shape) -> Result<GraphCosts, GraphError> {
+        let graph = match self.graphs.entry(model.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(OnnxModel::read(&self.models.locate(model, Precision::Fp32)?.path)?),
+        };
+        let Shape { batch_size, sequence_length, image_size } = shape;
+        graph.costs(&graphs::Shape { batch_size, sequence_length, image_size })
+    }
+}
+
+/// Names of the models that may be proposed.
+fn wanted_models(search: &SearchSettings, measured: &[Subject]) -> Vec<String> {
+    if !search.models.is_empty() {
+        return search.models.clone();
+    }
+    let mut names: Vec<String> = measured.iter().map(|subject| subject.configuration.model.name.clone()).collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        let small = |entry: &&ZooEntry| entry.published_parameters <= PARAMETERS_FIRST_MAX;
+        names = zoo().iter().filter(small).map(|entry| entry.name.to_owned()).collect();
+    }
+    names
+}
+
+fn search_space(
+    search: &SearchSettings,
+    device: &Device,
+    measured: &[Subject],
+    models: &ModelCache,
+) -> Result<SearchSpace, PipelineError> {
+    let model = |name: &String| {
+        let model = models.obtain(name, Precision::Fp32);
+        let model = model.map_err(|source| PipelineError::Graph { model: name.clone(), source })?.model;
+        let (mut sequence_lengths, mut image_sizes) = (Vec::new(), Vec::new());
+        match zoo_entry(name).map(|entry| &entry.shape) {
+            Some(ShapeInput::Sequence { default, max }) => {
+                sequence_lengths = search.sequence_lengths.iter().copied().filter(|length| length <= max).collect();
+                if sequence_lengths.is_empty() {
+                    sequence_lengths.push(*default);
+                }
+            }
+            Some(ShapeInput::Samples { default, min }) => {
+                sequence_lengths = search.sequence_lengths.iter().copied().filter(|length| length >= min).collect();
+                if sequence_lengths.is_empty() {
+                    sequence_lengths.push(*default);
+                }
+            }
+            Some(ShapeInput::Image { default, .. }) => image_sizes.push(*default),
+            Some(ShapeInput::AudioFrames { .. }) | None => {}
+        }
+        Ok(SearchModel { model, sequence_lengths, image_sizes })
+    };
+    let threads_max = device.hardware_threads.unwrap_or(1);
+    Ok(SearchSpace {
+        device: device.clone(),
+        backend: Backend::Onnxruntime,
+        models: wanted_models(search, measured).iter().map(model).collect::<Result<_, PipelineError>>()?,
+        precisions: vec![Precision::Fp32],
+        batch_sizes: search.batch_sizes.clone(),
+        threads: search.threads.iter().copied().filter(|threads| *threads <= threads_max).collect(),
+    })
+}
