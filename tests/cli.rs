@@ -92,28 +92,28 @@ fn settings_come_with_their_origins_and_without_secrets() {
     [
       {
         "key": "amqp_url",
-        "origin": "environment AUGUR_AMQP_URL",
-        "value": "amqp://somebody:***@127.0.0.1:1/%2f"
+        "value": "amqp://somebody:***@127.0.0.1:1/%2f",
+        "origin": "environment AUGUR_AMQP_URL"
       },
       {
         "key": "state_directory",
-        "origin": "environment AUGUR_STATE_DIRECTORY",
-        "value": "[directory]/state"
+        "value": "[directory]/state",
+        "origin": "environment AUGUR_STATE_DIRECTORY"
       },
       {
         "key": "worker.grace_s",
-        "origin": "environment AUGUR_WORKER__GRACE_S",
-        "value": "7"
+        "value": "7",
+        "origin": "environment AUGUR_WORKER__GRACE_S"
       },
       {
         "key": "worker.prefetch",
-        "origin": "default",
-        "value": "0"
+        "value": "0",
+        "origin": "default"
       },
       {
         "key": "worker.profiles.hold.runner",
-        "origin": "[directory]/test.toml",
-        "value": "command"
+        "value": "command",
+        "origin": "[directory]/test.toml"
       }
     ]
     "#);

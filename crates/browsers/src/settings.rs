@@ -44,7 +44,8 @@ pub struct PoolSettings {
     pub breaker: BreakerSettings,
     /// Browsers (or tabs) that one job may kill; then it is poison.
     pub deaths_max: u32,
-    /// Lets requests of kind [`WebRequest::hang`](crate::WebRequest::hang) through, for tests of the watchdog.
+    /// Lets requests for the model [`WebRequest::HANG_MODEL`](crate::WebRequest::HANG_MODEL) through: tests of the
+    /// watchdog.
     pub hang_allowed: bool,
 }
 

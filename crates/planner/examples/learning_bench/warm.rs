@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use planner::Strategy;
-use predictors::{Shots, TableData, TrainSettings, WarmStart};
+use predictors::{Choose, Shots, TableData, TrainSettings, WarmStart};
 
 use crate::{
     STRATEGIES,
@@ -23,7 +23,7 @@ pub(crate) fn curves(replay: &Replay, gpu: &str, seeds: &[u64]) -> Result<Vec<Cu
     let settings = TrainSettings { threads: 1, ..TrainSettings::default() };
     let known = WarmStart::learn(&data, &others, &settings)?;
     let platform = data.rows()[own[0]].platform.as_deref();
-    let shots = STEPS.map(|count| known.shots(platform, count));
+    let shots = STEPS.map(|count| known.shots(platform, count, Choose::Random));
     let mut curves = Vec::new();
     for seed in seeds {
         let mut rows = own.clone();
@@ -34,8 +34,8 @@ pub(crate) fn curves(replay: &Replay, gpu: &str, seeds: &[u64]) -> Result<Vec<Cu
             eprintln!("warm start, {gpu}, seed {seed}, {strategy}: {errors:.2?}");
             curves.push(Curve { strategy, case: format!("seed {seed}, {gpu}"), errors });
         }
-        let design = STEPS.iter().zip(&shots).map(|(count, shots)| {
-            let chosen = shots.representative(pool, *count);
+        let design = shots.iter().map(|shots| {
+            let chosen = shots.representative(pool);
             Ok(mean_error_pct(&data, &shots.predict(test, &chosen)?))
         });
         let errors: Result<Vec<f64>, Box<dyn Error>> = design.collect();

@@ -13,13 +13,11 @@ use super::{
     baselines::nearest_same_model,
     data::TableData,
     estimator::{TablePrediction, TablePredictor},
-    few_shot::{Corrected, hardly_measured},
-    laboratory::Laboratory,
+    few_shot::hardly_measured,
     learner::TrainSettings,
     novelty::Novelty,
     report::{Outcome, Report},
-    residuals::Residuals,
-    shots::representative,
+    warm_start::WarmStart,
 };
 use crate::{PredictorError, folds::grouped_folds};
 
@@ -177,33 +175,22 @@ impl Run {
         random: &mut fastrand::Rng,
     ) -> Result<(), PredictorError> {
         let started = Instant::now();
-        let predictor = TablePredictor::train(data, &split.training, &[Novelty::Device], settings)?;
-        let features = predictor.full_features(data, &split.training);
-        let residuals = Residuals::fit(data, &split.training, &features, &settings.for_new_devices())?;
-        let new_device = predictor.new_device.as_ref().expect("it was asked for");
+        let known = WarmStart::learn(data, &split.training, settings)?;
         let platform = split.test.first().and_then(|row| data.row(*row).platform.as_deref());
-        let laboratory = Laboratory::new(data, &split.training, new_device, &residuals);
-        let (basis, past) = (laboratory.basis(None), laboratory.past(platform, (count, choose)));
+        let shots = known.shots(platform, count, choose);
         self.train_seconds += started.elapsed().as_secs_f64();
         let draws = if choose == Choose::Random { SHOT_DRAWS } else { 1 };
         for _ in 0..draws {
-            let shots = match choose {
+            let measured = match choose {
                 Choose::Random => random.choose_multiple(split.test.iter().copied(), count),
-                Choose::Representative => {
-                    let places: Vec<usize> = (0..split.test.len()).collect();
-                    let chosen = representative(&basis.design(data, &split.test), &places, count);
-                    chosen.into_iter().map(|place| split.test[place]).collect()
-                }
+                Choose::Representative => shots.representative(&split.test),
             };
-            let given: HashSet<usize> = shots.iter().copied().collect();
+            let given: HashSet<usize> = measured.iter().copied().collect();
             let rest: Vec<usize> = split.test.iter().copied().filter(|row| !given.contains(row)).collect();
             let asked = Instant::now();
-            let missed = predictor.missed_as_new(data, &shots)?;
-            let corrected = Corrected::fit(data, &basis, past.clone(), &shots, &missed);
-            let answers = new_device.answers(&predictor.bare_features(data, &rest))?;
-            let predictions = corrected.correct(data, &basis, &rest, &answers);
+            let predictions = shots.predict(&rest, &measured)?;
             self.predict_seconds += asked.elapsed().as_secs_f64();
-            let training: Vec<usize> = split.training.iter().copied().chain(shots).collect();
+            let training: Vec<usize> = split.training.iter().copied().chain(measured).collect();
             self.note(data, &training, predictions);
         }
         Ok(())

@@ -1,12 +1,16 @@
 //! A new device that is measured row by row, beside devices that are known.
 
 use super::{
+    basis::Basis,
     data::TableData,
-    estimator::{Novelty, TablePrediction, TablePredictor},
-    few_shot::FewShot,
+    estimator::{TablePrediction, TablePredictor},
+    few_shot::Corrected,
+    laboratory::{Laboratory, Past},
     learner::TrainSettings,
+    novelty::Novelty,
     protocol::Choose,
     residuals::Residuals,
+    shots::representative,
 };
 use crate::PredictorError;
 
@@ -14,6 +18,7 @@ use crate::PredictorError;
 #[derive(Debug)]
 pub struct WarmStart<'a> {
     data: &'a TableData,
+    training: &'a [usize],
     predictor: TablePredictor,
     residuals: Residuals,
 }
@@ -21,9 +26,11 @@ pub struct WarmStart<'a> {
 /// The same, prepared for a number of measurements.
 #[derive(Debug)]
 pub struct Shots<'a> {
-    predictor: &'a TablePredictor,
     data: &'a TableData,
-    few_shot: FewShot<'a>,
+    predictor: &'a TablePredictor,
+    count: usize,
+    basis: Basis,
+    past: Past,
 }
 
 impl<'a> WarmStart<'a> {
@@ -32,11 +39,11 @@ impl<'a> WarmStart<'a> {
     /// # Errors
     ///
     /// As [`TablePredictor::train`].
-    pub fn learn(data: &'a TableData, training: &[usize], settings: &TrainSettings) -> Result<Self, PredictorError> {
+    pub fn learn(data: &'a TableData, training: &'a [usize], settings: &TrainSettings) -> Result<Self, PredictorError> {
         let predictor = TablePredictor::train(data, training, &[Novelty::Device], settings)?;
         let features = predictor.full_features(data, training);
         let residuals = Residuals::fit(data, training, &features, &settings.for_new_devices())?;
-        Ok(Self { data, predictor, residuals })
+        Ok(Self { data, training, predictor, residuals })
     }
 
     /// Predicts rows of a new device of which nothing was measured.
@@ -48,12 +55,13 @@ impl<'a> WarmStart<'a> {
         self.predictor.predict(self.data, rows)
     }
 
-    /// Prepares for `count` measurements of a new device of `platform`, whose intervals are those of random choices.
+    /// Prepares for `count` measurements of a new device of `platform`; intervals are those of measurements so chosen.
     #[expect(clippy::missing_panics_doc, reason = "new devices were trained for")]
-    pub fn shots(&'a self, platform: Option<&str>, count: usize) -> Shots<'a> {
+    pub fn shots(&'a self, platform: Option<&str>, count: usize, choose: Choose) -> Shots<'a> {
         let new_device = self.predictor.new_device.as_ref().expect("new devices were trained for");
-        let few_shot = FewShot::prepare(self.data, new_device, &self.residuals, platform, (count, Choose::Random));
-        Shots { predictor: &self.predictor, data: self.data, few_shot }
+        let laboratory = Laboratory::new(self.data, self.training, new_device, &self.residuals);
+        let (basis, past) = (laboratory.basis(None), laboratory.past(platform, (count, choose)));
+        Shots { data: self.data, predictor: &self.predictor, count, basis, past }
     }
 }
 
@@ -63,14 +71,20 @@ impl Shots<'_> {
     /// # Errors
     ///
     /// [`PredictorError::Booster`] if XGBoost fails.
+    #[expect(clippy::missing_panics_doc, reason = "new devices were trained for")]
     pub fn predict(&self, rows: &[usize], measured: &[usize]) -> Result<Vec<TablePrediction>, PredictorError> {
-        let features = |of: &[usize]| self.predictor.bare_features(self.data, of);
-        self.few_shot.predict((rows, &features(rows)), (measured, &features(measured)))
+        let missed = self.predictor.missed_as_new(self.data, measured)?;
+        let corrected = Corrected::fit(self.data, &self.basis, self.past.clone(), measured, &missed);
+        let new_device = self.predictor.new_device.as_ref().expect("new devices were trained for");
+        let answers = new_device.answers(&self.predictor.bare_features(self.data, rows))?;
+        Ok(corrected.correct(self.data, &self.basis, rows, &answers))
     }
 
     /// Which of `rows` to measure to know most of all of them, by what the correction can learn.
-    pub fn representative(&self, rows: &[usize], count: usize) -> Vec<usize> {
-        self.few_shot.representative(rows, count)
+    pub fn representative(&self, rows: &[usize]) -> Vec<usize> {
+        let places: Vec<usize> = (0..rows.len()).collect();
+        let chosen = representative(&self.basis.design(self.data, rows), &places, self.count);
+        chosen.into_iter().map(|place| rows[place]).collect()
     }
 }
 
