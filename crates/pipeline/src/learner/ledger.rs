@@ -107,6 +107,7 @@ mod tests {
             sequence_length: None,
             image_size: None,
             threads: 1,
+            browser: None,
         }
     }
 

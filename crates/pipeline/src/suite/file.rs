@@ -6,7 +6,7 @@ use messages::{Platform, Priority, Requirements, TestSpec};
 use serde::Deserialize;
 
 use super::{
-    CASES_MAX, Case, CaseSpec, Suite, SuiteError,
+    Case, CaseSpec, Suite, SuiteError,
     check::Check,
     grid::{Grid, GridKind, Place},
 };
