@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # selection would build polars, arrow and the like a second time.
 CARGO_SELECTION := --release --workspace --all-targets --locked
 
-.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline bench-predict bench-learning
+.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline bench-predict bench-learning bench-learning-live
 
 help: ## Shows the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -59,3 +59,6 @@ bench-predict: build ## Holds the predictors against Python's XGBoost and LightG
 
 bench-learning: build ## Replays a table to see what active learning saves; JSON=FILE and SVG=FILE, DATA=FOLDER, SEEDS=6.
 	@deploy/bench-learning.sh $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON)) $(if $(SVG),--svg $(SVG))
+
+bench-learning-live: build ## 30 jobs proposed by the active learner beside 30 random ones, on this machine; JSON=FILE, SEEDS=3.
+	@deploy/bench-learning-live.py $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON))

@@ -119,7 +119,18 @@ impl Rig {
             return Ok(());
         }
         self.load.wait_for_confirms()?;
-        self.wait_for_results()
+        if let Err(stalled) = self.wait_for_results() {
+            // The row goes on to its end, where the judge names the jobs.
+            self.note_stall(&stalled);
+        }
+        Ok(())
+    }
+
+    /// Notes that results do not come, and where they may be.
+    fn note_stall(&mut self, stalled: &anyhow::Error) {
+        self.unexpected.push(format!("{stalled:#}"));
+        let left = self.world.queues_with_messages().unwrap_or_else(|error| format!("{error:#}"));
+        self.unexpected.push(format!("left in queues (ready, unacknowledged, consumers, leader): {left}"));
     }
 
     /// Publishes jobs that do nothing while the row goes on.
@@ -143,9 +154,7 @@ impl Rig {
         self.load.wait_for_confirms()?;
         if let Err(stalled) = self.wait_for_results() {
             // The judge names the jobs.
-            self.unexpected.push(format!("{stalled:#}"));
-            let left = self.world.queues_with_messages().unwrap_or_else(|error| format!("{error:#}"));
-            self.unexpected.push(format!("left in queues (ready, unacknowledged, consumers, leader): {left}"));
+            self.note_stall(&stalled);
         }
         for stopped in [self.fleet.stop(), self.aggregator.stop()] {
             self.unexpected.extend(stopped.err().map(|error| format!("{error:#}")));

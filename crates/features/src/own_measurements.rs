@@ -1,7 +1,7 @@
 //! The measurements of our own jobs in the form of measurement tables, so that both are learned from alike, and
 //! configurations in the form of questions to what was learned.
 
-use std::collections::BTreeMap;
+use std::{borrow::Borrow, collections::BTreeMap};
 
 use messages::{AcceptedMeasurement, Configuration, Device, GraphCosts, OperatorCost, Precision};
 
@@ -23,10 +23,11 @@ pub struct OwnTables {
 
 impl OwnTables {
     /// Makes tables of measurements; `family` names the family of a model, if it is known.
-    pub fn of(measurements: &[AcceptedMeasurement], family: impl Fn(&str) -> Option<String>) -> Self {
-        let described = measurements.iter().map(|of| (&of.configuration, &of.device, &of.costs));
+    pub fn of(measurements: &[impl Borrow<AcceptedMeasurement>], family: impl Fn(&str) -> Option<String>) -> Self {
+        let measurements = || measurements.iter().map(Borrow::borrow);
+        let described = measurements().map(|of| (&of.configuration, &of.device, &of.costs));
         let mut tables = Self::described(described);
-        for (row, measurement) in tables.rows.iter_mut().zip(measurements) {
+        for (row, measurement) in tables.rows.iter_mut().zip(measurements()) {
             row.family = family(&row.model);
             row.backend_version = Some(measurement.backend_version.clone());
             row.latency_ms = positive(measurement.latency_ms);

@@ -19,6 +19,7 @@ mod releases;
 #[cfg(test)]
 mod synthetic;
 mod tables;
+mod update;
 
 pub use calibration::GROUPS_MIN;
 pub use error::PredictorError;
@@ -31,3 +32,4 @@ pub use tables::{
     ROWS_NEEDED, Report, Shots, TableData, TablePrediction, TablePredictor, TrainSettings, WarmStart, evaluate,
     evaluate_split,
 };
+pub use update::{Judged, Miss, Update, UpdateStrategy, judge};

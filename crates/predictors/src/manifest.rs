@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use messages::{ContentHash, Metric, MetricEvaluation, ReleaseId, ReleasePublished, Timestamp, UnknownWord};
 
-use crate::{Evaluation, Grouping, PredictorError, TrainSettings};
+use crate::{Evaluation, Grouping, PredictorError, TrainSettings, Update};
 
 mod wire;
 
@@ -57,6 +57,8 @@ pub struct Manifest {
     pub metrics: Vec<Metric>,
     /// Errors out of fold.
     pub evaluation: Vec<Evaluation>,
+    /// How it came of its parent; `None` if somebody trained it by hand.
+    pub update: Option<Update>,
     /// How it was trained.
     pub settings: TrainSettings,
     /// The files beside the manifest.

@@ -12,7 +12,7 @@ use messages::{ReleaseId, Timestamp};
 use tracing::info;
 
 use crate::{
-    Manifest, PredictorError, Predictors, ReleaseFile, Source,
+    Manifest, PredictorError, Predictors, ReleaseFile, Source, Update,
     files::{file_error, replace, sha256, sync_directory, write_synced},
 };
 
@@ -108,6 +108,22 @@ impl Releases {
         created_at: Timestamp,
         augur_version: &str,
     ) -> Result<Manifest, PredictorError> {
+        self.publish_update(predictors, source, created_at, augur_version, None)
+    }
+
+    /// The same of one that came of the current release; it becomes the current one only if the update says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::publish`].
+    pub fn publish_update(
+        &self,
+        predictors: &Predictors,
+        source: Source,
+        created_at: Timestamp,
+        augur_version: &str,
+        update: Option<Update>,
+    ) -> Result<Manifest, PredictorError> {
         let contents = contents::save(predictors);
         let files: Vec<ReleaseFile> =
             contents.iter().map(|(name, bytes)| ReleaseFile { name: name.clone(), sha256: sha256(bytes) }).collect();
@@ -125,14 +141,17 @@ impl Releases {
             few_shots: predictors.few_shots().to_vec(),
             metrics: predictors.trained.keys().copied().collect(),
             evaluation: predictors.evaluation().to_vec(),
+            update,
             settings: predictors.settings,
             files,
         };
         self.write_release(&manifest, &contents)?;
         // Read back before anyone is told: a release that cannot be loaded does not become the current one.
         let manifest = self.load(&manifest.release_id)?.manifest;
-        self.make_current(&manifest.release_id)?;
-        info!(release_id = %manifest.release_id, training_rows = manifest.training_rows, "release published");
+        if manifest.update.as_ref().is_none_or(|update| update.is_promoted) {
+            self.make_current(&manifest.release_id)?;
+            info!(release_id = %manifest.release_id, training_rows = manifest.training_rows, "release published");
+        }
         Ok(manifest)
     }
 

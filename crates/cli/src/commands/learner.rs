@@ -93,5 +93,6 @@ pub(crate) fn search(context: &Context) -> anyhow::Result<SearchSettings> {
         sequence_lengths: section.sequence_lengths.clone(),
         threads: section.threads.clone(),
         priority: section.priority.parse()?,
+        seed: section.seed,
     })
 }

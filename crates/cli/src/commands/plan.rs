@@ -163,6 +163,10 @@ fn explain(planned: &Planned) {
         Some(release) => eprintln!("release {} on {}", release.manifest.release_id, devices.join(", ")),
         None => eprintln!("no release yet, so the design is representative, on {}", devices.join(", ")),
     }
+    if !planned.asked_for.is_empty() {
+        let platforms: Vec<&str> = planned.asked_for.iter().map(|platform| platform.as_str()).collect();
+        eprintln!("the last update asks for {}: predictions are still astray there", platforms.join(", "));
+    }
     for (reason, count) in &planned.passed_over {
         eprintln!("{count} candidates are not proposed: {reason}");
     }

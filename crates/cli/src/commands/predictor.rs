@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use broker::{BrokerError, Settlement, Start, Subscription};
 use clap::Subcommand;
 use messages::ReleaseId;
-use predictors::Releases;
+use predictors::{Manifest, Releases};
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, exit::Exit, output};
@@ -109,7 +109,9 @@ async fn wait(context: &Context, releases: &Releases, rows: u32) -> anyhow::Resu
     .await?;
     loop {
         let current = releases.current_id()?.map(|release| releases.manifest(&release)).transpose()?;
-        if let Some(manifest) = current.filter(|manifest| manifest.training_rows >= rows) {
+        // Some of the rows that a release has seen were held back to judge it.
+        let seen = |manifest: &Manifest| manifest.update.as_ref().map_or(manifest.training_rows, |of| of.table_rows);
+        if let Some(manifest) = current.filter(|manifest| seen(manifest) >= rows) {
             return Ok(manifest.release_id);
         }
         news.next().await.ok_or(BrokerError::Closed)?.settle(Settlement::Done).await?;

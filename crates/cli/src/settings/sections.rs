@@ -128,6 +128,7 @@ const fn one() -> u32 {
 pub(crate) struct UpdaterSection {
     pub(crate) rows_new_min: usize,
     pub(crate) quiet_s: u64,
+    pub(crate) strategy: String,
     pub(crate) rounds: u32,
     pub(crate) ensemble: u32,
 }
@@ -139,6 +140,7 @@ pub(crate) struct LearnerSection {
     pub(crate) batch: usize,
     pub(crate) budget: usize,
     pub(crate) priority: String,
+    pub(crate) seed: u64,
     pub(crate) models: Vec<String>,
     pub(crate) batch_sizes: Vec<u32>,
     pub(crate) sequence_lengths: Vec<u32>,

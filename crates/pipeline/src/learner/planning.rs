@@ -7,18 +7,21 @@ use std::{
 
 use features::Subject;
 use graphs::{GraphError, ModelCache, OnnxModel, ShapeInput, ZooEntry, zoo, zoo_entry};
-use messages::{Backend, Device, GraphCosts, ModelRef, Precision, Priority};
+use messages::{Backend, Device, GraphCosts, ModelRef, Platform, Precision, Priority};
 use planner::{
     Candidate, Constraints, PassedOver, Past, Plan, Proposal, SearchModel, SearchSpace, Shape, Strategy, Wish,
     Withheld, candidate_grid, propose,
 };
-use predictors::{Release, Releases};
+use predictors::{PredictorError, Release, Releases, Update};
 
 use crate::{PipelineError, updater::training_table};
 
 /// Largest model of the zoo that is proposed where nothing is measured and no model is named, in parameters: what every
 /// machine can run and builds in seconds.
 const PARAMETERS_FIRST_MAX: u64 = 30_000_000;
+
+/// How far apart the batches of two seeds are: further than tables have rows.
+const SEED_STEP: u64 = 1_000_000_007;
 
 /// What the learner may propose.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct SearchSettings {
     pub threads: Vec<u32>,
     /// The lane of proposed jobs.
     pub priority: Priority,
+    /// Changes what is chosen by chance.
+    pub seed: u64,
 }
 
 /// What is asked for.
@@ -59,6 +64,9 @@ pub struct Planned {
     pub release: Option<Release>,
     /// The devices that are to measure.
     pub devices: Vec<Device>,
+    /// The platforms that the last update asked for, because its predictions are still astray there; then only their
+    /// devices are to measure.
+    pub asked_for: Vec<Platform>,
     /// The proposals, the most wanted first.
     pub proposals: Vec<Proposal>,
     /// How many candidates could not be proposed, by reason.
@@ -76,9 +84,8 @@ pub fn plan_next(
     request: &PlanRequest,
     models: &ModelCache,
 ) -> Result<Planned, PipelineError> {
-    let release = Releases::open(releases_directory)
-        .and_then(|releases| releases.current())
-        .map_err(PipelineError::predictors("learner"))?;
+    let releases = Releases::open(releases_directory).map_err(PipelineError::predictors("learner"))?;
+    let release = releases.current().map_err(PipelineError::predictors("learner"))?;
     let table = training_table(releases_directory)?;
     // What it proposes is measured natively: browsers are measured by suites.
     let native = table.measurements().iter().filter(|row| !row.configuration.platform.is_web());
@@ -92,6 +99,11 @@ pub fn plan_next(
     if devices.is_empty() {
         return Err(PipelineError::NoDevice { directory: releases_directory.to_owned() });
     }
+    let mut asked_for = astray(&releases).map_err(PipelineError::predictors("learner"))?;
+    asked_for.retain(|platform| devices.iter().any(|device| device.platform == *platform));
+    if !asked_for.is_empty() {
+        devices.retain(|device| asked_for.contains(&device.platform));
+    }
     let mut costs = Costs { models, graphs: HashMap::new() };
     let mut candidates: Vec<Candidate> = Vec::new();
     for device in &devices {
@@ -102,12 +114,18 @@ pub fn plan_next(
         strategy: request.strategy,
         count: request.count,
         constraints: &request.constraints,
-        seed: table.len() as u64,
+        seed: request.search.seed.wrapping_mul(SEED_STEP).wrapping_add(table.len() as u64),
     };
     let past = Past { measured: &measured, withheld: &request.withheld };
     let predictors = release.as_ref().map(|release| &release.predictors);
     let Plan { proposals, passed_over } = propose(predictors, &candidates, past, wish)?;
-    Ok(Planned { release, devices, proposals, passed_over: passed_over.into_iter().collect() })
+    Ok(Planned { release, devices, asked_for, proposals, passed_over: passed_over.into_iter().collect() })
+}
+
+/// The platforms where the last update did not help.
+fn astray(releases: &Releases) -> Result<Vec<Platform>, PredictorError> {
+    let last = releases.list()?.into_iter().flatten().filter_map(|manifest| manifest.update).next_back();
+    Ok(last.iter().flat_map(Update::astray).filter_map(|platform| platform.parse().ok()).collect())
 }
 
 /// Costs of graphs, each file read once.

@@ -1,4 +1,5 @@
-//! Stages against a real broker: leases that lapse, dead letters of ours and of the broker's, history and its archive.
+//! Stages against a real broker: leases that lapse, dead letters of ours and of the broker's, history and its archive,
+//! releases that follow measurements.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -7,3 +8,4 @@ mod deaths;
 mod history;
 mod leases;
 mod support;
+mod updates;

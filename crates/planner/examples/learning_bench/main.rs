@@ -1,26 +1,30 @@
 //! Replays a measurement table as if it were a device that one can measure, and asks how many rows each strategy needs.
 //!
 //! ```text
-//! learning_bench DATA [--seeds N] [--threads N] [--json FILE] [--svg FILE] [--part cold|warm]
+//! learning_bench DATA [--seeds N] [--threads N] [--json FILE] [--svg FILE] [--part cold|warm|update]
 //! ```
 //!
 //! *Cold start*: nothing is known. Of one GPU per seed a quarter of the rows is kept for testing; the strategies choose
 //! among the others, batch after batch, each with predictors trained on what it has chosen so far. *Warm start*: all rows
 //! of the other devices are known, and 5, 10 and 20 rows of each GPU correct what they say of it. Half of its rows may be
-//! chosen, the other half is for testing. Whatever is random comes from the seed, and all strategies of a seed choose
+//! chosen, the other half is for testing. *Update*: 100 rows are new to a release of all the others. Whatever is random comes from the seed, and all strategies of a seed choose
 //! among the same rows and are tested on the same rows, so their errors are compared in pairs.
 
 mod chart;
 mod cold;
 mod replay;
 mod report;
+mod update;
 mod warm;
 
 use std::{error::Error, path::PathBuf, process::ExitCode, sync::Mutex};
 
 use planner::Strategy;
 
-use crate::{replay::Replay, report::Curves};
+use crate::{replay::Replay, report::Curves, update::Updated};
+
+/// Seeds of the update, which trains four releases of the whole table for each.
+const UPDATE_SEEDS_MAX: usize = 3;
 
 /// What the command line says.
 struct Arguments {
@@ -80,11 +84,26 @@ fn run() -> Result<(), Box<dyn Error>> {
         let of_gpus = in_parallel(&gpus, arguments.threads, |gpu| warm::curves(&replay, gpu, &seeds))?;
         all.push(Curves::warm(of_gpus.concat()));
     }
+    // One after the other: they are timed.
+    let updates: Vec<Updated> = if arguments.wants("update") {
+        let seeds = seeds.iter().take(UPDATE_SEEDS_MAX);
+        seeds
+            .map(|seed| update::updates(&replay, *seed))
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect()
+    } else {
+        Vec::new()
+    };
     for curves in &all {
         println!("{}", curves.table());
     }
+    if !updates.is_empty() {
+        println!("{}", update::table(&updates));
+    }
     if let Some(path) = &arguments.json {
-        std::fs::write(path, report::json(&all)?)?;
+        std::fs::write(path, report::json(&all, update::json(&updates))?)?;
     }
     if let Some(path) = &arguments.svg {
         std::fs::write(path, chart::svg(&all))?;

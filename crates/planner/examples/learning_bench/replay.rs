@@ -13,8 +13,8 @@ const NORMAL_90: f64 = 1.645;
 /// Measurements with what describes them.
 pub(crate) struct Replay {
     pub(crate) rows: Vec<MeasuredRow>,
-    devices: DeviceTable,
-    operators: OperatorTable,
+    pub(crate) devices: DeviceTable,
+    pub(crate) operators: OperatorTable,
 }
 
 impl Replay {

@@ -117,12 +117,13 @@ fn put(text: &mut String, line: &str) {
 }
 
 /// Everything that was measured.
-pub(crate) fn json(all: &[Curves]) -> Result<String, serde_json::Error> {
+pub(crate) fn json(all: &[Curves], updates: Vec<Value>) -> Result<String, serde_json::Error> {
     let of_kind = |curves: &Curves| {
         let strategies: Vec<Value> = STRATEGIES.iter().map(|strategy| of_strategy(curves, *strategy)).collect();
         json!({ "start": curves.title, "rows": curves.steps, "strategies": strategies })
     };
-    serde_json::to_string_pretty(&all.iter().map(of_kind).collect::<Vec<_>>())
+    let curves: Vec<Value> = all.iter().map(of_kind).collect();
+    serde_json::to_string_pretty(&json!({ "curves": curves, "updates": updates }))
 }
 
 fn of_strategy(curves: &Curves, strategy: Strategy) -> Value {

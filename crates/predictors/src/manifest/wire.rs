@@ -5,10 +5,10 @@ use messages::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{FewShotDevice, Manifest, ReleaseFile};
-use crate::{Evaluation, TrainSettings};
+use crate::{Evaluation, Judged, TrainSettings, Update};
 
 /// Version of the form. Releases of earlier ones learned otherwise and are of no use any more.
-pub(super) const FORMAT_VERSION: u64 = 4;
+pub(super) const FORMAT_VERSION: u64 = 5;
 
 /// Why a manifest's JSON could not be read.
 pub(super) enum WireError {
@@ -20,7 +20,7 @@ pub(super) enum WireError {
 
 pub(super) fn to_json(manifest: &Manifest) -> Vec<u8> {
     let mut json =
-        serde_json::to_vec_pretty(&ManifestV4::from(manifest)).expect("a manifest has only text and numbers");
+        serde_json::to_vec_pretty(&ManifestV5::from(manifest)).expect("a manifest has only text and numbers");
     json.push(b'\n');
     json
 }
@@ -31,7 +31,7 @@ pub(super) fn from_json(json: &[u8]) -> Result<Manifest, WireError> {
     if format_version != FORMAT_VERSION {
         return Err(WireError::Version(format_version));
     }
-    let manifest: ManifestV4 = serde_json::from_slice(json).map_err(unreadable)?;
+    let manifest: ManifestV5 = serde_json::from_slice(json).map_err(unreadable)?;
     manifest.try_into().map_err(WireError::Unreadable)
 }
 
@@ -42,7 +42,7 @@ struct VersionOnly {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ManifestV4 {
+struct ManifestV5 {
     format_version: u64,
     release_id: String,
     parent: Option<String>,
@@ -53,17 +53,19 @@ struct ManifestV4 {
     source: String,
     models: u32,
     devices: Vec<String>,
-    few_shots: Vec<FewShotDeviceV4>,
+    few_shots: Vec<FewShotDeviceV5>,
     metrics: Vec<String>,
-    settings: SettingsV4,
-    evaluation: Vec<EvaluationV4>,
-    files: Vec<FileV4>,
+    #[serde(default)]
+    update: Option<UpdateV5>,
+    settings: SettingsV5,
+    evaluation: Vec<EvaluationV5>,
+    files: Vec<FileV5>,
     feature_names: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SettingsV4 {
+struct SettingsV5 {
     learner: String,
     rounds: u32,
     ensemble: u32,
@@ -75,7 +77,7 @@ struct SettingsV4 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FewShotDeviceV4 {
+struct FewShotDeviceV5 {
     metric: String,
     device: String,
     shots: u32,
@@ -83,7 +85,7 @@ struct FewShotDeviceV4 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EvaluationV4 {
+struct EvaluationV5 {
     metric: String,
     grouping: String,
     rows: u32,
@@ -97,12 +99,36 @@ struct EvaluationV4 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileV4 {
+struct UpdateV5 {
+    strategy: String,
+    reason: String,
+    table_rows: u32,
+    whole_rows: u32,
+    held_out: Vec<String>,
+    judged: Vec<JudgedV5>,
+    is_promoted: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JudgedV5 {
+    metric: String,
+    platform: String,
+    rows: u32,
+    mape_pct: f64,
+    current_mape_pct: f64,
+    inside_pct: f64,
+    is_worse: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileV5 {
     name: String,
     sha256: String,
 }
 
-impl From<&Manifest> for ManifestV4 {
+impl From<&Manifest> for ManifestV5 {
     fn from(manifest: &Manifest) -> Self {
         Self {
             format_version: FORMAT_VERSION,
@@ -115,20 +141,21 @@ impl From<&Manifest> for ManifestV4 {
             source: manifest.source.to_string(),
             models: manifest.models,
             devices: manifest.devices.clone(),
-            few_shots: manifest.few_shots.iter().map(FewShotDeviceV4::from).collect(),
+            few_shots: manifest.few_shots.iter().map(FewShotDeviceV5::from).collect(),
             metrics: manifest.metrics.iter().map(ToString::to_string).collect(),
+            update: manifest.update.as_ref().map(UpdateV5::from),
             settings: manifest.settings.into(),
-            evaluation: manifest.evaluation.iter().map(EvaluationV4::from).collect(),
-            files: manifest.files.iter().map(FileV4::from).collect(),
+            evaluation: manifest.evaluation.iter().map(EvaluationV5::from).collect(),
+            files: manifest.files.iter().map(FileV5::from).collect(),
             feature_names: manifest.feature_names.clone(),
         }
     }
 }
 
-impl TryFrom<ManifestV4> for Manifest {
+impl TryFrom<ManifestV5> for Manifest {
     type Error = String;
 
-    fn try_from(wire: ManifestV4) -> Result<Self, String> {
+    fn try_from(wire: ManifestV5) -> Result<Self, String> {
         Ok(Self {
             release_id: parse(&wire.release_id)?,
             parent: wire.parent.as_deref().map(parse).transpose()?,
@@ -143,59 +170,108 @@ impl TryFrom<ManifestV4> for Manifest {
             few_shots: wire.few_shots.into_iter().map(FewShotDevice::try_from).collect::<Result<_, _>>()?,
             metrics: wire.metrics.iter().map(|metric| parse(metric)).collect::<Result<_, _>>()?,
             evaluation: wire.evaluation.into_iter().map(Evaluation::try_from).collect::<Result<_, _>>()?,
+            update: wire.update.map(Update::try_from).transpose()?,
             settings: wire.settings.try_into()?,
             files: wire.files.into_iter().map(ReleaseFile::try_from).collect::<Result<_, _>>()?,
         })
     }
 }
 
-impl From<TrainSettings> for SettingsV4 {
+impl From<TrainSettings> for SettingsV5 {
     fn from(settings: TrainSettings) -> Self {
         let TrainSettings { learner, rounds, ensemble, folds, few_shot_below, threads, seed } = settings;
         Self { learner: learner.as_str().to_owned(), rounds, ensemble, folds, few_shot_below, threads, seed }
     }
 }
 
-impl TryFrom<SettingsV4> for TrainSettings {
+impl TryFrom<SettingsV5> for TrainSettings {
     type Error = String;
 
-    fn try_from(wire: SettingsV4) -> Result<Self, String> {
-        let SettingsV4 { learner, rounds, ensemble, folds, few_shot_below, threads, seed } = wire;
+    fn try_from(wire: SettingsV5) -> Result<Self, String> {
+        let SettingsV5 { learner, rounds, ensemble, folds, few_shot_below, threads, seed } = wire;
         Ok(Self { learner: parse(&learner)?, rounds, ensemble, folds, few_shot_below, threads, seed })
     }
 }
 
-impl From<&FewShotDevice> for FewShotDeviceV4 {
+impl From<&FewShotDevice> for FewShotDeviceV5 {
     fn from(few_shot: &FewShotDevice) -> Self {
         let FewShotDevice { metric, device, shots } = few_shot;
         Self { metric: metric.to_string(), device: device.clone(), shots: *shots }
     }
 }
 
-impl TryFrom<FewShotDeviceV4> for FewShotDevice {
+impl TryFrom<FewShotDeviceV5> for FewShotDevice {
     type Error = String;
 
-    fn try_from(wire: FewShotDeviceV4) -> Result<Self, String> {
-        let FewShotDeviceV4 { metric, device, shots } = wire;
+    fn try_from(wire: FewShotDeviceV5) -> Result<Self, String> {
+        let FewShotDeviceV5 { metric, device, shots } = wire;
         Ok(Self { metric: parse(&metric)?, device, shots })
     }
 }
 
-impl From<&ReleaseFile> for FileV4 {
+impl From<&Update> for UpdateV5 {
+    fn from(update: &Update) -> Self {
+        let Update { strategy, reason, table_rows, whole_rows, held_out, judged, is_promoted } = update;
+        Self {
+            strategy: strategy.to_string(),
+            reason: reason.clone(),
+            table_rows: *table_rows,
+            whole_rows: *whole_rows,
+            held_out: held_out.iter().map(ToString::to_string).collect(),
+            judged: judged.iter().map(JudgedV5::from).collect(),
+            is_promoted: *is_promoted,
+        }
+    }
+}
+
+impl TryFrom<UpdateV5> for Update {
+    type Error = String;
+
+    fn try_from(wire: UpdateV5) -> Result<Self, String> {
+        let UpdateV5 { strategy, reason, table_rows, whole_rows, held_out, judged, is_promoted } = wire;
+        Ok(Self {
+            strategy: parse(&strategy)?,
+            reason,
+            table_rows,
+            whole_rows,
+            held_out: held_out.iter().map(|job| parse(job)).collect::<Result<_, _>>()?,
+            judged: judged.into_iter().map(Judged::try_from).collect::<Result<_, _>>()?,
+            is_promoted,
+        })
+    }
+}
+
+impl From<&Judged> for JudgedV5 {
+    fn from(judged: &Judged) -> Self {
+        let Judged { metric, platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse } = judged.clone();
+        Self { metric: metric.to_string(), platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse }
+    }
+}
+
+impl TryFrom<JudgedV5> for Judged {
+    type Error = String;
+
+    fn try_from(wire: JudgedV5) -> Result<Self, String> {
+        let JudgedV5 { metric, platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse } = wire;
+        Ok(Self { metric: parse(&metric)?, platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse })
+    }
+}
+
+impl From<&ReleaseFile> for FileV5 {
     fn from(file: &ReleaseFile) -> Self {
         Self { name: file.name.clone(), sha256: file.sha256.to_string() }
     }
 }
 
-impl TryFrom<FileV4> for ReleaseFile {
+impl TryFrom<FileV5> for ReleaseFile {
     type Error = String;
 
-    fn try_from(wire: FileV4) -> Result<Self, String> {
+    fn try_from(wire: FileV5) -> Result<Self, String> {
         Ok(Self { name: wire.name, sha256: parse(&wire.sha256)? })
     }
 }
 
-impl From<&Evaluation> for EvaluationV4 {
+impl From<&Evaluation> for EvaluationV5 {
     fn from(evaluation: &Evaluation) -> Self {
         Self {
             metric: evaluation.metric.to_string(),
@@ -211,10 +287,10 @@ impl From<&Evaluation> for EvaluationV4 {
     }
 }
 
-impl TryFrom<EvaluationV4> for Evaluation {
+impl TryFrom<EvaluationV5> for Evaluation {
     type Error = String;
 
-    fn try_from(wire: EvaluationV4) -> Result<Self, String> {
+    fn try_from(wire: EvaluationV5) -> Result<Self, String> {
         Ok(Self {
             metric: parse(&wire.metric)?,
             grouping: parse(&wire.grouping)?,

@@ -4,7 +4,7 @@ use messages::Metric;
 
 use super::*;
 use crate::{
-    Learner, TrainSettings,
+    Judged, Learner, TrainSettings, UpdateStrategy,
     synthetic::{measurements, subject, train},
 };
 
@@ -131,7 +131,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn a_broken_manifest_is_an_error() {
-    let error = damage("manifest.json", |path| fs::write(path, "{\"format_version\": 4, \"rel").expect("written"));
+    let error = damage("manifest.json", |path| fs::write(path, "{\"format_version\": 5, \"rel").expect("written"));
     assert!(matches!(error, PredictorError::Manifest { .. }), "{error}");
     let error = damage("manifest.json", edit("\"training_rows\"", "\"surprise\": 1, \"training_rows\""));
     assert!(error.to_string().contains("surprise"), "{error}");
@@ -141,8 +141,8 @@ fn a_broken_manifest_is_an_error() {
 
 #[test]
 fn an_unknown_format_or_schema_is_an_error_with_both_sides() {
-    let error = damage("manifest.json", edit("\"format_version\": 4", "\"format_version\": 3"));
-    assert!(matches!(error, PredictorError::ManifestVersion { found: 3, supported: 4, .. }), "{error}");
+    let error = damage("manifest.json", edit("\"format_version\": 5", "\"format_version\": 4"));
+    assert!(matches!(error, PredictorError::ManifestVersion { found: 4, supported: 5, .. }), "{error}");
     let schema = features::schema_id();
     let error = damage("manifest.json", edit(&schema, "0123456789abcdef"));
     let PredictorError::FeatureSchema { found, expected, .. } = error else { panic!("{error}") };
@@ -168,7 +168,7 @@ fn a_release_of_another_form_does_not_hide_the_others() {
     let (_directory, releases) = releases();
     let (old, new) = (publish(&releases), publish(&releases));
     let path = releases.directory.join(old.release_id.as_str()).join(MANIFEST_FILE);
-    edit("\"format_version\": 4", "\"format_version\": 1")(&path);
+    edit("\"format_version\": 5", "\"format_version\": 1")(&path);
     let listed = releases.list().expect("listed");
     let [Err(PredictorError::ManifestVersion { release, found: 1, .. }), Ok(found)] = &listed[..] else {
         panic!("{listed:?}")
@@ -176,4 +176,35 @@ fn a_release_of_another_form_does_not_hide_the_others() {
     assert_eq!((release, found), (&old.release_id, &new));
     let third = publish(&releases);
     assert_eq!(third.parent, Some(new.release_id));
+}
+
+#[test]
+fn a_candidate_is_kept_with_its_reasons_and_the_current_release_stays() {
+    let (_directory, releases) = releases();
+    let current = publish(&releases).release_id;
+    let judged = Judged {
+        metric: Metric::LatencyMs,
+        platform: "cpu".to_owned(),
+        rows: 12,
+        mape_pct: 12.0,
+        current_mape_pct: 8.0,
+        inside_pct: 75.0,
+        is_worse: true,
+    };
+    let update = Update {
+        strategy: UpdateStrategy::Incremental,
+        reason: "errors are what was promised".to_owned(),
+        table_rows: 60,
+        whole_rows: 48,
+        held_out: vec![messages::JobId::new()],
+        judged: vec![judged],
+        is_promoted: false,
+    };
+    let made = releases.publish_update(&PREDICTORS, Source::Jobs, created_at(), "0.1.0", Some(update.clone()));
+    let candidate = made.expect("written").release_id;
+    assert_eq!(releases.current_id().expect("readable"), Some(current.clone()));
+    let kept = releases.manifest(&candidate).expect("readable");
+    assert_eq!((kept.parent, kept.update), (Some(current), Some(update)));
+    releases.promote(&candidate).expect("whoever knows better may");
+    assert_eq!(releases.current_id().expect("readable"), Some(candidate));
 }

@@ -29,6 +29,8 @@ pub struct TableData {
     pub(crate) classes: Numbers,
     /// Number of each row's configuration; rows that share one are repeats.
     pub(crate) configurations: Numbers,
+    /// Whether each row's class was known, or the one most like it stands in.
+    knows_class: Vec<bool>,
 }
 
 impl TableData {
@@ -81,6 +83,7 @@ impl TableData {
             devices: known.devices(&rows),
             classes: known.classes(&rows),
             configurations: configurations(&rows),
+            knows_class: rows.iter().map(|row| known.knows_class(row)).collect(),
             time_shares: columns(&|feature| is_time_share(&feature.name)),
             without_device: columns(&|feature| feature.role != Role::Device),
             targets: vec![f64::NAN; rows.len()],
@@ -134,6 +137,17 @@ impl TableData {
 
     pub(crate) fn row(&self, row: usize) -> &MeasuredRow {
         &self.rows[row]
+    }
+
+    /// Whether the row's class is one of those trained on.
+    pub(crate) fn knows_class(&self, row: usize) -> bool {
+        self.knows_class[row]
+    }
+
+    /// Numbers configurations from `first` on.
+    pub(crate) fn number_configurations_from(&mut self, first: usize) {
+        self.configurations.of_row.iter_mut().for_each(|configuration| *configuration += first);
+        self.configurations.count += first;
     }
 
     /// The row's configuration among those trained on, whose value must not be asked about itself.

@@ -105,22 +105,29 @@ impl Outside {
 impl Domain {
     pub(crate) fn of(data: &TableData, hardly_measured: HashSet<usize>) -> Self {
         let columns: Vec<_> = BORDERED.iter().map(|bordered| data.column(bordered.feature)).collect();
-        let mut overall = vec![Seen::default(); columns.len()];
-        let mut of_device: HashMap<usize, Vec<Seen>> = HashMap::new();
-        for (row, device) in data.devices.of_row.iter().enumerate() {
-            let own = of_device.entry(*device).or_insert_with(|| vec![Seen::default(); columns.len()]);
-            for (index, column) in columns.iter().enumerate() {
-                own[index].note(column[row]);
-                overall[index].note(column[row]);
-            }
-        }
         let deviation = |column: &ndarray::ArrayView1<'_, f32>| {
             let known: Vec<f32> = column.iter().copied().filter(|value| !value.is_nan()).collect();
             let mean = known.iter().sum::<f32>() / known.len().max(1) as f32;
             let variance = known.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / known.len().max(1) as f32;
             variance.sqrt().max(DEVIATION_MIN)
         };
-        Self { of_device, hardly_measured, overall, deviations: columns.iter().map(deviation).collect() }
+        let deviations = columns.iter().map(deviation).collect();
+        let overall = vec![Seen::default(); columns.len()];
+        let mut domain = Self { of_device: HashMap::new(), hardly_measured, overall, deviations };
+        domain.extend(data);
+        domain
+    }
+
+    /// Widens the domain by later rows.
+    pub(crate) fn extend(&mut self, data: &TableData) {
+        let columns: Vec<_> = BORDERED.iter().map(|bordered| data.column(bordered.feature)).collect();
+        for (row, device) in data.devices.of_row.iter().enumerate() {
+            let own = self.of_device.entry(*device).or_insert_with(|| vec![Seen::default(); columns.len()]);
+            for (index, column) in columns.iter().enumerate() {
+                own[index].note(column[row]);
+                self.overall[index].note(column[row]);
+            }
+        }
     }
 
     /// Where each question lies outside, by what was measured on its device, or if that is new on all.

@@ -163,6 +163,19 @@ impl TablePredictor {
         Ok(())
     }
 
+    /// Takes later rows for references of their models, which are known from then on; numbers their configurations above
+    /// those that are known.
+    pub(crate) fn learn_references(&mut self, data: &mut TableData, rows: &[usize]) -> Result<(), PredictorError> {
+        let features = self.full_features(data, rows);
+        if let Some(residuals) = &mut self.residuals {
+            data.number_configurations_from(residuals.references.next_configuration());
+            residuals.learn_references(data, rows, &features)?;
+            let known = rows.iter().filter(|row| self.devices.contains(&data.devices.of_row[**row]));
+            self.models.extend(known.map(|row| data.models.of_row[*row]));
+        }
+        Ok(())
+    }
+
     /// Errors on what was held out in training, by what was new; empty after loading.
     pub fn evaluation(&self) -> &[Evaluation] {
         &self.evaluation

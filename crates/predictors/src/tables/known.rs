@@ -63,8 +63,17 @@ impl Known {
         is_hardly_measured: impl Fn(&str) -> bool,
     ) -> Self {
         let mut known = Self::default();
+        known.extend(rows, devices, operators);
+        for (name, device) in &mut known.devices {
+            device.is_hardly_measured = is_hardly_measured(name);
+        }
+        known
+    }
+
+    /// Adds what later rows say; what was said before stays where the tables have nothing newer.
+    pub(crate) fn extend(&mut self, rows: &[MeasuredRow], devices: &DeviceTable, operators: &OperatorTable) {
         for row in rows {
-            let model = known.models.entry(row.model.clone()).or_default();
+            let model = self.models.entry(row.model.clone()).or_default();
             if model.family.is_none() {
                 model.family.clone_from(&row.family);
             }
@@ -77,21 +86,23 @@ impl Known {
                 rows: 0,
             };
             count(&mut model.shapes, shape, |shape| &mut shape.rows);
-            let device = known.devices.entry(row.device.clone()).or_default();
+            let device = self.devices.entry(row.device.clone()).or_default();
             if device.platform.is_none() {
                 device.platform.clone_from(&row.platform);
             }
             let way = Way { platform: row.platform.clone(), words: words(row), threads: row.threads, rows: 0 };
             count(&mut device.ways, way, |way| &mut way.rows);
         }
-        for (name, model) in &mut known.models {
-            model.operators = operators.get(name).cloned().unwrap_or_default();
+        for (name, model) in &mut self.models {
+            if let Some(described) = operators.get(name) {
+                model.operators.clone_from(described);
+            }
         }
-        for (name, device) in &mut known.devices {
-            device.published = devices.get(name).cloned();
-            device.is_hardly_measured = is_hardly_measured(name);
+        for (name, device) in &mut self.devices {
+            if let Some(published) = devices.get(name) {
+                device.published = Some(published.clone());
+            }
         }
-        known
     }
 
     pub(crate) fn models(&self) -> impl Iterator<Item = &str> {

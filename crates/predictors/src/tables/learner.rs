@@ -51,6 +51,18 @@ const SHALLOW_TREES: Growth = &[
 ];
 const SHALLOW_ROUNDS: u32 = 80;
 
+/// How trees grow that correct others by later rows: few and shallow, since most of what they see is noise.
+const AMENDING_TREES: Growth = &[
+    ("max_bin", "64"),
+    ("max_depth", "4"),
+    ("eta", "0.1"),
+    ("min_child_weight", "5"),
+    ("lambda", "2"),
+    ("subsample", "0.8"),
+    ("colsample_bytree", "0.6"),
+];
+const AMENDING_ROUNDS: u32 = 40;
+
 /// Share of the networks in the mean of both.
 const NETWORK_SHARE: f64 = 0.35;
 
@@ -227,6 +239,16 @@ pub(crate) fn train_shallow(
     settings: &TrainSettings,
 ) -> Result<Vec<Ensemble>, PredictorError> {
     grow(metric, lessons, SHALLOW_TREES, SHALLOW_ROUNDS, settings)
+}
+
+/// Trains what corrects an ensemble's predictions of a few rows and leaves them as they are elsewhere.
+pub(crate) fn train_amendment(
+    metric: Metric,
+    lesson: &Lesson,
+    settings: &TrainSettings,
+) -> Result<Ensemble, PredictorError> {
+    let mut trained = grow(metric, std::slice::from_ref(lesson), AMENDING_TREES, AMENDING_ROUNDS, settings)?;
+    Ok(trained.pop().expect("one per lesson"))
 }
 
 fn targets_of(lessons: &[Lesson]) -> Vec<Targets> {

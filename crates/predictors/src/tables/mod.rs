@@ -5,6 +5,7 @@
 //! graph's features; for a new device, the features without those of devices, and then a correction from a few
 //! measurements. Each has its own intervals, from errors on rows that were new in the same way.
 
+mod amendment;
 mod baselines;
 mod basis;
 mod data;

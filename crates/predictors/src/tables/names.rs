@@ -27,13 +27,26 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn of(rows: &[MeasuredRow]) -> Self {
         let mut names = Self::default();
+        names.extend(rows);
         for row in rows {
-            number(&mut names.models, row.model.clone());
-            number(&mut names.families, family(row).clone());
-            number(&mut names.devices, row.device.clone());
             number(&mut names.classes, class(row));
         }
         names
+    }
+
+    /// Numbers what is new in later rows; known names keep their numbers. How classes vary together is learned of all at
+    /// once, so a new one is taken for the one most like it, see [`Self::classes`].
+    pub(crate) fn extend(&mut self, rows: &[MeasuredRow]) {
+        for row in rows {
+            number(&mut self.models, row.model.clone());
+            number(&mut self.families, family(row).clone());
+            number(&mut self.devices, row.device.clone());
+        }
+    }
+
+    /// Whether a row's class has a number of its own.
+    pub(crate) fn knows_class(&self, row: &MeasuredRow) -> bool {
+        self.classes.contains_key(&class(row))
     }
 
     pub(crate) fn models(&self, rows: &[MeasuredRow]) -> Numbers {

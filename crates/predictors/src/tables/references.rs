@@ -71,6 +71,24 @@ impl References {
         Self { classes, class_means, covariance, of_model, whole: OnceLock::new() }
     }
 
+    /// A configuration's number above all that residuals are of.
+    pub(crate) fn next_configuration(&self) -> usize {
+        self.of_model.values().flatten().map(|residual| residual.configuration + 1).max().unwrap_or_default()
+    }
+
+    /// Adds later residuals; how classes vary together stays what it was.
+    pub(crate) fn extend(&mut self, residuals: impl IntoIterator<Item = Residual>) {
+        for residual in residuals {
+            let log = self.centred(residual.class, residual.log);
+            self.of_model.entry(residual.model).or_default().push(Residual { log, ..residual });
+        }
+        self.whole = OnceLock::new();
+    }
+
+    fn centred(&self, class: usize, log: f64) -> f64 {
+        (log - self.class_means[class]).clamp(-RESIDUAL_LOG_MAX, RESIDUAL_LOG_MAX)
+    }
+
     /// What the other configurations of the same model say of a residual; its own, if it has one, is not asked.
     ///
     /// A class that no residual is of has no mean: 0 stands in.

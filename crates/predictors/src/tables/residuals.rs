@@ -110,6 +110,25 @@ impl Residuals {
         Ok(answers)
     }
 
+    /// Adds what is left over of later rows, whose configurations `data` numbers above all that are known; rows of
+    /// unknown classes say nothing of those that are.
+    pub(crate) fn learn_references(
+        &mut self,
+        data: &TableData,
+        rows: &[usize],
+        features: &Array2<f32>,
+    ) -> Result<(), PredictorError> {
+        let without = self.without_own(data, rows, features)?;
+        let known = rows.iter().zip(without).filter(|(row, _)| data.knows_class(**row));
+        self.references.extend(known.map(|(row, log)| Residual {
+            configuration: data.configurations.of_row[*row],
+            model: data.models.of_row[*row],
+            class: data.classes.of_row[*row],
+            log: data.target(*row) - log,
+        }));
+        Ok(())
+    }
+
     /// What the features and the references together say of rows, and the features to correct it with.
     ///
     /// Log predictions, and `features` with four more columns.

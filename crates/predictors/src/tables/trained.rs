@@ -7,6 +7,7 @@ use messages::Metric;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    amendment::Amendment,
     data::{TableData, learned},
     domain::Domain,
     estimator::{ROWS_NEEDED, TablePrediction, TablePredictor},
@@ -47,17 +48,19 @@ pub struct Predictors {
 /// What the tables say of names, whatever the metric.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Context {
-    names: Names,
-    known: Known,
-    domain: Domain,
+    pub(super) names: Names,
+    pub(super) known: Known,
+    pub(super) domain: Domain,
     /// Whether physics of memory knows each graph's peak of activations.
-    has_activation_peaks: bool,
+    pub(super) has_activation_peaks: bool,
 }
 
 /// What was learned of one metric.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trained {
-    predictor: TablePredictor,
+    pub(super) predictor: TablePredictor,
+    /// What was learned since.
+    pub(super) amendments: Vec<Amendment>,
     /// Standard deviation of the log ratios that were learned.
     deviation: f64,
     /// Narrowest half-width of an interval, as a log: what repeated measurements of one configuration differ by.
@@ -107,7 +110,7 @@ impl Predictors {
             evaluation.extend_from_slice(predictor.evaluation());
             let deviation = deviation(&data.targets_of(&measured));
             let half_width_min = repeats_differ_by(&data, &measured).max(HALF_WIDTH_MIN);
-            trained.insert(metric, Trained { predictor, deviation, half_width_min });
+            trained.insert(metric, Trained { predictor, amendments: Vec::new(), deviation, half_width_min });
         }
         evaluation.sort_by_key(|evaluation| evaluation.metric);
         let context = Context { names, known, domain, has_activation_peaks };
@@ -228,7 +231,7 @@ impl Predictors {
         let never = || PredictorError::NeverTrained { metric, trained: self.metrics() };
         let trained = self.trained.get(&learned(metric)).ok_or_else(never)?;
         let rows: Vec<usize> = (0..questions.rows().len()).collect();
-        let predictions = trained.predictor.predict(&questions.data, &rows)?;
+        let predictions = trained.predict(&questions.data, &rows)?;
         Ok(predictions.iter().map(|prediction| trained.answer(questions, metric, prediction)).collect())
     }
 
@@ -275,6 +278,16 @@ impl Predictors {
 }
 
 impl Trained {
+    /// Log predictions of rows, in their order.
+    pub(super) fn predict(&self, data: &TableData, rows: &[usize]) -> Result<Vec<TablePrediction>, PredictorError> {
+        let mut predictions = self.predictor.predict(data, rows)?;
+        if !self.amendments.is_empty() {
+            let amended = self.amended(data, rows)?;
+            predictions.iter_mut().zip(amended).for_each(|(prediction, log)| prediction.log += log);
+        }
+        Ok(predictions)
+    }
+
     /// An answer in the metric's unit, its interval widened where the question is outside the known domain.
     fn answer(&self, questions: &Questions, metric: Metric, prediction: &TablePrediction) -> Answer {
         let TablePrediction { row, log, half_width, confidence, spread, novelty, groups } = *prediction;
@@ -326,7 +339,7 @@ fn has_activation_peaks(rows: &[MeasuredRow], operators: &OperatorTable) -> bool
     entries.peek().is_some() && entries.all(|entry| entry.activation_peak_elements.is_some())
 }
 
-fn forget_activation_peaks(operators: &mut OperatorTable) {
+pub(super) fn forget_activation_peaks(operators: &mut OperatorTable) {
     operators.values_mut().flatten().for_each(|entry| entry.activation_peak_elements = None);
 }
 

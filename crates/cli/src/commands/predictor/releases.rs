@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use messages::{Metric, ReleaseId};
-use predictors::{Evaluation, FewShotDevice, Grouping, Manifest, Releases};
+use predictors::{Evaluation, FewShotDevice, Grouping, Judged, Manifest, Releases, Update};
 use serde::Serialize;
 
 use crate::{
@@ -65,6 +65,8 @@ pub(super) struct ReleaseLine {
     /// Devices of which little was measured, which are predicted as if they were new and corrected by it.
     few_shots: Vec<FewShotLine>,
     learner: &'static str,
+    /// How it came of its parent; null if somebody trained it by hand.
+    update: Option<UpdateLine>,
     feature_schema: String,
     evaluation: Vec<EvaluationLine>,
 }
@@ -74,6 +76,28 @@ struct FewShotLine {
     metric: String,
     device: String,
     shots: u32,
+}
+
+#[derive(Serialize)]
+struct UpdateLine {
+    strategy: &'static str,
+    reason: String,
+    /// Whether it became the current release when it was made; else it was kept as a candidate.
+    promoted: bool,
+    rows_held_out: usize,
+    judged: Vec<JudgedLine>,
+}
+
+/// Errors on rows that neither the release nor the one that was current then had learned from.
+#[derive(Serialize)]
+struct JudgedLine {
+    metric: String,
+    platform: String,
+    rows: u32,
+    mape_pct: f64,
+    current_mape_pct: f64,
+    interval_90_coverage_pct: f64,
+    worse: bool,
 }
 
 #[derive(Serialize)]
@@ -183,8 +207,28 @@ pub(super) fn line(manifest: &Manifest, current: Option<&ReleaseId>) -> ReleaseL
         devices: manifest.devices.clone(),
         few_shots: manifest.few_shots.iter().map(few_shot_line).collect(),
         learner: manifest.settings.learner.as_str(),
+        update: manifest.update.as_ref().map(update_line),
         feature_schema: manifest.feature_schema.clone(),
         evaluation: evaluation.collect(),
+    }
+}
+
+fn update_line(update: &Update) -> UpdateLine {
+    let judged = |judged: &Judged| JudgedLine {
+        metric: judged.metric.to_string(),
+        platform: judged.platform.clone(),
+        rows: judged.rows,
+        mape_pct: judged.mape_pct,
+        current_mape_pct: judged.current_mape_pct,
+        interval_90_coverage_pct: judged.inside_pct,
+        worse: judged.is_worse,
+    };
+    UpdateLine {
+        strategy: update.strategy.as_str(),
+        reason: update.reason.clone(),
+        promoted: update.is_promoted,
+        rows_held_out: update.held_out.len(),
+        judged: update.judged.iter().map(judged).collect(),
     }
 }
 
@@ -204,16 +248,23 @@ const fn tested_on(grouping: Grouping) -> &'static str {
 
 fn releases_table(lines: &[ReleaseLine]) -> comfy_table::Table {
     let mut table =
-        output::table(["release", "made", "learned from", "rows", "parent", "latency error", "memory error"]);
+        output::table(["release", "made", "learned from", "how", "rows", "parent", "latency error", "memory error"]);
     for line in lines {
         let error = |metric: Metric| {
             let of_metric = line.evaluation.iter().find(|evaluation| evaluation.metric == metric.as_str());
             of_metric.map_or_else(|| "–".to_owned(), |evaluation| percent(evaluation.mape_pct))
         };
+        let is_candidate = line.update.as_ref().is_some_and(|update| !update.promoted);
+        let state = match (line.is_current, is_candidate) {
+            (true, _) => " (current)",
+            (false, true) => " (candidate)",
+            (false, false) => "",
+        };
         table.add_row([
-            format!("{}{}", line.release, if line.is_current { " (current)" } else { "" }),
+            format!("{}{state}", line.release),
             line.created_at.clone(),
             line.learned_from.to_owned(),
+            line.update.as_ref().map_or("by hand", |update| update.strategy).to_owned(),
             line.training_rows.to_string(),
             output::text(line.parent.as_ref()),
             error(Metric::LatencyMs),
@@ -235,6 +286,16 @@ pub(super) fn evaluation_table(line: &ReleaseLine) -> comfy_table::Table {
         line.models,
         line.devices.len()
     );
+    if let Some(UpdateLine { strategy, reason, promoted, judged, .. }) = &line.update {
+        let fate = if *promoted { "promoted" } else { "kept as a candidate" };
+        eprintln!("learned by a {strategy} update, because {reason}; {fate}");
+        for JudgedLine { metric, platform, rows, mape_pct, current_mape_pct, .. } in judged {
+            eprintln!(
+                "{metric} on {platform}: {mape_pct:.1} % mean error on {rows} rows that it did not see, after \
+                 {current_mape_pct:.1} % of the release before"
+            );
+        }
+    }
     for FewShotLine { metric, device, shots } in &line.few_shots {
         eprintln!("{device}: predicted in {metric} as if it were new, corrected by its {shots} measurements");
     }

@@ -1,0 +1,148 @@
+//! The model-update stage over the real stream: releases follow measurements, each learned in the way that they call for.
+
+use std::path::Path;
+
+use broker::{Outgoing, Settlement, Start, Subscription};
+use futures_util::future::join_all;
+use messages::{AcceptedMeasurement, JobId, ReleasePublished, encode};
+use pipeline::{PipelineError, UpdaterSettings, update};
+use predictors::{Learner, Manifest, Releases, TrainSettings, Update, UpdateStrategy};
+use testkit::builders;
+use tokio::task::JoinHandle;
+use topology::names;
+
+use crate::support::{PATIENCE, World};
+
+/// Small boosters.
+const TRAIN: TrainSettings = TrainSettings {
+    learner: Learner::GradientBoosting,
+    rounds: 60,
+    ensemble: 2,
+    folds: 3,
+    few_shot_below: 0,
+    threads: 1,
+    seed: 1,
+};
+
+/// How long a release may take.
+const RELEASE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
+
+/// Rows of the first release.
+const ROWS_FIRST: usize = 80;
+
+/// A measurement of a machine that is `slower` times as slow as usual, with noise of up to 1 %.
+fn measurement(batch_size: u32, threads: u32, slower: f64) -> AcceptedMeasurement {
+    let mut row = builders::accepted_measurement();
+    let noise = 0.99 + 0.02 * fastrand::Rng::with_seed(u64::from(batch_size * 31 + threads)).f64();
+    row.job_id = JobId::new();
+    row.configuration.batch_size = batch_size;
+    for operator in &mut row.costs.operators {
+        operator.macs = 1_000_000 * u64::from(batch_size);
+        operator.activation_elements = 10_000 * u64::from(batch_size);
+    }
+    row.configuration.threads = threads;
+    row.latency_ms = slower * noise * 10.0 * f64::from(batch_size).powf(0.9) / f64::from(threads).sqrt();
+    row.throughput_items_per_second = f64::from(batch_size) * 1e3 / row.latency_ms;
+    row.memory_peak_mb = None;
+    row.power_w = None;
+    row
+}
+
+fn grid(batch_sizes: impl IntoIterator<Item = u32>, slower: f64) -> Vec<AcceptedMeasurement> {
+    let of_size = |size| [1, 2, 3, 4].map(|threads| measurement(size, threads, slower));
+    batch_sizes.into_iter().flat_map(of_size).collect()
+}
+
+/// An updater, and the news of its releases.
+struct Updating {
+    world: World,
+    directory: tempfile::TempDir,
+    news: Subscription,
+    updater: JoinHandle<Result<(), PipelineError>>,
+}
+
+impl Updating {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let directory = tempfile::tempdir().unwrap();
+        let start = Start::StreamFirst;
+        let news = Subscription::start(&world.url, "test", names::RELEASES, start, 1, PATIENCE, &world.stop);
+        let news = news.await.unwrap();
+        let settings = UpdaterSettings {
+            releases_directory: directory.path().join("releases"),
+            lease_directory: directory.path().to_owned(),
+            // The first release is of all rows that are fed first, however they arrive.
+            rows_new_min: ROWS_FIRST,
+            quiet: std::time::Duration::from_secs(1),
+            strategy: None,
+            train: TRAIN,
+            version: "0.1.0".to_owned(),
+            patience: PATIENCE,
+        };
+        let (url, stop) = (world.url.clone(), world.stop.clone());
+        let updater = tokio::spawn(async move { update(&url, settings, stop).await });
+        Self { world, directory, news, updater }
+    }
+
+    /// Feeds measurements, and gives the release that comes of them.
+    async fn release_of(&mut self, rows: Vec<AcceptedMeasurement>) -> Manifest {
+        join_all(rows.iter().map(|row| {
+            let outgoing = Outgoing::new(names::MEASUREMENTS, "", row.job_id.to_string(), encode(row).unwrap());
+            self.world.publish(outgoing)
+        }))
+        .await;
+        let Ok(delivery) = tokio::time::timeout(RELEASE_MAX, self.news.next()).await else {
+            panic!(
+                "no release was promoted: {:#?}",
+                releases(self.directory.path()).list().map(|all| {
+                    all.into_iter().map(|manifest| manifest.map(|manifest| manifest.update)).collect::<Vec<_>>()
+                })
+            );
+        };
+        let delivery = delivery.unwrap();
+        let published: ReleasePublished = delivery.decode().unwrap();
+        delivery.settle(Settlement::Done).await.unwrap();
+        let releases = releases(self.directory.path());
+        assert_eq!(releases.current_id().unwrap().as_ref(), Some(&published.release_id));
+        releases.manifest(&published.release_id).unwrap()
+    }
+}
+
+fn releases(directory: &Path) -> Releases {
+    Releases::open(&directory.join("releases")).unwrap()
+}
+
+fn strategy(manifest: &Manifest) -> (UpdateStrategy, &Update) {
+    let update = manifest.update.as_ref().unwrap();
+    (update.strategy, update)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_learns_in_the_way_that_the_new_measurements_call_for() {
+    let mut updating = Updating::new().await;
+    let first = updating.release_of(grid((1..=39).step_by(2), 1.0)).await;
+    let (how, update) = strategy(&first);
+    let rows = u32::try_from(ROWS_FIRST).unwrap();
+    assert_eq!((how, update.table_rows, first.training_rows), (UpdateStrategy::Full, rows, rows), "{update:?}");
+
+    // Between those that are known: nothing but more of the same.
+    let second = updating.release_of(grid([8, 16, 24], 1.0)).await;
+    let (how, update) = strategy(&second);
+    assert_eq!(how, UpdateStrategy::Incremental, "{update:?}");
+    assert_eq!((&second.parent, update.table_rows, update.whole_rows), (&Some(first.release_id), rows + 12, rows));
+    assert_eq!((update.held_out.len(), second.training_rows), (5, rows + 7), "five of twelve judge it");
+    assert!(update.judged.iter().all(|judged| judged.rows == 5 && !judged.is_worse), "{update:?}");
+
+    // Half as slow again as it was before: what is older no longer counts.
+    let third = updating.release_of(grid((1..=19).step_by(2), 1.5)).await;
+    let (how, update) = strategy(&third);
+    assert_eq!(how, UpdateStrategy::Window, "{update:?}");
+    assert!(update.reason.contains("by +50 %"), "{update:?}");
+    assert_eq!(third.training_rows, update.whole_rows, "{update:?}");
+    assert!(third.training_rows <= 45 - 5, "of the rows before, at most the five held back count: {update:?}");
+    let judged = &update.judged[0];
+    assert!(judged.mape_pct < judged.current_mape_pct / 2.0, "{update:?}");
+
+    updating.world.stop.cancel();
+    updating.updater.await.unwrap().unwrap();
+}

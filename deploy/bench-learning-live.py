@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Does the active learner save benchmarks on this machine? 30 jobs that it proposed, beside 30 random ones.
+
+Everything is real: a private broker, the daemons of `augur up`, jobs through the queue. First a held-out set of
+configurations is measured, whose sizes the learner may not propose. Then, for each seed and strategy, a new installation
+that knows nothing lets `augur learner start` spend its jobs in batches of ten; what its release predicts of the held-out
+set is compared with what was measured. Prints a table. Called by `make bench-learning-live`, which builds what it needs;
+takes about a quarter of an hour on two cores, which should have nothing else to do.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", Path.home() / ".cache/augur/target"))
+
+TEXT, IMAGE = ["bert-tiny", "distilbert-base"], ["mobilenet-v2", "resnet18", "vit-tiny-patch16-224",
+                                                 "deit-tiny-distilled-patch16-224"]  # fmt: skip
+THREADS = [1, 2]
+PROPOSED_BATCHES, PROPOSED_SEQUENCES = [1, 2, 4, 8], [32, 64, 128]
+HELD_OUT_BATCHES, HELD_OUT_SEQUENCES = [3, 5, 6, 7], [48, 96]
+STRATEGIES = ["random", "hybrid"]
+
+
+def say(text: str):
+    print(f"bench-learning-live: {text}", file=sys.stderr, flush=True)
+
+
+class Installation:
+    """A state directory of its own with `augur up` on it."""
+
+    def __init__(self, augur: Path, folder: Path, settings: dict[str, object]):
+        self.augur, self.folder = augur, folder
+        folder.mkdir()
+        self.environment = {key: value for key, value in os.environ.items() if key != "AUGUR_AMQP_URL"}
+        port = free_port()
+        self.environment |= {
+            "AUGUR_STATE_DIRECTORY": str(folder / "state"),
+            "AUGUR_AGGREGATOR__LISTEN": f"127.0.0.1:{port}",
+            "AUGUR_AGGREGATOR_URL": f"http://127.0.0.1:{port}",
+        } | {name: str(value) for name, value in settings.items()}
+
+    def __enter__(self):
+        log = (self.folder / "up.log").open("w")
+        self.up = subprocess.Popen([self.augur, "up", "--workers", "1"], cwd=ROOT, env=self.environment, text=True,
+                                   stdout=subprocess.PIPE, stderr=log)  # fmt: skip
+        for line in self.up.stdout:
+            # The line about the logs is the last that it prints once all are ready.
+            if line.startswith("  logs "):
+                return self
+        raise SystemExit(f"augur up ended early; see {log.name}")
+
+    def __exit__(self, *_):
+        self.up.send_signal(signal.SIGTERM)
+        self.up.wait()
+
+    def run(self, *arguments: object) -> str:
+        command = [str(self.augur), *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, text=True, capture_output=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr}")
+        return done.stdout
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def key(model: str, batch_size: int, sequence_length: int | None, threads: int) -> tuple:
+    return (model, batch_size, sequence_length if model in TEXT else None, threads)
+
+
+def held_out(installation: Installation) -> dict[tuple, float]:
+    """Median latencies in ms of the held-out configurations, measured."""
+    suite = {"version": 1, "name": "held-out", "benchmarks": [
+        {"models": TEXT, "batch_sizes": HELD_OUT_BATCHES, "sequence_lengths": HELD_OUT_SEQUENCES, "threads": THREADS},
+        {"models": IMAGE, "batch_sizes": HELD_OUT_BATCHES, "threads": THREADS},
+    ]}  # fmt: skip
+    path = installation.folder / "held-out.yaml"
+    path.write_text(json.dumps(suite))
+    run = installation.run("suite", "submit", path, "--wait").split()[0]
+    rows = json.loads(installation.run("run", "results", run, "--format", "json"))
+    measured = {}
+    for row in rows:
+        if row["status"] == "passed":
+            place = key(row["model"], row["batch_size"], row.get("sequence_length"), row["threads"])
+            measured[place] = row["latency_ms"]
+    return measured
+
+
+def predicted(installation: Installation) -> dict[tuple, float]:
+    """What the current release says of them."""
+    answers = {}
+    for models, sequence, threads in [
+        *((TEXT, sequence, threads) for sequence, threads in itertools.product(HELD_OUT_SEQUENCES, THREADS)),
+        *((IMAGE, None, threads) for threads in THREADS),
+    ]:
+        size = [] if sequence is None else ["--sequence-length", sequence]
+        batches = ",".join(map(str, HELD_OUT_BATCHES))
+        answer = installation.run("predictor", "predict", "--model", ",".join(models), "--batch-sizes", batches, "--threads",
+                                  threads, *size, "--metrics", "latency_ms", "--format", "json")  # fmt: skip
+        for row in json.loads(answer):
+            answers[key(row["model"], row["batch_size"], sequence, threads)] = row["predicted"]
+    return answers
+
+
+def error_pct(answers: dict[tuple, float], measured: dict[tuple, float]) -> float:
+    return 100 * statistics.fmean(abs(answers[place] / latency - 1) for place, latency in measured.items())
+
+
+def learn(augur: Path, folder: Path, strategy: str, seed: int, jobs: int, measured: dict[tuple, float]) -> float:
+    settings = {
+        "AUGUR_LEARNER__MODELS": ",".join(TEXT + IMAGE),
+        "AUGUR_LEARNER__BATCH_SIZES": ",".join(map(str, PROPOSED_BATCHES)),
+        "AUGUR_LEARNER__SEQUENCE_LENGTHS": ",".join(map(str, PROPOSED_SEQUENCES)),
+        "AUGUR_LEARNER__THREADS": ",".join(map(str, THREADS)),
+        "AUGUR_LEARNER__SEED": seed,
+    }
+    with Installation(augur, folder, settings) as installation:
+        installation.run("learner", "start", "--strategy", strategy, "--batch", 10, "--budget", jobs)
+        installation.run("predictor", "wait", "--rows", jobs, "--timeout-s", 120)
+        return error_pct(predicted(installation), measured)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--augur", type=Path, default=TARGET / "release/augur", help="(default %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=30, help="that each strategy may spend (default %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="writes everything measured there too")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="augur-bench-learning.") as work:
+        with Installation(arguments.augur, Path(work) / "held-out", {}) as installation:
+            measured = held_out(installation)
+        say(f"{len(measured)} configurations are held out")
+        errors = {strategy: [] for strategy in STRATEGIES}
+        for seed, strategy in itertools.product(range(1, arguments.seeds + 1), STRATEGIES):
+            folder = Path(work) / f"{strategy}-{seed}"
+            errors[strategy].append(learn(arguments.augur, folder, strategy, seed, arguments.jobs, measured))
+            say(f"seed {seed}, {strategy}: {errors[strategy][-1]:.1f} %")
+    if arguments.json:
+        told = {"held_out": [[*place, latency] for place, latency in measured.items()], "mean_error_pct": errors}
+        arguments.json.write_text(json.dumps(told, indent=2) + "\n")
+    seeds = range(1, arguments.seeds + 1)
+    print(f"mean error in percent of {arguments.jobs} jobs' predictors on {len(measured)} other configurations\n")
+    print("| strategy |" + "".join(f" seed {seed} |" for seed in seeds) + " mean |")
+    print("|---|" + "---|" * (arguments.seeds + 1))
+    for strategy, found in errors.items():
+        print(f"| {strategy} |" + "".join(f" {error:.1f} |" for error in found) + f" {statistics.fmean(found):.1f} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
