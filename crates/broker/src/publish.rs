@@ -1,6 +1,10 @@
 //! Publishing with confirms, in a window, over a connection that comes back.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lapin::{Channel, options::ConfirmSelectOptions};
@@ -30,14 +34,60 @@ const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// Publishes with `mandatory` and confirms, over a connection of its own that is reopened when lost.
 ///
+/// Each exchange has a channel of its own, on which nothing else is published, and so has each queue that is published to
+/// by name. When a stream changes its leader,
+/// RabbitMQ 3.10 sends what the old one did not confirm to the new one under the channel's sequence numbers instead of
+/// the stream's (`resend_all` in its `rabbit_stream_queue`). They are the same only if all messages of the channel went
+/// to that stream; else the new leader takes later messages for duplicates, and drops and confirms them.
+///
 /// A message whose confirm is outstanding when the connection breaks, or overdue although nothing broke, is published
 /// again: its receiver may see it twice and counts it once, by its id. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    requests: mpsc::Sender<Request>,
+    channels: Arc<Channels>,
     patience: Patience,
-    /// Ends the publishing task with the last clone, even while it waits for a broker that does not come back.
+    /// Ends the publishing tasks with the last clone, even while they wait for a broker that does not come back.
     _last: Arc<DropGuard>,
+}
+
+/// The publishing tasks.
+#[derive(Debug)]
+struct Channels {
+    link: Link,
+    name: String,
+    overdue_after: Duration,
+    stop: CancellationToken,
+    opened: Mutex<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    /// The channel that showed that a broker is there, until the first message takes it.
+    spare: Option<Channel>,
+    of_target: HashMap<String, mpsc::Sender<Request>>,
+}
+
+impl Channels {
+    /// Where to hand in messages for an exchange, or by the default exchange for a queue; its task is started by the
+    /// first of them.
+    fn of(&self, Outgoing { exchange, routing_key, .. }: &Outgoing) -> mpsc::Sender<Request> {
+        let target = if exchange.is_empty() { routing_key } else { exchange };
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(requests) = opened.of_target.get(target) {
+            return requests.clone();
+        }
+        let (requests, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
+        let publishing = Publishing {
+            link: self.link.clone(),
+            name: self.name.clone(),
+            stop: self.stop.clone(),
+            waiting: VecDeque::new(),
+            interval: Interval::of(self.overdue_after),
+        };
+        tokio::spawn(publishing.run(opened.spare.take(), receiver));
+        opened.of_target.insert(target.clone(), requests.clone());
+        requests
+    }
 }
 
 #[derive(Debug)]
@@ -107,12 +157,9 @@ impl Publisher {
         let stop = stop.child_token();
         let link = Link::new(url, name, patience, &stop);
         let channel = open_channel(&link, patience).await?;
-        let (requests, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
-        let waiting = VecDeque::new();
-        let interval = Interval::of(overdue_after);
-        let publishing = Publishing { link, name: name.to_owned(), stop: stop.clone(), waiting, interval };
-        tokio::spawn(publishing.run(channel, receiver));
-        Ok(Self { requests, patience, _last: Arc::new(stop.drop_guard()) })
+        let opened = Mutex::new(Opened { spare: Some(channel), of_target: HashMap::new() });
+        let channels = Channels { link, name: name.to_owned(), overdue_after, stop: stop.clone(), opened };
+        Ok(Self { channels: Arc::new(channels), patience, _last: Arc::new(stop.drop_guard()) })
     }
 
     /// The same, but it waits for each confirm for as long as that takes: what gives up and publishes again would leave
@@ -163,14 +210,15 @@ impl Publisher {
 
     async fn publish_once(&self, outgoing: Outgoing) -> Answer {
         let (answer, mut answered) = oneshot::channel();
-        if self.requests.send(Request { outgoing, answer, generation: 0 }).await.is_err() {
+        let requests = self.channels.of(&outgoing);
+        if requests.send(Request { outgoing, answer, generation: 0 }).await.is_err() {
             return Answer::Failed(BrokerError::Closed);
         }
         tokio::select! {
             biased;
             answer = &mut answered => answer.unwrap_or(Answer::Failed(BrokerError::Closed)),
             // A request that slips into the channel while its other end goes is never looked at.
-            () = self.requests.closed() => answered.try_recv().unwrap_or(Answer::Failed(BrokerError::Closed)),
+            () = requests.closed() => answered.try_recv().unwrap_or(Answer::Failed(BrokerError::Closed)),
         }
     }
 }
@@ -185,7 +233,7 @@ async fn open_channel(link: &Link, patience: Patience) -> Result<Channel, Broker
     link.on_channel(patience, confirming).await
 }
 
-/// The publishing task.
+/// The publishing task of one exchange or queue.
 struct Publishing {
     link: Link,
     name: String,
@@ -196,11 +244,19 @@ struct Publishing {
 }
 
 impl Publishing {
-    async fn run(mut self, mut channel: Channel, mut requests: mpsc::Receiver<Request>) {
-        while let Some(failed) = self.publish_until_lost(&channel, &mut requests).await {
+    /// Publishes on the channel that is open, if one is, or on one of its own.
+    async fn run(mut self, open: Option<Channel>, mut requests: mpsc::Receiver<Request>) {
+        let mut open = open;
+        loop {
+            let channel = match open.take() {
+                Some(channel) => channel,
+                None => {
+                    let Some(channel) = self.open_again().await else { return };
+                    channel
+                }
+            };
+            let Some(failed) = self.publish_until_lost(&channel, &mut requests).await else { return };
             self.queue_again(failed);
-            let Some(opened) = self.open_again().await else { return };
-            channel = opened;
         }
     }
 

@@ -1,15 +1,24 @@
 //! A cluster of three nodes, of which one dies.
 
-use std::{collections::BTreeSet, net::TcpListener};
+use std::{
+    collections::BTreeSet,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use broker::{AmqpUrl, Patience, Settlement, Start, Subscription, connect_once, server_version};
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use testkit::{Cluster, shared_broker};
 use topology::QueueKind;
 
 use crate::support::{bounded, crash, declare, link, publisher, queue, queues, to_queue};
 
 const MESSAGES: usize = 500;
+/// Messages on their way at once.
+const AT_ONCE: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_dead_address_of_three_is_passed_over() {
@@ -53,6 +62,47 @@ async fn killing_one_node_after_the_other_loses_nothing() {
                 answer.unwrap();
             }
             node.restart().unwrap();
+        }
+        assert_eq!(seen, (0..3 * MESSAGES).collect());
+    })
+    .await;
+}
+
+/// RabbitMQ 3.10 dropped and confirmed messages to a stream whose leader had died if the channel had published elsewhere
+/// too: it sent again under the wrong numbers, and took later messages for duplicates.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_confirmed_is_on_the_stream_whatever_else_was_published() {
+    bounded(async {
+        let cluster = Cluster::start(3).unwrap();
+        let url: AmqpUrl = cluster.url().parse().unwrap();
+        declare(&url, &queues(vec![queue("lane", QueueKind::Quorum, &[]), queue("log", QueueKind::Stream, &[])])).await;
+        let publisher = publisher(&url, Patience::Endless).await;
+        // Far more than are on their way when a node dies.
+        join_all((0..MESSAGES).map(|id| publisher.publish(to_queue("lane", id)))).await;
+        for (round, node) in cluster.nodes().iter().enumerate() {
+            let (clone, confirmed) = (publisher.clone(), Arc::new(AtomicUsize::new(0)));
+            let counting = Arc::clone(&confirmed);
+            let publishing = tokio::spawn(async move {
+                let ids = stream::iter(round * MESSAGES..(round + 1) * MESSAGES);
+                let publish = async |id: usize| {
+                    clone.publish(to_queue("log", id)).await.unwrap();
+                    counting.fetch_add(1, Ordering::Relaxed);
+                };
+                ids.for_each_concurrent(AT_ONCE, publish).await;
+            });
+            while confirmed.load(Ordering::Relaxed) < MESSAGES / 4 {
+                tokio::task::yield_now().await;
+            }
+            node.kill().unwrap();
+            publishing.await.unwrap();
+            node.restart().unwrap();
+        }
+        let mut log = Subscription::on(&link(&url), "log", Start::StreamFirst, 500).await.unwrap();
+        let mut seen = BTreeSet::new();
+        while seen.len() < 3 * MESSAGES {
+            let delivery = log.next().await.unwrap();
+            seen.insert(delivery.message_id().unwrap().parse::<usize>().unwrap());
+            drop(delivery.settle(Settlement::Done).await);
         }
         assert_eq!(seen, (0..3 * MESSAGES).collect());
     })

@@ -24,10 +24,11 @@ use crate::calibration::{NORMAL_90, median};
 const DRAWS: u64 = 6;
 /// Rows of each draw that are scored.
 const SCORED_ROWS: usize = 500;
-/// Observations that the surprise seen on devices like this one is worth.
-const PRIOR_OBSERVATIONS: f64 = 4.0;
-/// The same where no device like this one was known.
-const STRANGE_OBSERVATIONS: f64 = 1.0;
+/// Measurements that the surprise seen on other devices is worth: each device strays in its own way.
+const PRIOR_OBSERVATIONS: f64 = 1.0;
+/// Random measurements up to which a device's error is that of a device never seen, which one more known device makes
+/// smaller; of more, a share of so many.
+const SHOTS_LIKE_NONE: f64 = 5.0;
 /// A residual further out than this tells of a special case, not of how far a model strays.
 const STRAY_LOG_MAX: f64 = 1.0;
 /// Models whose straying is unknown stray as the median does, which counts as so many measurements of every model.
@@ -40,8 +41,6 @@ pub(crate) struct Past {
     devices: usize,
     /// Surprise per measurement.
     surprise: f64,
-    /// Measurements that it is worth.
-    observations: f64,
     /// The 90 % quantile of scores, as absolute values.
     quantile: f64,
     /// Errors over their expected deviations, ascending.
@@ -50,13 +49,12 @@ pub(crate) struct Past {
 
 impl Past {
     /// Of devices left out, each with its draws of `count` shots; `strange` says that none is like the one asked about.
-    fn of(devices: &[&[Draw]], count: usize, strange: bool) -> Self {
+    fn of(devices: &[&[Draw]], (count, choose): (usize, Choose), strange: bool) -> Self {
         let draws = || devices.iter().copied().flatten();
         let surprise = median(draws().map(|draw| draw.correction.surprise / count.max(1) as f64));
         let mut past = Self {
             devices: devices.iter().filter(|draws| !draws.is_empty()).count(),
             surprise: surprise.unwrap_or(1.0),
-            observations: if strange { STRANGE_OBSERVATIONS } else { PRIOR_OBSERVATIONS },
             quantile: NORMAL_90,
             scores: Vec::new(),
         };
@@ -67,8 +65,13 @@ impl Past {
         past.scores = scores.collect();
         past.scores.sort_by(f64::total_cmp);
         if !past.scores.is_empty() {
-            let narrower = if strange { 1.0 } else { one_more_known(devices.len()) };
-            past.quantile = quantile(past.scores.iter().map(|score| score.abs()).collect()) * narrower.sqrt();
+            let share = match choose {
+                Choose::Random if !strange => (SHOTS_LIKE_NONE / count.max(1) as f64).min(1.0),
+                // A representative choice leaves nothing open that other devices could tell.
+                _ => 0.0,
+            };
+            let narrower = one_more_known(devices.len()).powf(share / 2.0);
+            past.quantile = quantile(past.scores.iter().map(|score| score.abs()).collect()) * narrower;
         }
         past
     }
@@ -80,8 +83,8 @@ impl Past {
 
     /// How many times wider deviations must be than the regression says, now that residuals were seen.
     pub(crate) fn stretch(&self, correction: &Correction, count: usize) -> f64 {
-        let seen = self.observations * self.surprise + correction.surprise;
-        (seen / (self.observations + count as f64)).sqrt()
+        let seen = PRIOR_OBSERVATIONS * self.surprise + correction.surprise;
+        (seen / (PRIOR_OBSERVATIONS + count as f64)).sqrt()
     }
 
     /// Half-width of the 90 % interval of a prediction with this deviation.
@@ -163,7 +166,7 @@ impl<'a> Laboratory<'a> {
         // After some measurements a strange device is more like any other than like nothing.
         let like: Vec<&LeftOut> = if strange { self.device.left_out.iter().collect() } else { alike };
         let drawn: Vec<Vec<Draw>> = like.iter().map(|left| self.draws(left, (count, choose))).collect();
-        Past::of(&drawn.iter().map(Vec::as_slice).collect::<Vec<_>>(), count, strange)
+        Past::of(&drawn.iter().map(Vec::as_slice).collect::<Vec<_>>(), (count, choose), strange)
     }
 
     /// Errors on each device left out, of which `count` random measurements were known; half-widths are what the other
@@ -180,9 +183,9 @@ impl<'a> Laboratory<'a> {
             };
             let alike = others_of(&self.device.alike(left.platform.as_deref()));
             let past = if alike.is_empty() {
-                Past::of(&others_of(&left_out.iter().collect::<Vec<_>>()), count, true)
+                Past::of(&others_of(&left_out.iter().collect::<Vec<_>>()), (count, Choose::Random), true)
             } else {
-                Past::of(&alike, count, false)
+                Past::of(&alike, (count, Choose::Random), false)
             };
             for draw in &drawn[&left.device] {
                 let stretch = past.stretch(&draw.correction, count);
