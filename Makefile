@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # selection would build polars, arrow and the like a second time.
 CARGO_SELECTION := --release --workspace --all-targets --locked
 
-.PHONY: help setup build demo test faults soak soak-browsers fuzz check bench bench-pipeline bench-predict bench-learning
+.PHONY: help setup build demo test faults soak soak-browsers fuzz check bench bench-pipeline bench-predict bench-learning bench-browsers
 
 help: ## Shows the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -62,3 +62,6 @@ bench-predict: build ## Holds the predictors against Python's XGBoost and LightG
 
 bench-learning: build ## Replays a table to see what active learning saves; JSON=FILE and SVG=FILE, DATA=FOLDER, SEEDS=6.
 	@deploy/bench-learning.sh $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON)) $(if $(SVG),--svg $(SVG))
+
+bench-browsers: build ## Measures the browser pool beside plain thirtyfour and native runs; JSON=FILE keeps all numbers.
+	@deploy/bench-browsers.py $(if $(JSON),--json $(JSON))
