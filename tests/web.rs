@@ -49,18 +49,39 @@ fn world_with_model() -> World {
     world
 }
 
+/// A browser worker that ends with its browsers, which outlive one that is killed.
+struct BrowserWorker(AugurProcess);
+
+impl BrowserWorker {
+    fn start(world: &World) -> Self {
+        let mut worker = Self(world.spawn("browsers", &["browsers", "start", "--name", "b1"]));
+        worker.0.wait_for_line("worker ready", LIMIT).expect("ready");
+        worker
+    }
+}
+
+impl Drop for BrowserWorker {
+    fn drop(&mut self) {
+        let ended = self.0.signal(Signal::SIGTERM).and_then(|()| self.0.wait(LIMIT));
+        match ended {
+            Ok(status) if status.success() => {}
+            _ if std::thread::panicking() => {}
+            other => panic!("{other:?}: {}", self.0.stderr()),
+        }
+    }
+}
+
 /// The same with its browser worker, once that is ready.
-fn world_with_browsers() -> (World, AugurProcess, AugurProcess) {
+fn world_with_browsers() -> (World, AugurProcess, BrowserWorker) {
     let world = world_with_model();
     let aggregator = world.aggregator();
-    let mut browsers = world.spawn("browsers", &["browsers", "start", "--name", "b1"]);
-    browsers.wait_for_line("worker ready", LIMIT).expect("ready");
+    let browsers = BrowserWorker::start(&world);
     (world, aggregator, browsers)
 }
 
 #[test]
 fn a_suite_of_web_jobs_is_measured_in_two_browsers() {
-    let (world, _aggregator, mut browsers) = world_with_browsers();
+    let (world, _aggregator, browsers) = world_with_browsers();
     let run = world.submit(SUITE);
     assert_counts(&world.complete(&run), CASES, [CASES, 0, 0, 0]);
     let results = world.results(&run);
@@ -69,8 +90,8 @@ fn a_suite_of_web_jobs_is_measured_in_two_browsers() {
     reports_name_the_browsers(&world, &run);
     what_was_measured_is_learned_from_and_replays(&world);
     assert!(status(&world).to_string().contains("firefox"));
-    browsers.signal(Signal::SIGTERM).expect("it runs");
-    assert_eq!(browsers.wait(LIMIT).expect("an end").code(), Some(0), "{}", browsers.stderr());
+    drop(browsers);
+    assert!(world.augur(&["browsers", "status"]).stderr.contains("no browser pool runs"));
 }
 
 fn every_result_says_where_it_ran(results: &[Value]) {
@@ -158,8 +179,7 @@ fn web_measurements_answer_for_browsers_and_plan_the_next() {
     }
     let _aggregator = world.aggregator();
     let mut updater = world.updater();
-    let mut browsers = world.spawn("browsers", &["browsers", "start", "--name", "b1"]);
-    browsers.wait_for_line("worker ready", LIMIT).expect("ready");
+    let _browsers = BrowserWorker::start(&world);
     let run = world.submit(
         "web:
   - {models: [bert-tiny], platforms: [wasm], browsers: [chromium, firefox], sequence_lengths: [8, 16, 32],
