@@ -50,7 +50,7 @@ web:
   - {{models: [bert-tiny], platforms: [webgpu], browsers: [chromium, firefox], sequence_lengths: [64],
      warmup_iterations: 2, iterations_min: 3, iterations_max: 10, repeat: {repeat}}}
   - {{models: [mobilenet-v2], platforms: [webgpu], browsers: [chromium, firefox],
-     warmup_iterations: 1, iterations_min: 3, iterations_max: 3, repeat: {repeat}}}
+     warmup_iterations: 1, iterations_min: 3, iterations_max: 3}}
 """
 
 
@@ -227,7 +227,7 @@ def main():
     for program in (TARGET / "augur", example):
         if not program.exists():
             fail(f"{program} is not there; run `make build` first")
-    rounds, jobs, repeat = ("1", "6", 1) if arguments.quick else ("5", "20", 3)
+    rounds, jobs, repeat = ("1", "6", 1) if arguments.quick else ("3", "21", 3)
     say("pool beside plain thirtyfour")
     ran = subprocess.run([example, rounds, jobs], env=environment(), stdout=subprocess.PIPE, text=True)
     if ran.returncode != 0:
