@@ -7,7 +7,8 @@ SHELL := /bin/bash
 # selection would build polars, arrow and the like a second time.
 CARGO_SELECTION := --release --workspace --all-targets --locked
 
-.PHONY: help setup build demo test faults soak fuzz check bench bench-pipeline bench-predict bench-learning bench-learning-live
+.PHONY: help setup build demo test faults soak soak-browsers fuzz check bench bench-pipeline bench-predict bench-learning \
+	bench-learning-live bench-browsers
 
 help: ## Shows the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -32,6 +33,9 @@ faults: build ## The fault suite: make faults [QUICK=1] [SEED=n] [ROWS="kill-wor
 
 soak: build ## Random faults under steady load, fails on growth: make soak [MINUTES=30] [SEED=n].
 	$(FAULT_SUITE) --soak $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
+
+soak-browsers: build ## The fault soak and the memory soak of the browser pool at full size: make soak-browsers [JOBS=200] [SEED=n].
+	AUGUR_TEST_BROWSER_JOBS=$(or $(JOBS),200) $(if $(SEED),AUGUR_TEST_SEED=$(SEED)) cargo test --release --workspace --locked --test browsers -- soak --nocapture
 
 fuzz: setup ## Fuzzes the decoders and queues.yaml (nightly, cargo-fuzz): make fuzz [SECONDS=60]; SUITE=1 for suites too.
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs \`cargo install cargo-fuzz\`"; exit 1; }
@@ -62,3 +66,6 @@ bench-learning: build ## Replays a table to see what active learning saves; JSON
 
 bench-learning-live: build ## 30 jobs proposed by the active learner beside 30 random ones, on this machine; JSON=FILE, SEEDS=3.
 	@deploy/bench-learning-live.py $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JSON),--json $(JSON))
+
+bench-browsers: build ## Measures the browser pool beside plain thirtyfour and native runs; JSON=FILE keeps all numbers.
+	@deploy/bench-browsers.py $(if $(JSON),--json $(JSON))

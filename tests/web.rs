@@ -4,9 +4,16 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use testkit::AugurProcess;
 
@@ -20,8 +27,16 @@ const SUITE: &str = "web:
      warmup_iterations: 1, iterations_min: 3, iterations_max: 3, timeout_s: 120}";
 const CASES: u64 = 5;
 
-/// A world with browsers and a tiny model, and its browser worker once that is ready.
-fn world_with_browsers() -> (World, AugurProcess, AugurProcess) {
+/// A job that is timed for six seconds, and longer in all if its browsers die under it.
+const LONG: &str = "web:
+  - {models: [tiny], platforms: [wasm], browsers: [chromium], batch_sizes: [16], sequence_lengths: [32],
+     warmup_iterations: 1, iterations_min: 10000, iterations_max: 10000, duration_s_max: 6, timeout_s: 110}";
+
+/// Time between two looks at the pool.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A world in which browsers and a tiny model are found.
+fn world_with_model() -> World {
     let world = World::new();
     let machine = support::machine_cache();
     std::os::unix::fs::symlink(machine.join("tools"), world.cache().join("tools")).expect("linked");
@@ -31,15 +46,42 @@ fn world_with_browsers() -> (World, AugurProcess, AugurProcess) {
     let file = world.path("tiny.onnx").display().to_string();
     world.augur(&["model", "build", "bert", "--miniature", "--output", &file]).expect(0);
     world.augur(&["model", "register", "tiny", &file]).expect(0);
+    world
+}
+
+/// A browser worker that ends with its browsers, which outlive one that is killed.
+struct BrowserWorker(AugurProcess);
+
+impl BrowserWorker {
+    fn start(world: &World) -> Self {
+        let mut worker = Self(world.spawn("browsers", &["browsers", "start", "--name", "b1"]));
+        worker.0.wait_for_line("worker ready", LIMIT).expect("ready");
+        worker
+    }
+}
+
+impl Drop for BrowserWorker {
+    fn drop(&mut self) {
+        let ended = self.0.signal(Signal::SIGTERM).and_then(|()| self.0.wait(LIMIT));
+        match ended {
+            Ok(status) if status.success() => {}
+            _ if std::thread::panicking() => {}
+            other => panic!("{other:?}: {}", self.0.stderr()),
+        }
+    }
+}
+
+/// The same with its browser worker, once that is ready.
+fn world_with_browsers() -> (World, AugurProcess, BrowserWorker) {
+    let world = world_with_model();
     let aggregator = world.aggregator();
-    let mut browsers = world.spawn("browsers", &["browsers", "start", "--name", "b1"]);
-    browsers.wait_for_line("worker ready", LIMIT).expect("ready");
+    let browsers = BrowserWorker::start(&world);
     (world, aggregator, browsers)
 }
 
 #[test]
 fn a_suite_of_web_jobs_is_measured_in_two_browsers() {
-    let (world, _aggregator, mut browsers) = world_with_browsers();
+    let (world, _aggregator, browsers) = world_with_browsers();
     let run = world.submit(SUITE);
     assert_counts(&world.complete(&run), CASES, [CASES, 0, 0, 0]);
     let results = world.results(&run);
@@ -47,10 +89,9 @@ fn a_suite_of_web_jobs_is_measured_in_two_browsers() {
     the_worker_says_which_browsers_it_has(&world);
     reports_name_the_browsers(&world, &run);
     what_was_measured_is_learned_from_and_replays(&world);
-    let status = world.augur(&["browsers", "status", "--format", "json"]).json();
-    assert!(status.to_string().contains("firefox"), "{status:#}");
-    browsers.signal(Signal::SIGTERM).expect("it runs");
-    assert_eq!(browsers.wait(LIMIT).expect("an end").code(), Some(0), "{}", browsers.stderr());
+    assert!(status(&world).to_string().contains("firefox"));
+    drop(browsers);
+    assert!(world.augur(&["browsers", "status"]).stderr.contains("no browser pool runs"));
 }
 
 fn every_result_says_where_it_ran(results: &[Value]) {
@@ -122,4 +163,149 @@ fn a_job_for_a_browser_that_is_not_there_waits_and_one_that_is_cancelled_ends() 
     let run = text(&either, "run_id").to_owned();
     assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
     assert_eq!(text(&world.results(&run)[0], "browser"), "firefox");
+}
+
+#[test]
+fn web_measurements_answer_for_browsers_and_plan_the_next() {
+    let world = world_with_model();
+    for (variable, value) in [
+        ("AUGUR_UPDATER__ROUNDS", "50"),
+        ("AUGUR_UPDATER__ENSEMBLE", "3"),
+        ("AUGUR_UPDATER__ROWS_NEW_MIN", "20"),
+        ("AUGUR_LEARNER__SEQUENCE_LENGTHS", "8,16,32"),
+        ("AUGUR_LEARNER__THREADS", "1,2"),
+    ] {
+        world.set(variable, value);
+    }
+    let _aggregator = world.aggregator();
+    let mut updater = world.updater();
+    let _browsers = BrowserWorker::start(&world);
+    let run = world.submit(
+        "web:
+  - {models: [bert-tiny], platforms: [wasm], browsers: [chromium, firefox], sequence_lengths: [8, 16, 32],
+     batch_sizes: [1, 2], threads: [1, 2], warmup_iterations: 1, iterations_min: 3, iterations_max: 3, timeout_s: 120}",
+    );
+    assert_counts(&world.complete(&run), 24, [24, 0, 0, 0]);
+    updater.wait_for_line("release made", LIMIT).expect("a release");
+    predictions_are_of_browsers(&world);
+    // At most half of a batch is of one model.
+    let planned = world.augur(&["plan", "next", "--count", "4", "--format", "json"]).json();
+    let planned = planned.as_array().expect("a list");
+    assert_eq!(planned.len(), 2, "{planned:#?}");
+    for row in planned {
+        let configuration = text(row, "configuration");
+        let browser = configuration.rsplit(' ').next().expect("words");
+        assert!(configuration.contains(" wasm fp32 ") && ["chromium", "firefox"].contains(&browser), "{row:#}");
+    }
+    let measured = world.augur(&["plan", "next", "--count", "4", "--submit", "--wait"]).expect(0);
+    assert!(measured.contains(" wasm fp32 ") && measured.contains("latency_ms"), "{measured}");
+}
+
+fn predictions_are_of_browsers(world: &World) {
+    let question = ["predictor", "predict", "--model", "bert-tiny", "--batch-sizes", "3", "--sequence-length", "16"];
+    let ask = |more: &[&str]| world.augur(&[&question[..], more].concat());
+    let rows = ask(&["--platforms", "wasm", "--metrics", "latency_ms", "--format", "json"]).json();
+    let rows = rows.as_array().expect("a list");
+    let browsers: Vec<_> = rows.iter().map(|row| (text(row, "platform"), text(row, "browser"))).collect();
+    assert_eq!(browsers, [("wasm", "chromium"), ("wasm", "firefox")]);
+    let [chromium, firefox] = [0, 1].map(|row: usize| rows[row]["predicted"].as_f64().expect("a number"));
+    assert!(chromium > 0.0 && firefox > 0.0, "{rows:#?}");
+    let one = ask(&["--platforms", "wasm", "--browsers", "firefox", "--format", "json"]).json();
+    assert!(one.as_array().expect("a list").iter().all(|row| row["browser"] == "firefox"), "{one:#}");
+    let unknown = ask(&["--platforms", "webnn"]);
+    assert!(unknown.stderr.contains("the release knows no webnn in a browser of this machine"), "{unknown:?}");
+}
+
+/// The pool's status.
+fn status(world: &World) -> Value {
+    world.augur(&["browsers", "status", "--format", "json"]).json()
+}
+
+/// Waits until a Chromium that is none of `earlier` has a job, and gives its process id; `None` if the run ends first.
+fn browser_at_work(world: &World, run: &str, earlier: &[i64]) -> Option<i64> {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let status = status(world);
+        let sessions = status["sessions"].as_array().expect("sessions");
+        let at_work = sessions.iter().filter(|session| session["browser"] == "chromium" && session["state"] == "busy");
+        let mut pids = at_work.filter_map(|session| session["pid"].as_i64());
+        if let Some(pid) = pids.find(|pid| !earlier.contains(pid)) {
+            return Some(pid);
+        }
+        let summary = world.augur(&["run", "show", run, "--format", "json"]).json();
+        if summary["done"] == summary["jobs_total"] {
+            return None;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    panic!("no browser works and the run does not end: {:#}", status(world));
+}
+
+fn kill_browser(pid: i64) {
+    let pid = i32::try_from(pid).expect("a process id");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
+}
+
+#[test]
+fn a_job_whose_browser_is_killed_is_measured_at_its_first_attempt_and_counts_once() {
+    let (world, _aggregator, _browsers) = world_with_browsers();
+    let run = world.submit(LONG);
+    let killed = browser_at_work(&world, &run, &[]).expect("the job runs");
+    kill_browser(killed);
+    let next = browser_at_work(&world, &run, &[killed]).expect("it goes on in another browser");
+    assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
+    let results = world.results(&run);
+    assert_eq!(results.len(), 1, "{results:#?}");
+    assert_eq!(results[0]["attempt"], 1, "the browser's death is not charged: {:#}", results[0]);
+    let recoveries = results[0]["web"]["recoveries"].as_array().expect("a list");
+    let taken: Vec<&str> = recoveries.iter().filter_map(Value::as_str).collect();
+    assert!(matches!(taken[..], [step] if step.starts_with("new browser after chromium")), "{taken:?}");
+    let letters = world.augur(&["dead-letter", "list", "--format", "json"]).json();
+    assert_eq!(letters.as_array().map(Vec::len), Some(0), "{letters:#}");
+    the_status_tells_what_happened(&world, next);
+}
+
+fn the_status_tells_what_happened(world: &World, browser: i64) {
+    let status = status(world);
+    let steps = status["counters"]["recoveries"].as_array().expect("steps");
+    assert!(steps.iter().any(|step| step[0] == "new browser" && step[1] == 1), "{status:#}");
+    assert_eq!((&status["counters"]["jobs_done"], &status["running"]), (&Value::from(1), &Value::from(0)));
+    let table = world.augur(&["browsers", "status"]).expect(0);
+    for part in ["jobs: 1 done, 0 failed", "recoveries: new browser 1", "chromium", "firefox", &browser.to_string()] {
+        assert!(table.contains(part), "`{part}` is not in\n{table}");
+    }
+}
+
+#[test]
+fn a_job_that_brings_down_three_browsers_is_a_dead_letter() {
+    let (world, _aggregator, _browsers) = world_with_browsers();
+    let run = world.submit(LONG);
+    let mut killed = Vec::new();
+    while let Some(browser) = browser_at_work(&world, &run, &killed) {
+        kill_browser(browser);
+        killed.push(browser);
+    }
+    assert_eq!(killed.len(), 3, "{killed:?}");
+    assert_counts(&world.complete(&run), 1, [0, 0, 1, 0]);
+    let results = world.results(&run);
+    assert_eq!((results.len(), &results[0]["attempt"]), (1, &Value::from(1)), "{results:#?}");
+    assert!(text(&results[0], "failure_message").starts_with("poison: chromium: "), "{:#}", results[0]);
+    let letters = world.augur(&["dead-letter", "list", "--run", &run, "--format", "json"]).json();
+    let letters = letters.as_array().expect("a list");
+    assert!(matches!(&letters[..], [letter] if letter["reason"] == "poison"), "{letters:#?}");
+    assert_eq!(status(&world)["counters"]["poisoned"], 1);
+}
+
+#[test]
+fn up_measures_a_suite_in_browsers_and_leaves_none_of_them() {
+    let world = world_with_model();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    world.set("AUGUR_AGGREGATOR__LISTEN", &free.to_string());
+    world.set("AUGUR_AGGREGATOR_URL", &format!("http://{free}"));
+    let suite = world.write("suite.yaml", &format!("version: 1\nname: test\n{SUITE}\n"));
+    let up = world.augur(&["up", "--workers", "0", "--browsers", "2", "--suite", &suite, "--once"]).expect(0);
+    assert!(up.contains("0 workers and a browser pool"), "{up}");
+    assert!(up.contains(&format!("{CASES} of {CASES} jobs passed")), "{up}");
+    let status = world.augur(&["browsers", "status"]);
+    assert!(status.code != Some(0) && status.stderr.contains("no browser pool runs"), "{status:?}");
 }

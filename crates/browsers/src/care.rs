@@ -193,8 +193,11 @@ impl Inner {
             Ok(session) if keep_driver && session.is_alive() => {
                 let driver = session.end_keeping_driver().await;
                 if let Some(driver) = driver {
-                    let replaced = self.state().spare_drivers.insert(browser, driver);
-                    if let Some(driver) = replaced {
+                    let superfluous = {
+                        let mut state = self.state();
+                        if state.is_stopping { Some(driver) } else { state.spare_drivers.insert(browser, driver) }
+                    };
+                    if let Some(driver) = superfluous {
                         driver.end().await;
                     }
                 }

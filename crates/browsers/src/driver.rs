@@ -41,8 +41,18 @@ pub(crate) struct Driver {
     program: Program,
     /// The browser that we started ourselves, with the port of its debugger.
     attached: Option<Program>,
-    tree: Tree,
+    tree: EndedTree,
     folder: TempDir,
+}
+
+/// A tree that ends when dropped, as that of a start that is given up must.
+#[derive(Debug)]
+struct EndedTree(Tree);
+
+impl Drop for EndedTree {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// A process of ours that said on which port it listens.
@@ -65,19 +75,19 @@ impl Driver {
             path: folders.to_owned(),
             source,
         })?;
-        let mut tree = Tree::new(mark);
+        let mut tree = EndedTree(Tree::new(mark));
         let attached = if installed.settings.attach {
-            let mut command = command(&installed.binary, &tree, folder.path());
+            let mut command = command(&installed.binary, &tree.0, folder.path());
             command.args(chromium_arguments(installed, folder.path())).args([
                 "--no-zygote",
                 "--remote-debugging-port=0",
                 "about:blank",
             ]);
-            Some(Program::start(&installed.binary, command, "DevTools listening on ws://", &mut tree).await?)
+            Some(Program::start(&installed.binary, command, "DevTools listening on ws://", &mut tree.0).await?)
         } else {
             None
         };
-        let mut command = command(&installed.driver, &tree, folder.path());
+        let mut command = command(&installed.driver, &tree.0, folder.path());
         let announcement = match installed.settings.family {
             Family::Chromium | Family::Edge => {
                 command.arg("--port=0");
@@ -91,14 +101,8 @@ impl Driver {
                 "Listening on "
             }
         };
-        match Program::start(&installed.driver, command, announcement, &mut tree).await {
-            Ok(program) => Ok(Self { program, attached, tree, folder }),
-            Err(error) => {
-                // The browser that was started for it.
-                end_tree(&tree).await;
-                Err(error)
-            }
-        }
+        let program = Program::start(&installed.driver, command, announcement, &mut tree.0).await?;
+        Ok(Self { program, attached, tree, folder })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -115,7 +119,7 @@ impl Driver {
     }
 
     pub(crate) fn tree(&self) -> &Tree {
-        &self.tree
+        &self.tree.0
     }
 
     /// Whether the driver, and the browser if it is ours, are there.
@@ -131,14 +135,8 @@ impl Driver {
 
     /// Kills it with its browser and removes their folder.
     pub(crate) async fn end(self) {
-        end_tree(&self.tree).await;
+        end_tree(self.tree()).await;
         // Dropping finds nobody alive any more, so it does not block.
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.tree.end();
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use messages::Priority;
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::{Notify, RwLock},
+    time,
+};
 
 use crate::{
     BrowserError, PoolSettings, WebError,
@@ -29,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) started_at: Instant,
     /// Woken whenever a waiting job may have a place.
     pub(crate) changed: Notify,
+    /// Shared by browsers that are being started, so that a stop can wait for the last of them.
+    pub(crate) starts: RwLock<()>,
     state: Mutex<State>,
 }
 
@@ -41,7 +46,16 @@ impl Inner {
         budget_mb: f64,
     ) -> Self {
         let state = Mutex::new(State::new(&settings, budget_mb));
-        Self { settings, launch, server, probe_path, started_at: Instant::now(), changed: Notify::new(), state }
+        Self {
+            settings,
+            launch,
+            server,
+            probe_path,
+            started_at: Instant::now(),
+            changed: Notify::new(),
+            starts: RwLock::new(()),
+            state,
+        }
     }
 
     /// The state; never held across an await.

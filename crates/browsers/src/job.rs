@@ -3,12 +3,16 @@
 mod memory;
 mod verdict;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use messages::{LatencySummary, Platform, Precision, Progress, Warmth, WebPhases};
+use tokio::time;
 
 use crate::{
-    WebError, WebRequest, WebRun,
+    Family, WebError, WebRequest, WebRun,
     inner::Inner,
     lease::Lease,
     placements::{Nodes, describe, provider_of},
@@ -20,6 +24,12 @@ use crate::{
     tab::{Measured, Step},
 };
 use verdict::{End, judge};
+
+/// How long a browser may take to end after a page of it, where it does.
+const FOLLOW_MAX: Duration = Duration::from_secs(2);
+
+/// Time between two looks at whether it has.
+const FOLLOW_POLL: Duration = Duration::from_millis(20);
 
 /// What a job reports while it runs.
 pub(crate) type ProgressSink<'a> = &'a (dyn Fn(Progress) + Sync);
@@ -72,11 +82,26 @@ pub(crate) async fn run(
             }
             Err(End::Answer(error)) => return Err(error),
             Err(End::Broken(broken, why)) => {
+                let broken = in_all(inner, &lease, broken).await;
                 let rung = note(inner, &lease, &mut trail, broken, &why)?;
                 held = climb(inner, lease, rung, &mut need).await;
             }
         }
     }
+}
+
+/// What broke in all: geckodriver tells Firefox to quit when a page of it dies, which is one death and not two.
+async fn in_all(inner: &Inner, lease: &Lease, broken: Break) -> Break {
+    let family = inner.state().installed(&lease.place().browser).map(|found| found.settings.family);
+    let Some(session) = lease.session().filter(|_| broken == Break::Page && family == Some(Family::Firefox)) else {
+        return broken;
+    };
+    let following = async {
+        while session.is_alive() {
+            time::sleep(FOLLOW_POLL).await;
+        }
+    };
+    time::timeout(FOLLOW_MAX, following).await.map_or(broken, |()| Break::Browser)
 }
 
 /// Counts what broke and says which step comes next, or that it was enough.

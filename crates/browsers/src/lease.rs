@@ -158,8 +158,16 @@ impl Drop for Lease {
 
 /// Starts the browser of a slot that waits for it.
 pub(crate) async fn start_session(inner: &Inner, session_id: u64, browser: &str) -> Result<Arc<Session>, BrowserError> {
+    let _starting = inner.starts.read().await;
+    let given_up = || BrowserError::NotInstalled {
+        browser: browser.to_owned(),
+        reason: "the pool gave it up while it started".to_owned(),
+    };
     let (installed, driver) = {
         let mut state = inner.state();
+        if state.is_stopping {
+            return Err(given_up());
+        }
         let installed = state.installed(browser).cloned().ok_or_else(|| BrowserError::NotInstalled {
             browser: browser.to_owned(),
             reason: "it is not in the settings".to_owned(),
@@ -179,8 +187,7 @@ pub(crate) async fn start_session(inner: &Inner, session_id: u64, browser: &str)
     };
     if is_wanted.is_none() {
         session.kill_as_ours().await;
-        let reason = "the pool gave it up while it started".to_owned();
-        return Err(BrowserError::NotInstalled { browser: browser.to_owned(), reason });
+        return Err(given_up());
     }
     Ok(session)
 }

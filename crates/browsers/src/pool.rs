@@ -156,8 +156,11 @@ impl Pool {
         for driver in drivers.into_values() {
             driver.end().await;
         }
-        // Browsers that were being started.
-        end_tree(&Tree::new(Mark::of_pool(&self.inner.launch.pool))).await;
+        // Browsers that are being started: those starts fail, no other begins, and then nobody is left.
+        let everything = Tree::new(Mark::of_pool(&self.inner.launch.pool));
+        end_tree(&everything).await;
+        drop(self.inner.starts.write().await);
+        end_tree(&everything).await;
     }
 
     /// What was found of each browser of the settings.

@@ -11,7 +11,7 @@ use broker::{AmqpUrl, Patience, Publisher, Settlement, Start, Subscription};
 use graphs::ModelCache;
 use messages::{
     BenchmarkSpec, Configuration, Device, Dispatch, JobSpec, Origin, Platform, Priority, Requirements, RunId, Status,
-    Timestamp,
+    Timestamp, WebSpec,
 };
 use planner::{Constraints, Proposal, Strategy, Withheld};
 use predictors::{ROWS_NEEDED, Releases};
@@ -65,6 +65,9 @@ pub struct LearnerSettings {
 pub trait Roster {
     /// Says why no live worker would take jobs of a platform; `None` if one would, or if nobody knows.
     fn unserved(&self, platform: Platform) -> impl Future<Output = Option<String>> + Send;
+
+    /// Browsers of live workers, each with every platform that its worker takes; none if nobody knows.
+    fn web_places(&self) -> impl Future<Output = Vec<(Platform, String)>> + Send;
 }
 
 /// What a learner did.
@@ -93,10 +96,10 @@ impl Planned {
             attempts_max: Dispatch::ATTEMPTS_DEFAULT,
             requirements: Requirements::default(),
             unique_key: None,
-            spec: CaseSpec::Benchmark(Box::new(BenchmarkSpec {
+            spec: case_spec(BenchmarkSpec {
                 prediction: prediction(proposal),
                 ..BenchmarkSpec::usual(proposal.configuration.clone())
-            })),
+            }),
         };
         Suite { name: name.to_owned(), path: String::new(), cases: self.proposals.iter().map(case).collect() }
     }
@@ -109,6 +112,14 @@ impl Planned {
     /// What is proposed.
     pub fn configurations(&self) -> impl Iterator<Item = &Configuration> {
         self.proposals.iter().map(|proposal| &proposal.configuration)
+    }
+}
+
+/// A benchmark, natively or in the browser of its configuration.
+fn case_spec(benchmark: BenchmarkSpec) -> CaseSpec {
+    match benchmark.configuration.browser.clone() {
+        Some(browser) => CaseSpec::Web(Box::new(WebSpec::new(benchmark, vec![browser]))),
+        None => CaseSpec::Benchmark(Box::new(benchmark)),
     }
 }
 
@@ -127,7 +138,7 @@ pub async fn learn(
     let mut learner = Learner::start(url, settings, models, stop).await?;
     learner.await_first_release().await?;
     while learner.report.jobs < learner.settings.budget && !learner.stop.is_cancelled() {
-        let planned = learner.plan().await?;
+        let planned = learner.plan(roster).await?;
         if planned.proposals.is_empty() {
             for (reason, count) in &planned.passed_over {
                 info!(count, %reason, "candidates were not proposed");
@@ -196,7 +207,8 @@ impl Learner {
     }
 
     /// Plans the next batch within what is left of the budgets.
-    async fn plan(&self) -> Result<Planned, PipelineError> {
+    async fn plan(&self, roster: &impl Roster) -> Result<Planned, PipelineError> {
+        let web_places = roster.web_places().await;
         let (settings, models) = (self.settings.clone(), self.models.clone());
         let LearnerReport { jobs, expected_seconds, .. } = self.report;
         tokio::task::spawn_blocking(move || {
@@ -210,6 +222,7 @@ impl Learner {
                 constraints,
                 withheld: Ledger::open(&settings.releases_directory, Timestamp::now())?.withheld(),
                 first_device: settings.first_device,
+                web_places,
             };
             plan_next(&settings.releases_directory, &request, &models)
         })
@@ -254,8 +267,10 @@ impl Learner {
                 RunNews::Ended(result) if result.status() == Status::Passed => {}
                 RunNews::Ended(result) => {
                     warn!(job_id = %result.job.job_id, case = result.job.case, "proposal was not measured");
-                    if let JobSpec::Benchmark(spec) = &result.job.spec {
-                        self.note([&spec.configuration], Withheld::Failed)?;
+                    match &result.job.spec {
+                        JobSpec::Benchmark(spec) => self.note([&spec.configuration], Withheld::Failed)?,
+                        JobSpec::Web(spec) => self.note([&spec.benchmark.configuration], Withheld::Failed)?,
+                        JobSpec::Test(_) => {}
                     }
                 }
                 RunNews::Dead(job) => {

@@ -54,6 +54,8 @@ pub struct SearchSpace {
     pub device: Device,
     /// The runtime that would execute.
     pub backend: Backend,
+    /// The browser that it would run in, if in one.
+    pub browser: Option<String>,
     /// The models with their input sizes.
     pub models: Vec<SearchModel>,
     /// Number formats.
@@ -152,7 +154,7 @@ fn candidate(
         sequence_length: shape.sequence_length,
         image_size: shape.image_size,
         threads,
-        browser: None,
+        browser: space.browser.clone(),
     };
     Candidate { subject: Subject { configuration, device: space.device.clone(), costs } }
 }
@@ -174,6 +176,7 @@ mod tests {
         SearchSpace {
             device: Device::unknown("Test CPU", Platform::Cpu),
             backend: Backend::Onnxruntime,
+            browser: None,
             models: vec![model("text", &[64, 128], &[]), model("image", &[], &[224]), model("plain", &[], &[])],
             precisions: vec![Precision::Fp32],
             batch_sizes: vec![1, 4, 16],

@@ -1,8 +1,9 @@
 //! What the pool saves: a cold job, a warm session, a warm model, and jobs per second, against plain thirtyfour, which
-//! starts a browser for each job and closes it again.
+//! starts a browser for each job, or keeps one and loads a page for each job.
 //!
-//! `cargo run --release --workspace --example pool_against_plain [-- JOBS]` prints one JSON object; both sides run the
-//! same model with the same runtime in the same browser, one job at a time.
+//! `cargo run --release --workspace --example pool_against_plain [-- ROUNDS [JOBS]]` prints one JSON object of medians.
+//! All sides run the same model, as WebAssembly, with the same runtime in the same Chromium. A round measures each side
+//! once, so that noise hits all alike; what stays warm does so for a round.
 
 mod plain;
 
@@ -12,77 +13,146 @@ use std::{
     time::{Duration, Instant},
 };
 
-use browsers::{BrowserSettings, Family, InputTensor, ModelFile, Pool, PoolSettings, WebRequest, WebRun};
-use messages::{ContentHash, Platform, Precision, Priority};
+use browsers::{BrowserSettings, Family, InputTensor, ModelFile, Pool, PoolSettings, WebRequest};
+use futures_util::future::try_join_all;
+use messages::{ContentHash, Platform, Precision, Priority, Warmth};
+use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-/// Jobs of each kind, if the command line names no number.
-const JOBS: usize = 5;
+/// Rounds and warm jobs of each, if the command line names no number.
+const ROUNDS: usize = 5;
+const JOBS: usize = 20;
 
-/// Iterations per job, timed or not, on both sides.
+/// Iterations per job on every side, beside the first.
 const ITERATIONS: u32 = 10;
+
+/// Tabs of the pool.
+const TABS: usize = 3;
+
+/// Models in turn: more than there are tabs, so that each finds its tab closed.
+const MODELS: usize = TABS + 2;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What was measured, in milliseconds per job.
+#[derive(Debug, Default, Serialize)]
+struct Samples {
+    /// From nothing: pool, browser, probes, verification, model, and the first result.
+    cold: Vec<f64>,
+    /// A model that this machine never saw, in a browser that runs: verification, model, result.
+    new_model: Vec<f64>,
+    /// A model that was seen before, and whose tab is closed.
+    warm_session: Vec<f64>,
+    /// A model that a tab holds.
+    warm_model: Vec<f64>,
+    /// Of these, what passed outside the page.
+    added_to_warm_model: Vec<f64>,
+    /// As many warm models at once as there are tabs, per job.
+    warm_models_at_once: Vec<f64>,
+    /// Plain thirtyfour, driver and browser for each job.
+    plain_cold: Vec<f64>,
+    /// Plain thirtyfour, page for each job in a browser that runs.
+    plain_page: Vec<f64>,
+}
+
 #[tokio::main]
 async fn main() -> Result<(), AnyError> {
-    let jobs = env::args().nth(1).map_or(Ok(JOBS), |text| text.parse())?;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mixer.onnx");
-    let plain_ms = plain::jobs(&path, &runtime()?, ITERATIONS, jobs).await?;
-    let request = request(&path)?;
-    let mut cold_ms = Vec::new();
-    let mut warm_session_ms = Vec::new();
-    let mut warm_model_ms = Vec::new();
-    let mut added_ms = Vec::new();
-    for _ in 0..jobs {
-        // A new state directory, so that the verification is part of the cold job, as it is for a new model.
-        let directory = tempfile::tempdir()?;
-        let pool = Pool::start(settings(directory.path())?).await?;
-        let (ms, run) = timed(&pool, &other_model(&request, 1)).await?;
-        warm_session_ms.push(ms);
-        drop(run);
-        let key = timed(&pool, &request).await?;
-        drop(key);
-        for _ in 0..jobs {
-            let (ms, run) = timed(&pool, &request).await?;
-            added_ms.push(ms - run.phases.total_ms);
-            warm_model_ms.push(ms);
-        }
-        pool.stop().await;
-        cold_ms.push(cold(&request).await?);
+    let number = |at: usize, usual: usize| env::args().nth(at).map_or(Ok(usual), |text| text.parse());
+    let (rounds, jobs) = (number(1, ROUNDS)?, number(2, JOBS)?);
+    let models = tempfile::tempdir()?;
+    let requests = requests(models.path())?;
+    let mut samples = Samples::default();
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds}");
+        plain_round(&mut samples, &requests[0].model.path, jobs).await?;
+        pool_round(&mut samples, &requests, jobs).await?;
     }
-    let warm_ms = median(&mut warm_model_ms);
-    let report = json!({
-        "jobs": jobs,
-        "plain_thirtyfour_job_ms": median(&mut plain_ms.clone()),
-        "cold_pool_and_job_ms": median(&mut cold_ms),
-        "new_model_in_running_browser_ms": median(&mut warm_session_ms),
-        "warm_model_ms": warm_ms,
-        "added_by_pool_to_warm_job_ms": median(&mut added_ms),
-        "jobs_per_second_warm": 1e3 / warm_ms,
-        "jobs_per_second_plain": 1e3 / median(&mut plain_ms.clone()),
-    });
-    println!("{report:#}");
+    println!("{:#}", report(&mut samples, rounds, jobs));
     Ok(())
 }
 
-/// From nothing to a result: pool, browser, probes, verification, model.
-async fn cold(request: &WebRequest) -> Result<f64, AnyError> {
+async fn plain_round(samples: &mut Samples, model: &Path, jobs: usize) -> Result<(), AnyError> {
+    let server = plain::Server::start(model, &runtime()?).await?;
+    let began = Instant::now();
+    let browser = plain::Browser::start().await?;
+    browser.job(&server, ITERATIONS).await?;
+    browser.end().await?;
+    samples.plain_cold.push(ms_since(began));
+    let browser = plain::Browser::start().await?;
+    browser.job(&server, ITERATIONS).await?;
+    for _ in 0..jobs {
+        let began = Instant::now();
+        browser.job(&server, ITERATIONS).await?;
+        samples.plain_page.push(ms_since(began));
+    }
+    browser.end().await
+}
+
+async fn pool_round(samples: &mut Samples, requests: &[WebRequest], jobs: usize) -> Result<(), AnyError> {
+    // A new state directory, so that the verification is part of the cold job, as it is for a new model.
     let directory = tempfile::tempdir()?;
     let began = Instant::now();
     let pool = Pool::start(settings(directory.path())?).await?;
-    timed(&pool, request).await?;
-    let ms = began.elapsed().as_secs_f64() * 1e3;
+    run(&pool, &requests[0], Warmth::WarmPage).await?;
+    samples.cold.push(ms_since(began));
+    for request in &requests[1..] {
+        samples.new_model.push(run(&pool, request, Warmth::WarmSession).await?.0);
+    }
+    for request in requests {
+        samples.warm_session.push(run(&pool, request, Warmth::WarmSession).await?.0);
+    }
+    let held = &requests[MODELS - TABS..];
+    for request in held.iter().cycle().take(jobs) {
+        let (ms, outside_ms) = run(&pool, request, Warmth::WarmModel).await?;
+        samples.warm_model.push(ms);
+        samples.added_to_warm_model.push(outside_ms);
+    }
+    for _ in 0..jobs.div_ceil(TABS) {
+        let began = Instant::now();
+        try_join_all(held.iter().map(|request| run(&pool, request, Warmth::WarmModel))).await?;
+        samples.warm_models_at_once.push(ms_since(began) / TABS as f64);
+    }
     pool.stop().await;
-    Ok(ms)
+    Ok(())
 }
 
-async fn timed(pool: &Pool, request: &WebRequest) -> Result<(f64, WebRun), AnyError> {
+/// Runs a job that must find the pool this warm; gives how long it took and how much of that was not the page's.
+async fn run(pool: &Pool, request: &WebRequest, warmth: Warmth) -> Result<(f64, f64), AnyError> {
     let began = Instant::now();
     let run = pool.run(request.clone(), &CancellationToken::new(), &|_| {}).await?;
-    Ok((began.elapsed().as_secs_f64() * 1e3, run))
+    let ms = ms_since(began);
+    // A spare tab may be open already: it is as empty as a new one.
+    let is_as_expected = run.warmth == warmth || (warmth, run.warmth) == (Warmth::WarmSession, Warmth::WarmPage);
+    if !is_as_expected || !run.recoveries.is_empty() {
+        return Err(format!("a {warmth} job found {} and {:?}", run.warmth, run.recoveries).into());
+    }
+    Ok((ms, ms - run.phases.total_ms))
+}
+
+fn report(samples: &mut Samples, rounds: usize, jobs: usize) -> serde_json::Value {
+    let Samples { cold, new_model, warm_session, warm_model, added_to_warm_model, .. } = samples;
+    let (cold_ms, warm_ms) = (median(cold), median(warm_model));
+    let plain_page_ms = median(&mut samples.plain_page);
+    json!({
+        "rounds": rounds,
+        "warm_jobs_per_round": jobs,
+        "cold_job_ms": cold_ms,
+        "new_model_ms": median(new_model),
+        "warm_session_ms": median(warm_session),
+        "warm_model_ms": warm_ms,
+        "cold_by_warm": cold_ms / warm_ms,
+        "added_by_pool_to_warm_job_ms": median(added_to_warm_model),
+        "plain_browser_per_job_ms": median(&mut samples.plain_cold),
+        "plain_page_per_job_ms": plain_page_ms,
+        "jobs_per_second": {
+            "pool_one_at_a_time": 1e3 / warm_ms,
+            "pool_three_at_once": 1e3 / median(&mut samples.warm_models_at_once),
+            "plain_browser_per_job": 1e3 / median(&mut samples.plain_cold),
+            "plain_page_per_job": 1e3 / plain_page_ms,
+        },
+    })
 }
 
 fn settings(directory: &Path) -> Result<PoolSettings, AnyError> {
@@ -98,14 +168,25 @@ fn runtime() -> Result<PathBuf, AnyError> {
     Ok(path.into())
 }
 
-fn request(path: &Path) -> Result<WebRequest, AnyError> {
-    let bytes = fs::read(path)?;
+/// One small model under several hashes: field 6 of ONNX's `ModelProto` is its documentation.
+fn requests(directory: &Path) -> Result<Vec<WebRequest>, AnyError> {
+    let mixer = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mixer.onnx"))?;
+    let copy = |number: u8| {
+        let bytes = [&mixer[..], &[0x32, 1, b'a' + number]].concat();
+        let path = directory.join(format!("{number}.onnx"));
+        fs::write(&path, &bytes)?;
+        Ok(request(&path, &bytes))
+    };
+    (0_u8..).take(MODELS).map(copy).collect()
+}
+
+fn request(path: &Path, bytes: &[u8]) -> WebRequest {
     let x = (0_u8..32).flat_map(|index| f32::from(index).to_le_bytes()).collect();
-    Ok(WebRequest {
+    WebRequest {
         model: ModelFile {
             name: "mixer".to_owned(),
             family: None,
-            sha256: ContentHash(Sha256::digest(&bytes).into()),
+            sha256: ContentHash(Sha256::digest(bytes).into()),
             path: path.to_owned(),
             bytes: bytes.len() as u64,
         },
@@ -123,12 +204,11 @@ fn request(path: &Path) -> Result<WebRequest, AnyError> {
         memory_mb: None,
         priority: Priority::Normal,
         keep_outputs: false,
-    })
+    }
 }
 
-/// The same file for another session: the pool keys sessions by threads too.
-fn other_model(request: &WebRequest, threads: u32) -> WebRequest {
-    WebRequest { threads: threads + 1, ..request.clone() }
+fn ms_since(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64() * 1e3
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -110,20 +110,24 @@ async fn trial(inner: &Arc<Inner>, browser: &str, platform: Platform) -> Result<
             return Err(lacking(error.to_string()));
         }
     };
-    let found = probe(&mut tab, &inner.server, &inner.probe_path, browser, platform, &inner.settings).await;
+    let found = match probe(&mut tab, &inner.server, &inner.probe_path, browser, platform, &inner.settings).await {
+        Ok(capability) if capability.works => Ok(capability),
+        Ok(capability) => Err(capability),
+        Err(end) => Err(lacking(format!("the probe came to nothing: {end:?}"))),
+    };
     if is_new && found.is_ok() {
         inner.state().sessions.entry(session_id).and_modify(|slot| {
             slot.tabs.insert(tab_id, TabSlot::lent(Instant::now()));
         });
         give_back(inner, session_id, tab_id, tab);
-    } else {
-        inner.close_tab(Some(session_id), &session, tab).await;
+        return found;
     }
-    match found {
-        Ok(capability) if capability.works => Ok(capability),
-        Ok(capability) => Err(capability),
-        Err(end) => Err(lacking(format!("the probe came to nothing: {end:?}"))),
+    inner.close_tab(Some(session_id), &session, tab).await;
+    if found.is_err() {
+        // Chromium gives up a GPU process that died too often: the next trial is another browser's.
+        inner.end_session(session_id, false).await;
     }
+    found
 }
 
 /// Probes what idle sessions can do, when their time has come.
@@ -155,10 +159,14 @@ pub(super) async fn prove_idle(inner: &Arc<Inner>) {
         let tab_id = inner.state().next_id();
         match inner.open_tab(&session, &browser, tab_id).await {
             Ok(mut tab) => {
+                let mut is_well = true;
                 for platform in works {
-                    prove(inner, &session, &mut tab, &browser, platform).await;
+                    is_well &= prove(inner, &session, &mut tab, &browser, platform).await;
                 }
                 inner.close_tab(Some(id), &session, tab).await;
+                if !is_well {
+                    inner.end_session(id, false).await;
+                }
             }
             Err(error) => {
                 tracing::warn!(%browser, %error, "an idle browser opens no tab");
@@ -207,12 +215,19 @@ pub(super) async fn keep_spare(inner: &Arc<Inner>) {
     }
 }
 
-async fn prove(inner: &Inner, session: &Session, tab: &mut Tab, browser: &str, platform: Platform) {
+/// Says whether the platform is as well as it ever was.
+async fn prove(inner: &Inner, session: &Session, tab: &mut Tab, browser: &str, platform: Platform) -> bool {
     let found = probe(tab, &inner.server, &inner.probe_path, browser, platform, &inner.settings).await;
+    let key = (browser.to_owned(), platform);
+    let has_worked = inner.state().capabilities.get(&key).is_some_and(|known| known.works);
     let found = match found {
         Ok(capability) if capability.works => Ok(capability),
-        // Said by the browser itself: it cannot. Nothing is broken.
-        Ok(capability) => return keep(inner, capability),
+        // Said by the browser itself when first asked: it cannot. Nothing is broken.
+        Ok(capability) if !has_worked => {
+            keep(inner, capability);
+            return true;
+        }
+        Ok(capability) => Err(capability),
         Err(end) => Err(Capability::lacking(
             browser,
             platform,
@@ -222,7 +237,9 @@ async fn prove(inner: &Inner, session: &Session, tab: &mut Tab, browser: &str, p
             ),
         )),
     };
+    let is_well = found.is_ok();
     record(inner, found);
+    is_well
 }
 
 /// Keeps what was found and tells the breaker.

@@ -110,9 +110,10 @@ async fn a_job_survives_its_browser() {
     check_killed(Family::Chromium, Platform::Wasm, "--user-data-dir", "new browser").await;
 }
 
+/// geckodriver tells Firefox to quit when a page of it dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_survives_the_pages_of_firefox() {
-    check_killed(Family::Firefox, Platform::Wasm, "-isForBrowser", "new tab").await;
+    check_killed(Family::Firefox, Platform::Wasm, "-isForBrowser", "new browser").await;
 }
 
 /// Nothing that a job does needs the driver while it runs, so its death is noticed afterwards.
@@ -123,6 +124,9 @@ async fn a_killed_driver_takes_no_job_along_and_leaves_no_browser() {
     run(&bench, mixer(Platform::Wasm)).await.expect("it runs");
     let before = marked(&pool);
     processes(&pool, "chromedriver").into_iter().for_each(kill);
+    while !processes(&pool, "chromedriver").is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let ran = run(&bench, mixer(Platform::Wasm)).await.expect("it runs");
     assert!(ran.recoveries.len() <= 1, "{:?}", ran.recoveries);
     let left: BTreeSet<i32> = marked(&pool).intersection(&before).copied().collect();

@@ -19,8 +19,9 @@ const JOBS: usize = 200;
 /// Jobs under faults at the quick size: each kind once.
 const JOBS_QUICK: usize = 40;
 
-/// Asks for this many jobs under faults.
+/// Asks for this many jobs under faults, and for faults from this seed.
 const JOBS_VARIABLE: &str = "AUGUR_TEST_BROWSER_JOBS";
+const SEED_VARIABLE: &str = "AUGUR_TEST_SEED";
 
 /// Jobs at once: what the pool has tabs for.
 const AT_ONCE: usize = 3;
@@ -33,6 +34,9 @@ const BEYOND_MAX: Duration = Duration::from_secs(5);
 
 /// One fault for so many jobs.
 const JOBS_PER_FAULT: usize = 8;
+
+/// Longest that a fault comes after its job, in milliseconds: some jobs further.
+const FAULT_MS_MAX: u64 = 1_000;
 
 /// Growth of the pool's memory from the first jobs to the last that is let pass.
 const GROWTH_MAX: f64 = 1.2;
@@ -92,15 +96,22 @@ async fn run_to_its_end(bench: &Bench, number: usize, corrupt: &std::path::Path)
     }
 }
 
-/// Kills something after every few jobs, whatever is running then.
-async fn break_things(bench: &Bench, done: &AtomicUsize, is_over: &AtomicBool) -> usize {
+/// Kills something after every few jobs, whatever is running then: at random, but each of the four as often.
+async fn break_things(bench: &Bench, done: &AtomicUsize, is_over: &AtomicBool, random: &mut fastrand::Rng) -> usize {
     let pool = pool_id(bench.directory.path());
     let victims = ["--type=renderer", "--type=gpu-process", "chromedriver --port", "--user-data-dir"];
+    let mut next = Vec::new();
     let mut faults = 0;
     while !is_over.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(20)).await;
         if done.load(Ordering::Relaxed) >= (faults + 1) * JOBS_PER_FAULT {
-            processes(&pool, victims[faults % victims.len()]).into_iter().for_each(kill);
+            if next.is_empty() {
+                next = victims.to_vec();
+                random.shuffle(&mut next);
+            }
+            let victim = next.pop().expect("just filled");
+            tokio::time::sleep(Duration::from_millis(random.u64(0..FAULT_MS_MAX))).await;
+            processes(&pool, victim).into_iter().for_each(kill);
             faults += 1;
         }
     }
@@ -110,6 +121,9 @@ async fn break_things(bench: &Bench, done: &AtomicUsize, is_over: &AtomicBool) -
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_survive_random_faults() {
     let count = std::env::var(JOBS_VARIABLE).map_or(JOBS_QUICK, |count| count.parse().expect("a number of jobs"));
+    let seed = std::env::var(SEED_VARIABLE).map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a seed"));
+    println!("{SEED_VARIABLE}={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
     // A slow job may be hit by any number of faults that are not its own; poison has a test of its own.
     let bench = bench(&[Family::Chromium], |settings| settings.deaths_max = u32::MAX).await;
     let corrupt = bench.directory.path().join("corrupt.onnx");
@@ -123,7 +137,7 @@ async fn jobs_survive_random_faults() {
         each.await;
         is_over.store(true, Ordering::Relaxed);
     };
-    let ((), faults) = tokio::join!(jobs, break_things(&bench, &done, &is_over));
+    let ((), faults) = tokio::join!(jobs, break_things(&bench, &done, &is_over, &mut random));
     assert_eq!(done.load(Ordering::Relaxed), count, "each job has one end");
     assert!(faults >= count / JOBS_PER_FAULT - 1, "{faults} faults");
     let status = bench.pool.status();

@@ -6,7 +6,7 @@ mod pool;
 mod status;
 
 use anyhow::bail;
-use browsers::Pool;
+use browsers::{Pool, PoolSettings};
 use clap::{Args, Subcommand};
 use messages::Platform;
 use runner::WebRunner;
@@ -71,7 +71,7 @@ async fn start(arguments: StartArguments, context: &Context) -> anyhow::Result<E
     }
     let concurrency = arguments.concurrency.unwrap_or(section.concurrency);
     let stop = shutdown::token()?;
-    let (pool, runner) = runner(context).await?;
+    let (pool, runner) = runner(context, pool::settings(context)?).await?;
     let platforms = if named.is_empty() { runner.platforms() } else { named };
     let asked = Asked { platforms, concurrency, flags: arguments.flags };
     let settings = match asked.settings(context) {
@@ -93,8 +93,7 @@ async fn start(arguments: StartArguments, context: &Context) -> anyhow::Result<E
 /// # Errors
 ///
 /// If the pool does not start, or no browser of it can do anything.
-async fn runner(context: &Context) -> anyhow::Result<(Pool, WebRunner)> {
-    let settings = pool::settings(context)?;
+async fn runner(context: &Context, settings: PoolSettings) -> anyhow::Result<(Pool, WebRunner)> {
     let devices = super::device::detect(context)?.devices;
     let (models, lease_directory) = (context.models()?, context.lease_directory()?);
     let pool = Pool::start(settings).await?;

@@ -92,6 +92,7 @@ pub(crate) fn search(context: &Context) -> anyhow::Result<SearchSettings> {
         batch_sizes: section.batch_sizes.clone(),
         sequence_lengths: section.sequence_lengths.clone(),
         threads: section.threads.clone(),
+        web_platforms: section.web_platforms.iter().map(|word| word.parse()).collect::<Result<_, _>>()?,
         priority: section.priority.parse()?,
         seed: section.seed,
     })

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use messages::{Device, Metric, Origin, Timestamp};
-use pipeline::{Ledger, PlanRequest, Planned, Roster, Submission};
+use pipeline::{Ledger, PlanRequest, Planned, Roster as _, Submission};
 use planner::{Constraints, Proposal, Strategy, Withheld};
 use serde::Serialize;
 use store::{ResultRow, WorkerRow};
@@ -103,6 +103,10 @@ async fn request(arguments: &NextArguments, directory: &Path, context: &Context)
         constraints,
         withheld,
         first_device: first_device(directory, context)?,
+        web_places: match context.api() {
+            Ok(api) => ApiRoster(api).web_places().await,
+            Err(_) => Vec::new(),
+        },
     })
 }
 
@@ -144,8 +148,9 @@ async fn withheld_by_aggregator(context: &Context) -> HashMap<String, Withheld> 
 /// A benchmark's configuration as it is written everywhere.
 fn text(row: &ResultRow) -> Option<String> {
     let of = |name: &str, size: Option<u32>| size.map_or_else(String::new, |size| format!(" {name} {size}"));
+    let browser = row.browser.as_ref().map_or_else(String::new, |browser| format!(" {browser}"));
     Some(format!(
-        "{} {} {} batch {}{}{} threads {}",
+        "{} {} {} batch {}{}{} threads {}{browser}",
         row.model.as_ref()?,
         row.platform,
         row.precision.as_ref()?,

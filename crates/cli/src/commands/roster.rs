@@ -23,13 +23,39 @@ impl Roster for ApiRoster {
             }
         }
     }
+
+    async fn web_places(&self) -> Vec<(Platform, String)> {
+        match self.0.get::<Vec<WorkerRow>>("/api/workers").await {
+            Ok(workers) => web_places(&workers, Timestamp::now()),
+            Err(error) => {
+                warn!(%error, "which browsers there are is not known");
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Every browser of these workers, with every platform for browsers that its worker takes.
+fn web_places(workers: &[WorkerRow], now: Timestamp) -> Vec<(Platform, String)> {
+    let mut places = Vec::new();
+    for worker in live(workers, now).into_iter().filter(|worker| !worker.draining) {
+        let platforms = Platform::WEB.into_iter().filter(|web| worker.platforms.iter().any(|of| of == web.as_str()));
+        places.extend(platforms.flat_map(|platform| worker.browsers.iter().map(move |of| (platform, of.clone()))));
+    }
+    places.sort();
+    places.dedup();
+    places
+}
+
+fn live(workers: &[WorkerRow], now: Timestamp) -> Vec<&WorkerRow> {
+    // All moments are written alike, so that texts compare as moments do.
+    let since = Timestamp::from_micros(now.as_micros() - SILENT_S_MAX * 1_000_000).to_string();
+    workers.iter().filter(|worker| worker.last_seen_at >= since).collect()
 }
 
 /// Says why none of these workers takes jobs of a platform; `None` if one does.
 fn why_unserved(workers: &[WorkerRow], platform: Platform, now: Timestamp) -> Option<String> {
-    // All moments are written alike, so that texts compare as moments do.
-    let since = Timestamp::from_micros(now.as_micros() - SILENT_S_MAX * 1_000_000).to_string();
-    let live: Vec<&WorkerRow> = workers.iter().filter(|worker| worker.last_seen_at >= since).collect();
+    let live = live(workers, now);
     let takes = |worker: &&WorkerRow| !worker.draining && worker.platforms.iter().any(|of| of == platform.as_str());
     if live.iter().any(takes) {
         return None;
@@ -67,6 +93,25 @@ mod tests {
     fn check(workers: &[WorkerRow], expected: Option<&str>) {
         let now = Timestamp::from_micros(1_000 * 1_000_000);
         assert_eq!(why_unserved(workers, Platform::Cpu, now).as_deref(), expected);
+    }
+
+    #[test]
+    fn live_workers_have_browsers() {
+        let browsing = |last_seen_s: i64, platforms: &[&str], browsers: &[&str]| WorkerRow {
+            platforms: platforms.iter().map(|name| (*name).to_owned()).collect(),
+            browsers: browsers.iter().map(|name| (*name).to_owned()).collect(),
+            ..worker("cpu", last_seen_s, false)
+        };
+        let workers = [
+            worker("cpu", 990, false),
+            browsing(990, &["wasm", "webgpu"], &["firefox"]),
+            browsing(995, &["wasm"], &["firefox", "chromium"]),
+            browsing(900, &["webnn"], &["edge"]),
+        ];
+        let expected = [(Platform::Wasm, "chromium"), (Platform::Wasm, "firefox"), (Platform::Webgpu, "firefox")];
+        let mut found = web_places(&workers, Timestamp::from_micros(1_000 * 1_000_000));
+        found.sort_by_key(|(platform, browser)| (platform.to_string(), browser.clone()));
+        assert_eq!(found, expected.map(|(platform, browser)| (platform, browser.to_owned())));
     }
 
     #[test]

@@ -145,6 +145,7 @@ pub(crate) struct LearnerSection {
     pub(crate) batch_sizes: Vec<u32>,
     pub(crate) sequence_lengths: Vec<u32>,
     pub(crate) threads: Vec<u32>,
+    pub(crate) web_platforms: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -34,6 +34,8 @@ pub struct SearchSettings {
     pub sequence_lengths: Vec<u32>,
     /// Threads of the session; those above what the device runs at once are left out.
     pub threads: Vec<u32>,
+    /// Platforms of browsers that may be proposed where a live worker has them.
+    pub web_platforms: Vec<Platform>,
     /// The lane of proposed jobs.
     pub priority: Priority,
     /// Changes what is chosen by chance.
@@ -55,6 +57,8 @@ pub struct PlanRequest {
     pub withheld: HashMap<String, Withheld>,
     /// The device to propose for where nothing was measured yet.
     pub first_device: Option<Device>,
+    /// Browsers of live workers, each with a platform that it may give.
+    pub web_places: Vec<(Platform, String)>,
 }
 
 /// What was proposed, by which release.
@@ -87,29 +91,42 @@ pub fn plan_next(
     let releases = Releases::open(releases_directory).map_err(PipelineError::predictors("learner"))?;
     let release = releases.current().map_err(PipelineError::predictors("learner"))?;
     let table = training_table(releases_directory)?;
-    // What it proposes is measured natively: browsers are measured by suites.
-    let native = table.measurements().iter().filter(|row| !row.configuration.platform.is_web());
-    let measured: Vec<Subject> = native.map(Subject::from).collect();
+    let (web, mut measured): (Vec<Subject>, Vec<Subject>) =
+        table.measurements().iter().map(Subject::from).partition(|subject| subject.configuration.platform.is_web());
     let mut devices: Vec<Device> = Vec::new();
     for device in measured.iter().rev().map(|subject| &subject.device).chain(&request.first_device) {
         if devices.iter().all(|known| known.platform != device.platform) {
             devices.push(device.clone());
         }
     }
-    if devices.is_empty() {
+    let mut in_browsers = web_devices(request, &web, &devices);
+    if devices.is_empty() && in_browsers.is_empty() {
         return Err(PipelineError::NoDevice { directory: releases_directory.to_owned() });
     }
+    if !in_browsers.is_empty() {
+        measured.extend(web);
+    }
     let mut asked_for = astray(&releases).map_err(PipelineError::predictors("learner"))?;
-    asked_for.retain(|platform| devices.iter().any(|device| device.platform == *platform));
+    let is_there = |platform: &Platform| {
+        devices.iter().chain(in_browsers.iter().map(|(device, _)| device)).any(|device| device.platform == *platform)
+    };
+    asked_for.retain(is_there);
     if !asked_for.is_empty() {
         devices.retain(|device| asked_for.contains(&device.platform));
+        in_browsers.retain(|(device, _)| asked_for.contains(&device.platform));
     }
     let mut costs = Costs { models, graphs: HashMap::new() };
     let mut candidates: Vec<Candidate> = Vec::new();
-    for device in &devices {
-        let space = search_space(&request.search, device, &measured, models)?;
+    let native = devices.iter().map(|device| (device, None));
+    for (device, browser) in native.chain(in_browsers.iter().map(|(device, browser)| (device, Some(browser)))) {
+        let mut space = search_space(&request.search, device, &measured, models)?;
+        if let Some(browser) = browser {
+            space = web_space(space, browser.clone());
+        }
         candidates.extend(candidate_grid(&space, |model, shape| costs.of(model, *shape))?);
     }
+    devices.extend(in_browsers.into_iter().map(|(device, _)| device));
+    devices.dedup_by(|a, b| (&a.name, a.platform) == (&b.name, b.platform));
     let wish = Wish {
         strategy: request.strategy,
         count: request.count,
@@ -126,6 +143,31 @@ pub fn plan_next(
 fn astray(releases: &Releases) -> Result<Vec<Platform>, PredictorError> {
     let last = releases.list()?.into_iter().flatten().filter_map(|manifest| manifest.update).next_back();
     Ok(last.iter().flat_map(Update::astray).filter_map(|platform| platform.parse().ok()).collect())
+}
+
+/// What each browser of live workers computes on: what it was measured on last; for WebAssembly, else the processor.
+///
+/// Another platform of a browser that was never measured there has no device that anybody could name.
+fn web_devices(request: &PlanRequest, measured: &[Subject], native: &[Device]) -> Vec<(Device, String)> {
+    let processor = native.iter().find(|device| device.platform == Platform::Cpu);
+    let device = |platform: Platform, browser: &String| {
+        let is_there = |subject: &&Subject| {
+            subject.configuration.platform == platform && subject.configuration.browser.as_ref() == Some(browser)
+        };
+        let known = measured.iter().rev().find(is_there).map(|subject| subject.device.clone());
+        known.or_else(|| {
+            let processor = processor.filter(|_| platform == Platform::Wasm)?;
+            Some(Device { platform, ..processor.clone() })
+        })
+    };
+    let wanted = request.web_places.iter().filter(|(platform, _)| request.search.web_platforms.contains(platform));
+    wanted.filter_map(|(platform, browser)| Some((device(*platform, browser)?, browser.clone()))).collect()
+}
+
+/// The space of a device, seen from a browser; only WebAssembly has threads there.
+fn web_space(space: SearchSpace, browser: String) -> SearchSpace {
+    let threads = if space.device.platform == Platform::Wasm { space.threads } else { vec![1] };
+    SearchSpace { backend: Backend::OrtWeb, browser: Some(browser), threads, ..space }
 }
 
 /// Costs of graphs, each file read once.
@@ -192,9 +234,90 @@ fn search_space(
     Ok(SearchSpace {
         device: device.clone(),
         backend: Backend::Onnxruntime,
+        browser: None,
         models: wanted_models(search, measured).iter().map(model).collect::<Result<_, PipelineError>>()?,
         precisions: vec![Precision::Fp32],
         batch_sizes: search.batch_sizes.clone(),
         threads: search.threads.iter().copied().filter(|threads| *threads <= threads_max).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use messages::{Configuration, ContentHash};
+
+    use super::*;
+
+    fn measured(platform: Platform, browser: &str, device: &str) -> Subject {
+        let configuration = Configuration {
+            model: ModelRef { name: "a".to_owned(), sha256: ContentHash([1; 32]) },
+            platform,
+            backend: Backend::OrtWeb,
+            precision: Precision::Fp32,
+            batch_size: 1,
+            sequence_length: None,
+            image_size: None,
+            threads: 1,
+            browser: Some(browser.to_owned()),
+        };
+        let costs = GraphCosts { parameters: 1, operators: Vec::new(), memory: None };
+        Subject { configuration, device: Device::unknown(device, platform), costs }
+    }
+
+    fn check(web_platforms: &[Platform], places: &[(Platform, &str)], expected: &[(Platform, &str, &str)]) {
+        let request = PlanRequest {
+            search: SearchSettings {
+                models: Vec::new(),
+                batch_sizes: vec![1],
+                sequence_lengths: Vec::new(),
+                threads: vec![1, 2],
+                web_platforms: web_platforms.to_vec(),
+                priority: Priority::Low,
+            },
+            strategy: Strategy::Random,
+            count: 1,
+            constraints: Constraints::default(),
+            withheld: HashMap::new(),
+            first_device: None,
+            web_places: places.iter().map(|(platform, browser)| (*platform, (*browser).to_owned())).collect(),
+        };
+        let past = [
+            measured(Platform::Webgpu, "firefox", "an older adapter"),
+            measured(Platform::Webgpu, "firefox", "llvmpipe on CPU"),
+        ];
+        let found = web_devices(&request, &past, &[Device::unknown("CPU", Platform::Cpu)]);
+        let found: Vec<_> =
+            found.iter().map(|(device, browser)| (device.platform, device.name.as_str(), browser.as_str())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn browsers_of_live_workers_have_the_device_that_they_were_measured_on() {
+        let all = Platform::WEB;
+        let places = [(Platform::Wasm, "chromium"), (Platform::Webgpu, "firefox"), (Platform::Webgpu, "chromium")];
+        let wasm = (Platform::Wasm, "CPU", "chromium");
+        check(&all, &places, &[wasm, (Platform::Webgpu, "llvmpipe on CPU", "firefox")]);
+        check(&[Platform::Wasm], &places, &[wasm]);
+        check(&all, &[], &[]);
+    }
+
+    #[test]
+    fn only_webassembly_has_threads() {
+        let threads = |platform| {
+            let space = SearchSpace {
+                device: Device::unknown("CPU", platform),
+                backend: Backend::Onnxruntime,
+                browser: None,
+                models: Vec::new(),
+                precisions: vec![Precision::Fp32],
+                batch_sizes: vec![1],
+                threads: vec![1, 2],
+            };
+            let space = web_space(space, "firefox".to_owned());
+            assert_eq!((space.backend, space.browser.as_deref()), (Backend::OrtWeb, Some("firefox")));
+            space.threads
+        };
+        assert_eq!(threads(Platform::Wasm), [1, 2]);
+        assert_eq!(threads(Platform::Webgpu), [1]);
+    }
 }

@@ -1,7 +1,7 @@
 //! What a measurement table says of models and devices beside its measurements, so that a release can be asked about
 //! them by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use features::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice};
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,18 @@ impl Known {
         self.devices.keys().map(String::as_str)
     }
 
+    /// Devices that were measured on a platform, each with what compiled there: on a web platform, the browser.
+    pub(crate) fn measured_on(&self, platform: &str) -> BTreeSet<(&str, Option<&str>)> {
+        let on_platform = |way: &&Way| way.platform.as_deref() == Some(platform);
+        self.devices
+            .iter()
+            .flat_map(|(name, device)| {
+                let ways = device.ways.iter().filter(on_platform);
+                ways.map(move |way| (name.as_str(), way.words[COMPILER].as_deref()))
+            })
+            .collect()
+    }
+
     /// Sequence lengths at which a model's operators are known.
     pub(crate) fn sequence_lengths(&self, model: &str) -> impl Iterator<Item = f64> {
         let entries = self.models.get(model).map_or(&[][..], |model| &model.operators);
@@ -219,6 +231,9 @@ impl Known {
 
 /// What the words of a way are.
 const WORDS: [&str; 5] = ["backend", "backend version", "compiler", "precision", "layout"];
+
+/// Which of them is the compiler, or the browser.
+const COMPILER: usize = 2;
 
 fn words(row: &MeasuredRow) -> [Option<String>; 5] {
     [&row.backend, &row.backend_version, &row.compiler, &row.precision, &row.layout].map(Clone::clone)
@@ -330,6 +345,9 @@ mod tests {
         assert_eq!(compiler(None), None, "the platform that was measured first");
         assert_eq!(compiler(Some("wasm")).as_deref(), Some("firefox"));
         assert_eq!(compiler(Some("webnn")).as_deref(), Some("firefox"), "the most usual of all where it is new");
+        let browsers = [("EPYC", Some("edge")), ("EPYC", Some("firefox"))];
+        assert_eq!(known.measured_on("wasm").into_iter().collect::<Vec<_>>(), browsers);
+        assert_eq!(known.measured_on("webgpu").len(), 0);
     }
 
     #[test]

@@ -147,6 +147,11 @@ impl Predictors {
         self.context.known.devices()
     }
 
+    /// Devices that were measured on a platform, each with what compiled there: on a web platform, the browser.
+    pub fn measured_on(&self, platform: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.context.known.measured_on(platform).into_iter()
+    }
+
     /// Errors on what was held out in training, by metric and by what was new.
     pub fn evaluation(&self) -> &[Evaluation] {
         &self.evaluation

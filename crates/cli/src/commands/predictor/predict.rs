@@ -25,9 +25,13 @@ pub(crate) struct PredictArguments {
     /// The model, or several: of what the release learned from, of the zoo, registered, or ONNX files.
     #[arg(long = "model", required = true, value_delimiter = ',')]
     models: Vec<String>,
-    /// Platforms whose device on this machine is asked about.
+    /// Platforms whose device on this machine is asked about; wasm, webgpu and webnn in each browser that was measured
+    /// here.
     #[arg(long, value_delimiter = ',', conflicts_with = "devices")]
     platforms: Vec<Platform>,
+    /// Browsers of wasm, webgpu and webnn. Not given: every one that was measured here.
+    #[arg(long, value_delimiter = ',', requires = "platforms")]
+    browsers: Vec<String>,
     /// Devices by name, of what the release learned from or of `--device-table`. Not given, nor `--platforms`: this
     /// machine's processor, if the release learned from it.
     #[arg(long, value_delimiter = ',')]
@@ -106,6 +110,7 @@ pub(crate) fn on_every_device(question: Question, context: &Context) -> anyhow::
     let mut arguments = PredictArguments {
         models: vec![question.model],
         platforms,
+        browsers: Vec::new(),
         devices: Vec::new(),
         batch_sizes: vec![question.batch_size],
         threads: question.threads.into_iter().collect(),
@@ -172,6 +177,8 @@ pub(crate) struct PredictionRow {
     model: String,
     pub(crate) device: String,
     pub(crate) platform: Option<String>,
+    /// On a web platform.
+    browser: Option<String>,
     configuration: String,
     pub(crate) precision: Option<String>,
     batch_size: u32,

@@ -72,6 +72,7 @@ pub(super) mod tests {
             model: "resnet50".to_owned(),
             device: device.to_owned(),
             platform: Some("cuda".to_owned()),
+            browser: None,
             configuration: format!("resnet50 {device} batch {batch_size}"),
             precision: Some("amp".to_owned()),
             batch_size,

@@ -7,7 +7,7 @@ use features::{
     DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice, read_devices, read_operators,
 };
 use graphs::{OnnxModel, Shape, nearest, zoo, zoo_entry, zoo_structure};
-use messages::Platform;
+use messages::{Device, Platform};
 use predictors::Predictors;
 
 use super::PredictArguments;
@@ -22,8 +22,18 @@ pub(super) struct AskedModels {
 
 /// Devices, with what is known of them beside the release.
 pub(super) struct AskedDevices {
-    pub(super) names: Vec<String>,
+    pub(super) places: Vec<Place>,
     pub(super) table: DeviceTable,
+}
+
+/// A device, and what of it is asked about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) device: String,
+    /// Open if the device has only one, or its first one will do.
+    pub(super) platform: Option<Platform>,
+    /// The browser, on a web platform.
+    pub(super) browser: Option<String>,
 }
 
 /// A configuration for people.
@@ -140,33 +150,72 @@ pub(super) fn devices(
     context: &Context,
 ) -> anyhow::Result<AskedDevices> {
     let mut table = arguments.tables.device_table.as_deref().map(read_devices).transpose()?.unwrap_or_default();
-    let mut names = Vec::new();
+    let mut places = Vec::new();
     let mut platforms = arguments.platforms.clone();
     if platforms.is_empty() && arguments.devices.is_empty() {
         let cpu = crate::commands::device::of_platform(context, Platform::Cpu)?;
         platforms.extend(predictors.devices().any(|known| known == cpu.name).then_some(Platform::Cpu));
     }
     for platform in platforms {
+        if platform.is_web() {
+            let here = crate::commands::device::detect(context)?.devices;
+            places.extend(web_places(arguments, predictors, platform, &here)?);
+            continue;
+        }
         let device = crate::commands::device::of_platform(context, platform)?;
-        names.push(device.name.clone());
+        places.push(Place { device: device.name.clone(), ..Place::default() });
         table.entry(device.name.clone()).or_insert_with(|| PublishedDevice::from(&device));
     }
     for name in &arguments.devices {
         let known: Vec<&str> = predictors.devices().chain(table.keys().map(String::as_str)).collect();
         match known.iter().find(|known| known.eq_ignore_ascii_case(name)) {
-            Some(known) if names.iter().any(|name| name == known) => {}
-            Some(known) => names.push((*known).to_owned()),
+            Some(known) if places.iter().any(|place| place.device == **known) => {}
+            Some(known) => places.push(Place { device: (*known).to_owned(), ..Place::default() }),
             None => bail!(unknown("device", name, known.into_iter())),
         }
     }
-    if names.is_empty() {
+    if places.is_empty() {
         let known: Vec<&str> = predictors.devices().collect();
         bail!(
             "say with --devices or --platforms what to predict for; this release was trained on {}",
             known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
         );
     }
-    Ok(AskedDevices { names, table })
+    Ok(AskedDevices { places, table })
+}
+
+/// Where browsers of this machine were measured on a web platform.
+fn web_places(
+    arguments: &PredictArguments,
+    predictors: &Predictors,
+    platform: Platform,
+    here: &[Device],
+) -> anyhow::Result<Vec<Place>> {
+    // An adapter that computes on a processor is named after it.
+    let is_here =
+        |name: &str| here.iter().any(|device| name == device.name || name.ends_with(&format!(" on {}", device.name)));
+    let is_asked = |browser: &str| arguments.browsers.is_empty() || arguments.browsers.iter().any(|of| of == browser);
+    let measured: Vec<(&str, &str)> =
+        predictors.measured_on(platform.as_str()).filter_map(|(device, browser)| Some((device, browser?))).collect();
+    let asked = measured.iter().filter(|(device, browser)| is_here(device) && is_asked(browser));
+    let places: Vec<Place> = asked
+        .map(|(device, browser)| Place {
+            device: (*device).to_owned(),
+            platform: Some(platform),
+            browser: Some((*browser).to_owned()),
+        })
+        .collect();
+    if places.is_empty() {
+        let known = measured.iter().map(|(device, browser)| format!("{browser} on `{device}`")).collect::<Vec<_>>();
+        let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+        let browsers =
+            if arguments.browsers.is_empty() { "a browser".to_owned() } else { arguments.browsers.join(" or ") };
+        bail!(
+            "the release knows no {platform} in {browsers} of this machine; of {platform} it knows {known}; a suite with \
+             a section `web` measures more, where `augur browsers start` runs"
+        );
+    }
+    Ok(places)
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {

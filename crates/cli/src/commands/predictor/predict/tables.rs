@@ -8,7 +8,7 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use features::{MeasuredRow, read_devices};
-use messages::Metric;
+use messages::{Metric, Platform};
 use predictors::{Answer, FewShotDevice, GROUPS_MIN, MemoryFit, Questions, Release};
 
 use super::{DeviceMemory, PredictArguments, PredictionRow, answers, asked};
@@ -90,7 +90,7 @@ pub(super) fn ask(arguments: &PredictArguments, release: &Release, context: &Con
     let predictors = &release.predictors;
     let models = asked::models(arguments, predictors, context)?;
     let devices = asked::devices(arguments, predictors, context)?;
-    let on_devices = |model| devices.names.iter().flat_map(move |device| rows(arguments, model, device));
+    let on_devices = |model| devices.places.iter().flat_map(move |place| rows(arguments, model, place));
     let rows = models.rows.iter().flat_map(on_devices).collect();
     let questions = predictors.ask(rows, devices.table, models.operators)?;
     let fits = predictors.memory_fits(&questions)?;
@@ -108,7 +108,7 @@ pub(super) fn ask(arguments: &PredictArguments, release: &Release, context: &Con
 }
 
 /// A row per precision, batch size and number of threads on one device.
-fn rows(arguments: &PredictArguments, model: &MeasuredRow, device: &str) -> Vec<MeasuredRow> {
+fn rows(arguments: &PredictArguments, model: &MeasuredRow, place: &asked::Place) -> Vec<MeasuredRow> {
     let TableArguments { backend, backend_version, compiler, layout, .. } = &arguments.tables;
     let or_open = |count: usize| count.max(1);
     let mut rows = Vec::new();
@@ -116,10 +116,11 @@ fn rows(arguments: &PredictArguments, model: &MeasuredRow, device: &str) -> Vec<
         for threads in 0..or_open(arguments.threads.len()) {
             for batch_size in &arguments.batch_sizes {
                 rows.push(MeasuredRow {
-                    device: device.to_owned(),
+                    device: place.device.clone(),
+                    platform: place.platform.map(|platform| platform.to_string()),
                     backend: backend.clone(),
                     backend_version: backend_version.clone(),
-                    compiler: compiler.clone(),
+                    compiler: compiler.clone().or_else(|| place.browser.clone()),
                     layout: layout.clone(),
                     precision: arguments.precisions.get(precision).cloned(),
                     threads: arguments.threads.get(threads).copied().map(f64::from),
@@ -130,6 +131,10 @@ fn rows(arguments: &PredictArguments, model: &MeasuredRow, device: &str) -> Vec<
         }
     }
     rows
+}
+
+fn is_web(row: &MeasuredRow) -> bool {
+    row.platform.as_deref().and_then(|platform| platform.parse().ok()).is_some_and(Platform::is_web)
 }
 
 fn row(release: &Release, questions: &Questions, answer: &Answer, impossible: Option<String>) -> PredictionRow {
@@ -145,6 +150,7 @@ fn row(release: &Release, questions: &Questions, answer: &Answer, impossible: Op
         model: asked.model.clone(),
         device: asked.device.clone(),
         platform: asked.platform.clone(),
+        browser: asked.compiler.clone().filter(|_| is_web(asked)),
         configuration: asked::configuration(asked),
         precision: asked.precision.clone(),
         batch_size: whole(asked.batch_size),
