@@ -245,16 +245,12 @@ struct Publishing {
 
 impl Publishing {
     /// Publishes on the channel that is open, if one is, or on one of its own.
-    async fn run(mut self, open: Option<Channel>, mut requests: mpsc::Receiver<Request>) {
-        let mut open = open;
+    async fn run(mut self, mut open: Option<Channel>, mut requests: mpsc::Receiver<Request>) {
         loop {
-            let channel = match open.take() {
-                Some(channel) => channel,
-                None => {
-                    let Some(channel) = self.open_again().await else { return };
-                    channel
-                }
-            };
+            if open.is_none() {
+                open = self.open_again().await;
+            }
+            let Some(channel) = open.take() else { return };
             let Some(failed) = self.publish_until_lost(&channel, &mut requests).await else { return };
             self.queue_again(failed);
         }

@@ -126,6 +126,14 @@ pub(crate) async fn workers(State(shared): State<Shared>) -> Answered<Vec<store:
     shared.read(store::Store::workers).await.map(Answer)
 }
 
+pub(crate) async fn quarantine(
+    State(shared): State<Shared>,
+    of: Parameters<OfRun>,
+) -> Answered<Vec<store::HeldBackRow>> {
+    let run = checked(of)?.run.map(|id| parse(&id)).transpose()?;
+    shared.read(move |store| store.quarantined(run)).await.map(Answer)
+}
+
 pub(crate) async fn measured(State(shared): State<Shared>) -> Answered<Vec<store::MeasuredRow>> {
     shared.read(store::Store::measured).await.map(Answer)
 }

@@ -80,6 +80,7 @@ fn router(shared: Shared) -> Router {
         .route("/api/jobs/{id}/iterations", get(api::iterations))
         .route("/api/jobs/{id}/attempts", get(api::job_attempts))
         .route("/api/workers", get(api::workers))
+        .route("/api/quarantine", get(api::quarantine))
         .route("/api/measured", get(api::measured))
         .route("/api/coverage", get(api::coverage))
         .route("/api/releases", get(api::releases))

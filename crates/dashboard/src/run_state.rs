@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use axum::extract::{Path, State};
 use messages::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::{AttemptCounts, AttemptRow, NeedRow, RunSummary, RunningRow, Store, StoreError, WorkerRow};
+use store::{
+    AttemptCounts, AttemptRow, HeldBackRow, JudgementRow, NeedRow, RunSummary, RunningRow, Store, StoreError, WorkerRow,
+};
 
 use crate::{
     ApiError,
@@ -21,6 +23,9 @@ const SILENT_S_MAX: i64 = 30;
 /// Dead jobs that are told one by one; the run's summary counts all of them.
 const DEAD_MAX: usize = 1_000;
 
+/// Measurements that are told one by one though nobody learns from them.
+const HELD_BACK_MAX: usize = 1_000;
+
 /// Answer of `/api/runs/{id}/state`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
@@ -34,6 +39,12 @@ pub struct RunState {
     pub dead: Vec<AttemptRow>,
     /// What came of all attempts.
     pub attempts: AttemptCounts,
+    /// Its measurements that predictors do not learn from, in the order of their ends, at most 1,000.
+    #[serde(default)]
+    pub held_back: Vec<HeldBackRow>,
+    /// What came of holding it against earlier measurements, which happens a second or two after its end.
+    #[serde(default)]
+    pub judgement: Option<JudgementRow>,
 }
 
 /// A job and who runs it.
@@ -81,6 +92,8 @@ fn read(store: &Store, id: RunId, now: Timestamp) -> Result<Option<RunState>, St
         waiting,
         dead: if run.dead == 0 { Vec::new() } else { store.dead_letters(id, DEAD_MAX)? },
         attempts: store.attempt_counts(id)?,
+        held_back: store.held_back(id, HELD_BACK_MAX)?,
+        judgement: store.judgement(id)?,
         run,
     }))
 }

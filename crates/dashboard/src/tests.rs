@@ -141,7 +141,9 @@ async fn every_address_answers_with_json() {
     assert_eq!(results[0]["failure_message"], "no pytest");
     assert_eq!(server.get(&format!("/api/jobs/{}", job_id(1))).await, (200, results[0].clone()));
     assert_eq!(server.get("/api/results").await, (200, results));
-    for path in ["workers", "measured", "releases", "prediction-errors", &format!("prediction-errors?run={RUN}")] {
+    for path in
+        ["workers", "measured", "releases", "quarantine", "prediction-errors", &format!("prediction-errors?run={RUN}")]
+    {
         assert_eq!(server.get(&format!("/api/{path}")).await, (200, json!([])), "{path}");
     }
     assert_eq!(server.get(&format!("/api/jobs/{}/iterations", job_id(1))).await, (200, json!([])));

@@ -1,4 +1,4 @@
-//! Orders to workers about jobs.
+//! Orders about jobs: to workers, and about what came of them.
 
 use crate::{JobId, RunId, Timestamp};
 
@@ -18,4 +18,13 @@ pub struct Cancel {
     pub target: CancelTarget,
     /// When it was asked for.
     pub requested_at: Timestamp,
+}
+
+/// Somebody looked at a quarantined measurement and says that it is to be learned from after all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuarantineLifted {
+    /// The job that measured.
+    pub job_id: JobId,
+    /// When it was said.
+    pub lifted_at: Timestamp,
 }

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod codec;
+mod conditions;
 mod configuration;
 mod control;
 mod costs;
@@ -26,8 +27,9 @@ mod words;
 
 pub use attempt::{AfterFailure, ClaimReturned, DeadLetterReplayed, DeadLettered, FailedAttempt, JobClaimed};
 pub use codec::{BODY_BYTES_MAX, DecodeError, EncodeError, Encoded, Message, decode, encode};
+pub use conditions::{Conditions, MachineState, Mark};
 pub use configuration::{Configuration, ConfigurationError, ContentHash, ModelRef, limits};
-pub use control::{Cancel, CancelTarget};
+pub use control::{Cancel, CancelTarget, QuarantineLifted};
 pub use costs::{GraphCosts, GraphMemory, OperatorCost, OperatorKind};
 pub use device::{Device, PeakSource};
 pub use dispatch::{Dispatch, Need, Offer, PastAttempt, Requirements};

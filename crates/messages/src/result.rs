@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use crate::{Configuration, Device, GraphCosts, Job, Timestamp, UnknownWord, WebOutcome, WorkerId};
+use crate::{Conditions, Configuration, Device, GraphCosts, Job, Timestamp, UnknownWord, WebOutcome, WorkerId};
 
 /// The outcome of a job with all that is needed to store it: replaying results needs nothing else.
 #[derive(Debug, Clone, PartialEq)]
@@ -185,6 +185,8 @@ pub struct BenchmarkOutcome {
     pub backend_version: String,
     /// The model's costs at this shape.
     pub costs: GraphCosts,
+    /// What the machine was doing meanwhile; `None` if nobody looked.
+    pub conditions: Option<Conditions>,
 }
 
 /// How one test case ended.

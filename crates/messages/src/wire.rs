@@ -9,6 +9,7 @@
 //! has them says 2, which a reader that knows only native jobs refuses instead of mistaking it.
 
 mod attempt;
+mod conditions;
 mod configuration;
 mod device;
 mod dispatch;
@@ -21,7 +22,7 @@ use std::{fmt::Display, str::FromStr};
 
 use crate::{
     AcceptedMeasurement, Cancel, ClaimReturned, DeadLetterReplayed, DeadLettered, DecodeError, FailedAttempt,
-    Heartbeat, Job, JobClaimed, JobResult, JobSpec, Message, ReleasePublished, RunSubmitted, codec,
+    Heartbeat, Job, JobClaimed, JobResult, JobSpec, Message, QuarantineLifted, ReleasePublished, RunSubmitted, codec,
 };
 
 /// A field that decoded but cannot be.
@@ -102,6 +103,7 @@ message!(DeadLetterReplayed, "replayed", attempt::DeadLetterReplayedV1);
 message!(RunSubmitted, "run", news::RunSubmittedV1);
 message!(Heartbeat, "heartbeat", news::HeartbeatV1);
 message!(Cancel, "cancel", news::CancelV1);
+message!(QuarantineLifted, "quarantine-lifted", news::QuarantineLiftedV1);
 message!(ReleasePublished, "release", news::ReleasePublishedV1);
 message!(AcceptedMeasurement, "measurement", news::AcceptedMeasurementV1, 2, |accepted| {
     accepted.configuration.browser.is_some()

@@ -1,5 +1,5 @@
 //! The result aggregator: reads the result stream into the database, feeds accepted measurements onward, keeps the leases
-//! of claimed jobs, and tells of dead letters that the broker made.
+//! of claimed jobs, tells of dead letters that the broker made, and holds complete runs against earlier ones.
 //!
 //! Rows and the next stream offset are committed together, so a crash at any point repeats nothing and skips
 //! nothing. Accepted measurements wait in an outbox of the same database until the broker has confirmed them.
@@ -9,6 +9,7 @@ mod leases;
 mod news;
 mod outbox;
 mod reader;
+mod regressions;
 
 use std::{sync::Arc, time::Duration};
 
@@ -94,6 +95,8 @@ async fn session(
 
     let outbox = Arc::new(Notify::new());
     outbox.notify_one();
+    let ended = Arc::new(Notify::new());
+    ended.notify_one();
     let hearing = Hearing::new(&leases, [&results, &heartbeats]);
     let renewing = Arc::clone(&leases);
     let heartbeats = news::keep(
@@ -115,9 +118,10 @@ async fn session(
         tokio::spawn(Arc::clone(&leases).keep(hearing, store.clone(), publisher.clone(), stop.clone())),
         tokio::spawn(deaths::tell(letters, publisher.clone(), stop.clone())),
         tokio::spawn(heartbeats),
+        tokio::spawn(regressions::keep(store.clone(), Arc::clone(&ended), changes.clone(), stop.clone())),
         tokio::spawn(releases),
     ];
-    Reader { results, store, publisher, settings, changes, outbox, leases, stop }.run().await;
+    Reader { results, store, publisher, settings, changes, outbox, ended, leases, stop }.run().await;
     for task in tasks {
         task.await.map_err(|source| PipelineError::Panicked { stage: "aggregator", source })?;
     }

@@ -1,12 +1,12 @@
-//! Producers: publish a run and its jobs, cancel them.
+//! Producers: publish a run and its jobs, cancel them, let a quarantined measurement count.
 
 use std::collections::BTreeMap;
 
 use broker::{BrokerError, Outgoing, Publisher, WINDOW_MESSAGES_MAX};
 use futures_util::{StreamExt, stream};
 use messages::{
-    Cancel, CancelTarget, Dispatch, Job, JobId, JobSpec, Need, Origin, Platform, Requirements, RunId, RunRef,
-    RunSubmitted, Timestamp, encode,
+    Cancel, CancelTarget, Dispatch, Job, JobId, JobSpec, Need, Origin, Platform, QuarantineLifted, Requirements, RunId,
+    RunRef, RunSubmitted, Timestamp, encode,
 };
 use topology::names;
 
@@ -160,6 +160,17 @@ pub async fn cancel(publisher: &Publisher, target: CancelTarget) -> Result<(), P
         publisher.publish(outgoing).await.map_err(PipelineError::broker("cancel order"))?;
     }
     Ok(())
+}
+
+/// Tells the result stream that a quarantined measurement is to be learned from after all.
+///
+/// # Errors
+///
+/// [`PipelineError::Broker`] if that could not be published; saying it again does no harm.
+pub async fn lift_quarantine(publisher: &Publisher, job_id: JobId) -> Result<(), PipelineError> {
+    let lifted = QuarantineLifted { job_id, lifted_at: Timestamp::now() };
+    let record = outgoing_record(uuid::Uuid::now_v7().to_string(), &lifted)?;
+    publisher.publish(record).await.map_err(PipelineError::broker("end of a quarantine"))
 }
 
 #[cfg(test)]

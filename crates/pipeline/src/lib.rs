@@ -21,7 +21,7 @@ mod updater;
 mod worker;
 
 pub use aggregator::{AggregatorSettings, aggregate};
-pub use client::{RunContext, Submission, cancel, submit};
+pub use client::{RunContext, Submission, cancel, lift_quarantine, submit};
 pub use drift::{DatedError, Drift, drift};
 pub use error::PipelineError;
 pub use export::{ExportSummary, export_results};

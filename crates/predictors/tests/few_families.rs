@@ -32,11 +32,11 @@ fn coverage_pct(data: &TableData, families: usize, draws: u64) -> f64 {
     let (mut inside, mut asked) = (0, 0);
     for seed in 0..draws {
         let mut random = fastrand::Rng::with_seed(seed);
-        let drawn: HashSet<&str> = random.choose_multiple(of_family.keys().copied(), families).into_iter().collect();
+        let chosen: HashSet<&str> = random.choose_multiple(of_family.keys().copied(), families).into_iter().collect();
         let mut training = Vec::new();
         let mut others = Vec::new();
         for (family, models) in &of_family {
-            if drawn.contains(family) {
+            if chosen.contains(family) {
                 training.extend_from_slice(models.values().nth(random.usize(..models.len())).expect("below"));
             } else {
                 others.extend(models.values());
@@ -44,7 +44,7 @@ fn coverage_pct(data: &TableData, families: usize, draws: u64) -> f64 {
         }
         let known: HashSet<&str> = training.iter().map(|row| data.rows()[*row].device.as_str()).collect();
         let test: Vec<usize> = random
-            .choose_multiple(others.into_iter(), ASKED_MODELS)
+            .choose_multiple(others, ASKED_MODELS)
             .into_iter()
             .flatten()
             .copied()

@@ -36,6 +36,7 @@ fn hold(directory: &Path) -> ExitCode {
         profiles: BTreeMap::from([("hold".to_owned(), profile)]),
         output_tail_bytes_max: 1024,
         child_memory_mb_max: None,
+        waited_pct_max: RunnerSettings::WAITED_PCT_MAX,
     };
     let job = Job {
         job_id: JobId::new(),

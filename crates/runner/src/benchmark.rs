@@ -1,6 +1,7 @@
 //! Runs a benchmark job: checks it, finds its model, waits for the device, and has a child process measure.
 
 use std::{
+    num::NonZero,
     os::unix::process::ExitStatusExt,
     process::{Command, ExitStatus},
     sync::Arc,
@@ -12,6 +13,7 @@ use crate::{
     child::is_out_of_memory,
     device_wait::device_lease,
     failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
+    marks::{self, Allowed},
     model::{Models, PreparedModel, prepare},
     process::{self, Dialogue, Ending, Finished, Limits, ProcessError, signal_name},
     protocol::{Answer, BenchmarkRequest, Measured, Request, Stop, StoppingRule},
@@ -56,7 +58,13 @@ pub(crate) async fn run(
     let lease = device_lease(&settings.lease_directory, job.platform, LeaseMode::Exclusive, attempt.cancel).await?;
     let measured = measure(settings, &request, Duration::from_millis(job.timeout_ms), attempt).await?;
     drop(lease);
-    let Measured { iterations_ms, stop, load_ms, memory_peak_mb, power_w, backend_version } = measured;
+    let Measured { iterations_ms, stop, load_ms, memory_peak_mb, power_w, backend_version, seen } = measured;
+    let allowed = Allowed {
+        waited_pct_max: settings.waited_pct_max,
+        threads: spec.configuration.threads as usize,
+        processors: std::thread::available_parallelism().map_or(1, NonZero::get),
+    };
+    let conditions = marks::conditions(&seen, &iterations_ms, &allowed);
     let Some(latency_ms) = LatencySummary::from_iterations(iterations_ms) else {
         return Err(failure(FailureKind::BackendError, "the benchmark child timed no iteration"));
     };
@@ -74,6 +82,7 @@ pub(crate) async fn run(
         },
         backend_version,
         costs,
+        conditions: Some(conditions),
     })
 }
 

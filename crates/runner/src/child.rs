@@ -4,6 +4,7 @@
 //! endless loop in the backend is a result and not a lost worker.
 
 mod inputs;
+mod machine;
 mod power;
 mod session;
 

@@ -10,6 +10,7 @@ mod error;
 mod execute;
 mod failure;
 mod junit;
+mod marks;
 mod model;
 mod probe;
 mod process;

@@ -127,6 +127,26 @@ pub(crate) struct Measured {
     pub(crate) memory_peak_mb: Option<f64>,
     pub(crate) power_w: Option<f64>,
     pub(crate) backend_version: String,
+    pub(crate) seen: Seen,
+}
+
+/// What the machine was doing around and during the timed iterations; [`messages::Conditions`] says what each is.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    pub(crate) before: SeenState,
+    pub(crate) after: SeenState,
+    pub(crate) busy_elsewhere_cpus: Option<f64>,
+    pub(crate) waited_pct: Option<f64>,
+    pub(crate) stolen_pct: Option<f64>,
+    pub(crate) throttle_events: Option<u64>,
+}
+
+/// [`messages::MachineState`] as it travels here.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct SeenState {
+    pub(crate) clock_mhz: Option<f64>,
+    pub(crate) temperature_c: Option<f64>,
+    pub(crate) load_average: Option<f64>,
 }
 
 /// [`messages::StopReason`] as it travels here.

@@ -20,11 +20,16 @@ pub struct RunnerSettings {
     pub output_tail_bytes_max: usize,
     /// Most memory that a job's process may allocate, in MB (10^6 bytes); unlimited if `None`.
     pub child_memory_mb_max: Option<u64>,
+    /// Share of its time, in percent, that a benchmark may wait for a processor; beyond it the measurement is marked as
+    /// disturbed.
+    pub waited_pct_max: f64,
 }
 
 impl RunnerSettings {
     /// Usual value of [`Self::output_tail_bytes_max`].
     pub const OUTPUT_TAIL_BYTES_MAX: usize = 16 * 1024;
+    /// Usual value of [`Self::waited_pct_max`]: a quarter, by which the mean grows by a third.
+    pub const WAITED_PCT_MAX: f64 = 25.0;
 }
 
 /// How the test jobs that name this profile are run.

@@ -118,6 +118,8 @@ impl WebRunner {
             stop: run.stop,
             backend_version: run.backend_version.clone(),
             costs,
+            // Its processes are the browser's; nobody watches the machine for it yet.
+            conditions: None,
         };
         Ok((outcome(benchmark, run), device))
     }

@@ -5,8 +5,8 @@ mod support;
 use std::{fs, path::Path, process::Command};
 
 use messages::{
-    Backend, BenchmarkOutcome, BenchmarkSpec, Configuration, FailureKind, Job, JobSpec, ModelRef, Outcome, Platform,
-    Precision,
+    Backend, BenchmarkOutcome, BenchmarkSpec, Configuration, FailureKind, Job, JobSpec, Mark, ModelRef, Outcome,
+    Platform, Precision,
 };
 use runner::{Runner, RunnerError, RunnerSettings};
 use support::{Workplace, failed, job};
@@ -134,6 +134,24 @@ fn damage(file: &Path) {
     bytes.truncate(bytes.len() - 1);
     fs::remove_file(file).expect("removed");
     fs::write(file, bytes).expect("written");
+}
+
+#[tokio::test]
+async fn what_the_machine_was_doing_is_recorded_and_marks_what_it_disturbed() {
+    let workplace = Workplace::new();
+    let job = benchmark(spec(model(&workplace.settings()), 1));
+    let conditions = async |waited_pct_max| {
+        let settings = RunnerSettings { waited_pct_max, ..workplace.settings() };
+        measured(run(settings, &job).await).conditions.expect("somebody looked")
+    };
+    // Nobody waits for less than nothing, and nobody for more than all of the time.
+    let disturbed = conditions(-1.0).await;
+    assert!(disturbed.before.load_average.is_some() && disturbed.after.load_average.is_some(), "{disturbed:?}");
+    assert!(disturbed.waited_pct.is_some_and(|pct| (0.0..=100.0).contains(&pct)), "{disturbed:?}");
+    let Some(Mark::Disturbed(reason)) = &disturbed.mark else { panic!("no mark: {disturbed:?}") };
+    assert!(reason.starts_with("its threads waited for a processor for "), "{reason}");
+    let mark = conditions(100.0).await.mark;
+    assert!(!matches!(&mark, Some(Mark::Disturbed(reason)) if reason.contains("waited")), "{mark:?}");
 }
 
 #[tokio::test]

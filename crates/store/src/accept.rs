@@ -4,9 +4,46 @@
 //! reports is finite and above zero; a browser that had the model already loads nothing. Of a browser it must be proven
 //! that the platform ran at least one node of the model: a browser whose GPU is of no use runs everything as WebAssembly
 //! and says nothing. Rejected results are stored all the same, with the reason.
+//!
+//! A measurement that cannot be, by these rules or those of [`crate::plausible`], is quarantined: somebody who knows better
+//! can lift that. One that its worker marked, because the device was throttled or disturbed, is true and still not what
+//! the device can do.
 
-use messages::{AcceptedMeasurement, BenchmarkOutcome, JobResult, Metric, Outcome, Platform, Warmth, WebOutcome};
+use messages::{AcceptedMeasurement, JobResult, Mark, Metric, Outcome, Platform, WebOutcome};
 use thiserror::Error;
+
+use crate::plausible::{self, Implausible};
+
+/// What a measurement counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Predictors learn from it.
+    Accepted,
+    /// The same, because somebody lifted its quarantine.
+    Released,
+    /// It cannot be; somebody may lift that.
+    Quarantined,
+    /// The device slowed itself down meanwhile.
+    Throttled,
+    /// Others used the device meanwhile.
+    Disturbed,
+    /// It lacks what learning needs, or proof.
+    Rejected,
+}
+
+impl Standing {
+    /// The word for it, as the tables have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Released => "released",
+            Self::Quarantined => "quarantined",
+            Self::Throttled => "throttled",
+            Self::Disturbed => "disturbed",
+            Self::Rejected => "rejected",
+        }
+    }
+}
 
 /// Why a result is not a measurement to learn from.
 #[derive(Debug, Error, Clone, PartialEq)]
@@ -26,14 +63,24 @@ pub enum Rejection {
         /// The platform.
         platform: Platform,
     },
-    /// A number that no measurement gives.
-    #[error("its {what} is {found}")]
-    Implausible {
-        /// Which number.
-        what: &'static str,
-        /// What it is.
-        found: f64,
-    },
+    /// It cannot be.
+    #[error(transparent)]
+    Implausible(#[from] Implausible),
+    /// Its worker says that it does not show what the device can do.
+    #[error("{}", .0.reason())]
+    Marked(Mark),
+}
+
+impl Rejection {
+    /// What the measurement counts for.
+    pub const fn standing(&self) -> Standing {
+        match self {
+            Self::NoBenchmark | Self::NoDevice | Self::NoIterations | Self::Unproven { .. } => Standing::Rejected,
+            Self::Implausible(_) => Standing::Quarantined,
+            Self::Marked(Mark::Throttled(_)) => Standing::Throttled,
+            Self::Marked(Mark::Disturbed(_)) => Standing::Disturbed,
+        }
+    }
 }
 
 /// Applies the rule in this module's description.
@@ -54,11 +101,10 @@ pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
     {
         return Err(Rejection::Unproven { platform: web.platform });
     }
-    numbers(outcome)
-        .filter(|(what, _)| *what != LOAD_TIME || loads(result))
-        .chain(outcome.latency_ms.iterations.iter().map(|ms| ("iteration", *ms)))
-        .find(|(_, found)| !(found.is_finite() && *found > 0.0))
-        .map_or(Ok(()), |(what, found)| Err(Rejection::Implausible { what, found }))?;
+    plausible::check(result, outcome)?;
+    if let Some(mark) = outcome.conditions.as_ref().and_then(|conditions| conditions.mark.clone()) {
+        return Err(Rejection::Marked(mark));
+    }
     Ok(AcceptedMeasurement {
         job_id: result.job.job_id,
         run_id: result.job.run.run_id,
@@ -74,14 +120,6 @@ pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
         power_w: outcome.power_w,
         load_ms: outcome.load_ms,
     })
-}
-
-/// What the time to load is called.
-const LOAD_TIME: &str = "load time";
-
-/// Whether the model was loaded for this result: a browser may have had its session already.
-pub(crate) fn loads(result: &JobResult) -> bool {
-    !matches!(&result.outcome, Outcome::Web(web) if web.warmth == Warmth::WarmModel)
 }
 
 /// Whether a node ran on the platform's execution provider. WebAssembly is what everything else falls back to, so it
@@ -107,23 +145,10 @@ pub(crate) fn measured(measurement: &AcceptedMeasurement, metric: Metric) -> Opt
     }
 }
 
-fn numbers(outcome: &BenchmarkOutcome) -> impl Iterator<Item = (&'static str, f64)> {
-    [
-        ("mean latency", Some(outcome.latency_ms.mean)),
-        ("median latency", Some(outcome.latency_ms.p50)),
-        ("90th percentile of latency", Some(outcome.latency_ms.p90)),
-        ("99th percentile of latency", Some(outcome.latency_ms.p99)),
-        ("throughput", Some(outcome.throughput_items_per_second)),
-        ("peak memory", outcome.memory_peak_mb),
-        ("power", outcome.power_w),
-        (LOAD_TIME, Some(outcome.load_ms)),
-    ]
-    .into_iter()
-    .filter_map(|(what, number)| number.map(|number| (what, number)))
-}
-
 #[cfg(test)]
 mod tests {
+    use messages::{BenchmarkOutcome, Conditions, Warmth};
+
     use super::*;
     use crate::tests::builders::{benchmark, failed_benchmark, run, test_result, web_benchmark};
 
@@ -145,17 +170,20 @@ mod tests {
     }
 
     #[test]
-    fn implausible_numbers_are_named() {
-        assert_eq!(rejected(|o| o.load_ms = 0.0), Rejection::Implausible { what: "load time", found: 0.0 });
-        assert_eq!(
-            rejected(|o| o.memory_peak_mb = Some(f64::INFINITY)),
-            Rejection::Implausible { what: "peak memory", found: f64::INFINITY }
-        );
-        assert_eq!(
-            rejected(|o| o.latency_ms.iterations[1] = -1.0),
-            Rejection::Implausible { what: "iteration", found: -1.0 }
-        );
-        assert_eq!(rejected(|o| o.latency_ms.iterations.clear()), Rejection::NoIterations);
+    fn what_keeps_a_measurement_from_being_learned_from_says_what_it_counts_for() {
+        assert_eq!(rejected(|o| o.latency_ms.iterations.clear()).standing(), Standing::Rejected);
+        assert_eq!(rejected(|o| o.load_ms = 0.0).standing(), Standing::Quarantined);
+        let marked = |mark: Mark| {
+            rejected(|o| o.conditions = Some(Conditions { mark: Some(mark.clone()), ..Conditions::default() }))
+        };
+        let hot = marked(Mark::Throttled("hot".to_owned()));
+        assert_eq!((hot.standing(), hot.to_string()), (Standing::Throttled, "hot".to_owned()));
+        assert_eq!(marked(Mark::Disturbed("busy".to_owned())).standing(), Standing::Disturbed);
+        let impossible = rejected(|o| {
+            o.load_ms = 0.0;
+            o.conditions = Some(Conditions { mark: Some(Mark::Throttled("hot".to_owned())), ..Conditions::default() });
+        });
+        assert_eq!(impossible.standing(), Standing::Quarantined, "what cannot be is not merely slow");
     }
 
     #[test]
@@ -176,7 +204,7 @@ mod tests {
         let warm = changed(|web| (web.warmth, web.benchmark.load_ms) = (Warmth::WarmModel, 0.0));
         assert_eq!(warm.expect("nothing was to be loaded").load_ms.to_bits(), 0.0_f64.to_bits());
         let cold = changed(|web| web.benchmark.load_ms = 0.0);
-        assert_eq!(cold, Err(Rejection::Implausible { what: "load time", found: 0.0 }));
+        assert_eq!(cold.expect_err("a load takes time").to_string(), "its load time is 0");
         let fallen_back = changed(|web| {
             web.platform = Platform::Wasm;
             web.nodes.clear();

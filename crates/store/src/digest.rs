@@ -2,7 +2,7 @@
 //!
 //! Replaying a result stream gives other surrogate keys and another order of rows, so every table is digested by its
 //! natural columns: keys are replaced by what they point to, and row hashes are added up. Left out are the tables that
-//! the stream does not determine (outbox, offsets, workers, releases) and `created_at` of models and devices, which is
+//! the stream does not determine (outbox, offsets, workers, releases, comparisons with earlier runs) and `created_at` of models and devices, which is
 //! that of whichever result came first. Where two results of one job differ, the first counts, and then the order in
 //! which they are read does matter.
 
@@ -24,6 +24,7 @@ const TABLES: &[(&str, &str)] = &[
     ("claim_returns", "SELECT * FROM claim_returns"),
     ("replays", "SELECT * FROM replays"),
     ("cancels", "SELECT * FROM cancels"),
+    ("quarantine_lifts", "SELECT * FROM quarantine_lifts"),
     // Of the runs that share a job, the first one has it in `jobs`.
     ("run_jobs", "SELECT run_uuid, job_id FROM jobs UNION ALL SELECT run_uuid, job_id FROM run_jobs"),
     ("run_needs", "SELECT * FROM run_needs"),

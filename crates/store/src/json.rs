@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use messages::{
-    Adapter, BenchmarkSpec, Device, GraphCosts, JobSpec, MetricEvaluation, Offer, OperatorCost, PeakSource, RunningJob,
-    WebOutcome,
+    Adapter, BenchmarkSpec, Conditions, Device, GraphCosts, JobSpec, MetricEvaluation, Offer, OperatorCost, PeakSource,
+    RunningJob, WebOutcome,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::ConditionsRow;
 
 /// Serialises `value`.
 ///
@@ -205,6 +207,11 @@ pub(crate) fn web(job_id: &str, web: &WebOutcome) -> String {
         recoveries: web.recoveries.clone(),
     };
     text(&WebJson { job_id, details })
+}
+
+/// What the machine was doing while it measured; the mark is in columns of its own.
+pub(crate) fn conditions(conditions: &Conditions) -> String {
+    text(&ConditionsRow::from(conditions))
 }
 
 /// A GPU adapter as the browser describes it.

@@ -14,6 +14,7 @@ mod imports;
 mod json;
 mod migrations;
 mod open;
+mod plausible;
 mod query;
 mod record;
 mod rows;
@@ -22,14 +23,15 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{Rejection, accept};
+pub use accept::{Rejection, Standing, accept};
 pub use error::StoreError;
 pub use imports::{ImportSummary, ImportedTable, ReadTable, read_database};
 pub use open::Store;
+pub use plausible::Implausible;
 pub use record::Record;
 pub use rows::{
-    AttemptCounts, AttemptRow, CoverageCell, EvaluationRow, MeasuredRow, NeedRow, OffsetRow, OpenClaim, OutboxRow,
-    PredictedRow, PredictionErrorRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest,
-    WebRow, WorkerRow,
+    AttemptCounts, AttemptRow, ComparableRow, ConditionsRow, CoverageCell, EvaluationRow, HeldBackRow, JudgementRow,
+    MachineStateRow, MeasuredRow, NeedRow, OffsetRow, OpenClaim, OutboxRow, PredictedRow, PredictionErrorRow,
+    RegressionRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest, WebRow, WorkerRow,
 };
 pub use write::{CommitSummary, OutboxMode, StreamPosition};

@@ -41,6 +41,16 @@ const MIGRATIONS: &[Migration] = &[
         name: "web columns",
         apply: |connection| connection.execute_batch(include_str!("../migrations/0005_web_columns.sql")),
     },
+    Migration {
+        version: 6,
+        name: "quarantine",
+        apply: |connection| connection.execute_batch(include_str!("../migrations/0006_quarantine.sql")),
+    },
+    Migration {
+        version: 7,
+        name: "regressions",
+        apply: |connection| connection.execute_batch(include_str!("../migrations/0007_regressions.sql")),
+    },
 ];
 
 /// Names that migrations take for Augur's own tables.
@@ -65,6 +75,9 @@ const OWN_TABLES: &[&str] = &[
     "dead_letters",
     "imported_measurements",
     "measurement_table",
+    "quarantine_lifts",
+    "run_judgements",
+    "regressions",
 ];
 
 /// The schema version that this build writes.

@@ -3,6 +3,8 @@
 mod accepted;
 mod attempts;
 mod claims;
+mod held_back;
+mod judgements;
 mod measurements;
 mod needs;
 mod releases;
@@ -13,6 +15,8 @@ mod workers;
 use duckdb::{Connection, Params, Row, types::FromSql};
 use messages::Timestamp;
 use serde::de::DeserializeOwned;
+
+pub(crate) use accepted::accepted_of;
 
 use crate::{OffsetRow, Store, StoreError, StoredPosition, error::failed};
 

@@ -2,7 +2,7 @@
 
 use messages::{
     Cancel, CancelTarget, ClaimReturned, DeadLetterReplayed, DeadLettered, DecodeError, FailedAttempt, JobClaimed,
-    JobResult, Message, RunId, RunSubmitted, decode,
+    JobResult, Message, QuarantineLifted, RunId, RunSubmitted, decode,
 };
 
 /// One message of the result stream.
@@ -24,6 +24,8 @@ pub enum Record {
     DeadLettered(DeadLettered),
     /// A dead letter was sent back to its lane.
     Replayed(DeadLetterReplayed),
+    /// A quarantined measurement is to be learned from after all.
+    QuarantineLifted(QuarantineLifted),
 }
 
 impl Record {
@@ -45,11 +47,13 @@ impl Record {
             Some(Cancel::TYPE) => decode(message_type, schema_version, body).map(Self::Cancel),
             Some(DeadLettered::TYPE) => decode(message_type, schema_version, body).map(Self::DeadLettered),
             Some(DeadLetterReplayed::TYPE) => decode(message_type, schema_version, body).map(Self::Replayed),
+            Some(QuarantineLifted::TYPE) => decode(message_type, schema_version, body).map(Self::QuarantineLifted),
             _ => decode::<JobResult>(message_type, schema_version, body).map(|result| Self::Result(Box::new(result))),
         }
     }
 
-    /// The run that it is about; `None` for the cancellation of a single job, which does not say.
+    /// The run that it is about; `None` for the cancellation of a single job and the end of a quarantine, which do not
+    /// say.
     pub fn run_id(&self) -> Option<RunId> {
         match self {
             Self::Run(run) => Some(run.run_id),
@@ -63,6 +67,7 @@ impl Record {
             },
             Self::DeadLettered(dead) => Some(dead.run_id),
             Self::Replayed(replayed) => Some(replayed.run_id),
+            Self::QuarantineLifted(_) => None,
         }
     }
 }
@@ -90,6 +95,7 @@ mod tests {
                 Record::Cancel(message) => travelled(message),
                 Record::DeadLettered(message) => travelled(message),
                 Record::Replayed(message) => travelled(message),
+                Record::QuarantineLifted(message) => travelled(message),
             };
             assert_eq!(decoded, record);
         }

@@ -2,14 +2,18 @@
 //!
 //! Ids are UUIDs as text, moments are RFC 3339 in UTC, and what is unknown is null.
 
+mod anomalies;
 mod delivery;
+mod judgement;
 
 use std::collections::BTreeMap;
 
 use messages::{Backend, Configuration, ModelRef, Platform, Precision};
 use serde::{Deserialize, Serialize};
 
+pub use anomalies::{ConditionsRow, HeldBackRow, MachineStateRow};
 pub use delivery::{AttemptCounts, AttemptRow, NeedRow, OpenClaim, RunningRow, StoredPosition, WorkerRow};
+pub use judgement::{ComparableRow, JudgementRow, RegressionRow};
 
 use crate::StoreError;
 
@@ -52,6 +56,9 @@ pub struct RunSummary {
     pub git_commit: Option<String>,
     /// Branch of that work tree.
     pub git_branch: Option<String>,
+    /// Configurations that became slower than in earlier runs; 0 until somebody looked.
+    #[serde(default)]
+    pub regressions: u32,
 }
 
 impl RunSummary {
@@ -162,8 +169,12 @@ pub struct ResultRow {
     pub backend_version: Option<String>,
     /// Whether predictors may learn from it.
     pub accepted: Option<bool>,
-    /// Why not.
+    /// Why not; still there where that was overruled.
     pub rejection: Option<String>,
+    /// What the measurement counts for: `accepted`, `released`, `quarantined`, `throttled`, `disturbed`, `rejected`.
+    pub standing: Option<String>,
+    /// What the machine was doing meanwhile, if somebody looked.
+    pub conditions: Option<ConditionsRow>,
     /// Exit code of a test's process.
     pub exit_code: Option<i32>,
     /// Cases of a test.

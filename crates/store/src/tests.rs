@@ -7,6 +7,7 @@ mod delivery;
 mod imports;
 mod opening;
 mod order;
+mod quarantine;
 mod queries;
 mod replay;
 mod web;

@@ -12,6 +12,7 @@ mod jobs;
 mod known;
 mod outbox;
 mod predictions;
+mod quarantine;
 mod runs;
 mod service;
 mod standing;
@@ -25,7 +26,8 @@ use duckdb::{
 use messages::{RunId, Timestamp};
 
 use self::{entries::Fresh, known::Known};
-use crate::{Record, Store, StoreError, error::failed};
+use crate::{Record, Store, StoreError, error::failed, query};
+pub(crate) use entries::uuid;
 
 /// Where to go on reading once a batch is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub struct CommitSummary {
     pub results_duplicate: usize,
     /// Runs not seen before.
     pub runs_new: usize,
-    /// New results that predictors may learn from.
+    /// Results that predictors may learn from now and might not before: new ones, and those whose quarantine was lifted.
     pub measurements_accepted: usize,
     /// Runs that changed, each once, in order.
     pub runs_touched: Vec<RunId>,
@@ -141,12 +143,16 @@ fn commit(
     jobs::append_failed_attempts(&transaction, &fresh.attempts).map_err(failed("store failed attempts"))?;
     jobs::append_deaths(&transaction, &fresh.deaths).map_err(failed("store dead letters of the broker's"))?;
     predictions::append(&transaction, &entries).map_err(failed("store predictions"))?;
-    facts::insert(&transaction, records).map_err(failed("store claims, returns, replays and cancellations"))?;
+    facts::insert(&transaction, records)
+        .map_err(failed("store claims, returns, replays, cancellations and lifted quarantines"))?;
     let others = standing::settle(&transaction, known, &fresh, records, runs.new > 0)
         .map_err(failed("count dead and shared jobs"))?;
     runs::complete(&transaction, &mut runs, others).map_err(failed("complete runs"))?;
+    let released = quarantine::release(&transaction, known, records, &entries).map_err(failed("lift quarantines"))?;
+    let released = query::accepted_of(&transaction, &released)?;
     if outbox_mode == OutboxMode::Feed {
-        outbox::append(&transaction, &entries).map_err(failed("fill the outbox"))?;
+        let accepted = entries.iter().filter_map(|entry| entry.measurement.as_deref().ok());
+        outbox::append(&transaction, accepted.chain(&released)).map_err(failed("fill the outbox"))?;
     }
     if let Some(position) = position {
         outbox::store_position(&transaction, position).map_err(failed("store the stream offset"))?;
@@ -156,7 +162,7 @@ fn commit(
         results_new: entries.len(),
         results_duplicate: fresh.duplicates,
         runs_new: runs.new,
-        measurements_accepted: entries.iter().filter(|entry| entry.measurement.is_ok()).count(),
+        measurements_accepted: entries.iter().filter(|entry| entry.measurement.is_ok()).count() + released.len(),
         runs_touched: runs.ids.into_keys().collect(),
     })
 }
@@ -173,7 +179,7 @@ fn appender<'c>(connection: &'c Connection, table: &str, columns: &[&str]) -> du
 }
 
 /// A moment as DuckDB takes it.
-fn moment(timestamp: Timestamp) -> Value {
+pub(crate) fn moment(timestamp: Timestamp) -> Value {
     Value::Timestamp(TimeUnit::Microsecond, timestamp.as_micros())
 }
 

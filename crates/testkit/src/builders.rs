@@ -239,6 +239,7 @@ pub fn benchmark_outcome() -> BenchmarkOutcome {
         stop: StopReason::Converged,
         backend_version: "1.31.1".to_owned(),
         costs: graph_costs(),
+        conditions: None,
     }
 }
 

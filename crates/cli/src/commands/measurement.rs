@@ -1,13 +1,17 @@
-//! `augur measurement import|export|coverage`: measurement tables into the database and out of it.
+//! `augur measurement import|export|coverage|quarantine`: measurement tables into the database and out of it, what is
+//! covered, and what is kept from the predictors.
 
 mod coverage;
 mod import;
+mod quarantine;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use store::Store;
+
+pub(crate) use quarantine::table as held_back;
 
 use crate::{context::Context, exit::Exit, output};
 
@@ -34,6 +38,9 @@ pub(crate) enum MeasurementCommand {
         after_help = "Examples:\n  augur measurement coverage --plot coverage.svg\n  augur measurement coverage --input measurements.csv.gz --by family"
     )]
     Coverage(coverage::CoverageArguments),
+    /// Measurements that cannot be: what they are, and letting them count all the same.
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
 }
 
 pub(crate) async fn run(command: MeasurementCommand, context: &Context) -> anyhow::Result<Exit> {
@@ -41,6 +48,7 @@ pub(crate) async fn run(command: MeasurementCommand, context: &Context) -> anyho
         MeasurementCommand::Import(arguments) => tokio::task::block_in_place(|| import::run(&arguments, context)),
         MeasurementCommand::Export { output, db } => tokio::task::block_in_place(|| export(&output, db, context)),
         MeasurementCommand::Coverage(arguments) => coverage::run(&arguments, context).await,
+        MeasurementCommand::Quarantine(command) => quarantine::run(command, context).await,
     }
 }
 

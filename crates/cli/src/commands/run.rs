@@ -168,7 +168,7 @@ fn results(rows: &[ResultRow]) -> comfy_table::Table {
         table.add_row([
             row.case.clone(),
             report::platform(row),
-            row.failure_type.as_ref().map_or_else(|| row.status.clone(), |kind| format!("{} ({kind})", row.status)),
+            status(row),
             output::number(row.latency_p50_ms),
             output::number(row.latency_p99_ms),
             output::number(row.throughput_items_per_second),
@@ -178,6 +178,13 @@ fn results(rows: &[ResultRow]) -> comfy_table::Table {
         ]);
     }
     table
+}
+
+/// How it ended, with the kind of failure, or with what keeps its measurement from being learned from.
+fn status(row: &ResultRow) -> String {
+    let standing = row.standing.as_ref().filter(|standing| *standing != "accepted");
+    let detail = row.failure_type.as_ref().or(standing);
+    detail.map_or_else(|| row.status.clone(), |detail| format!("{} ({detail})", row.status))
 }
 
 /// One result, a line per field that it has.

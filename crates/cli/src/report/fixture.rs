@@ -23,6 +23,7 @@ pub(super) fn run() -> RunSummary {
         cancelled_at: None,
         git_commit: Some("4f2c1d9e8b7a6053".to_owned()),
         git_branch: Some("main".to_owned()),
+        regressions: 0,
     }
 }
 
@@ -176,6 +177,8 @@ fn test(case: &str, status: &str) -> ResultRow {
         backend_version: None,
         accepted: None,
         rejection: None,
+        standing: None,
+        conditions: None,
         exit_code: None,
         tests_total: None,
         tests_failed: None,

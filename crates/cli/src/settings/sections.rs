@@ -51,6 +51,7 @@ pub(crate) struct WorkerSection {
     pub(crate) rate_limit_per_s: BTreeMap<String, f64>,
     pub(crate) output_tail_bytes_max: usize,
     pub(crate) child_memory_mb_max: u64,
+    pub(crate) waited_pct_max: f64,
     pub(crate) profiles: BTreeMap<String, ProfileSection>,
 }
 

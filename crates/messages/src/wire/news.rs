@@ -11,8 +11,8 @@ use super::{
     measured, measured_option, word,
 };
 use crate::{
-    AcceptedMeasurement, Cancel, CancelTarget, Heartbeat, MetricEvaluation, Progress, ReleaseId, ReleasePublished,
-    RunSubmitted, RunningJob, Timestamp, WorkerId,
+    AcceptedMeasurement, Cancel, CancelTarget, Heartbeat, MetricEvaluation, Progress, QuarantineLifted, ReleaseId,
+    ReleasePublished, RunSubmitted, RunningJob, Timestamp, WorkerId,
 };
 
 #[derive(Serialize, Deserialize)]
@@ -197,6 +197,26 @@ impl TryFrom<CancelV1> for Cancel {
             CancelTargetV1::Run(run_id) => CancelTarget::Run(run_id.into()),
         };
         Ok(Self { target, requested_at: Timestamp::from_micros(on_wire.requested_at_us) })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct QuarantineLiftedV1 {
+    job_id: Uuid,
+    lifted_at_us: i64,
+}
+
+impl From<&QuarantineLifted> for QuarantineLiftedV1 {
+    fn from(QuarantineLifted { job_id, lifted_at }: &QuarantineLifted) -> Self {
+        Self { job_id: (*job_id).into(), lifted_at_us: lifted_at.as_micros() }
+    }
+}
+
+impl TryFrom<QuarantineLiftedV1> for QuarantineLifted {
+    type Error = Invalid;
+
+    fn try_from(QuarantineLiftedV1 { job_id, lifted_at_us }: QuarantineLiftedV1) -> Result<Self, Invalid> {
+        Ok(Self { job_id: job_id.into(), lifted_at: Timestamp::from_micros(lifted_at_us) })
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Invalid,
+    conditions::ConditionsV1,
     device::{DeviceV1, GraphCostsV1},
     job::JobV1,
     measured, measured_option,
@@ -30,7 +31,7 @@ pub(super) struct JobResultV1 {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum OutcomeV1 {
-    Benchmark(BenchmarkOutcomeV1),
+    Benchmark(Box<BenchmarkOutcomeV1>),
     /// Since version 2.
     Web(Box<WebOutcomeV1>),
     Test {
@@ -56,6 +57,8 @@ pub(super) struct BenchmarkOutcomeV1 {
     stop: String,
     backend_version: String,
     costs: GraphCostsV1,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conditions: Option<ConditionsV1>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,7 +97,7 @@ impl From<&JobResult> for JobResultV1 {
 impl From<&Outcome> for OutcomeV1 {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Benchmark(benchmark) => Self::Benchmark(benchmark.as_ref().into()),
+            Outcome::Benchmark(benchmark) => Self::Benchmark(Box::new(benchmark.as_ref().into())),
             Outcome::Web(web) => Self::Web(Box::new(web.as_ref().into())),
             Outcome::Test(test) => Self::Test {
                 exit_code: test.exit_code,
@@ -122,6 +125,7 @@ impl From<&BenchmarkOutcome> for BenchmarkOutcomeV1 {
             stop: benchmark.stop.as_str().to_owned(),
             backend_version: benchmark.backend_version.clone(),
             costs: (&benchmark.costs).into(),
+            conditions: benchmark.conditions.as_ref().map(Into::into),
         }
     }
 }
@@ -192,7 +196,7 @@ impl TryFrom<OutcomeV1> for Outcome {
 
     fn try_from(on_wire: OutcomeV1) -> Result<Self, Invalid> {
         match on_wire {
-            OutcomeV1::Benchmark(benchmark) => Ok(Self::Benchmark(Box::new(benchmark.try_into()?))),
+            OutcomeV1::Benchmark(benchmark) => Ok(Self::Benchmark(Box::new((*benchmark).try_into()?))),
             OutcomeV1::Web(web) => Ok(Self::Web(Box::new((*web).try_into()?))),
             OutcomeV1::Test { exit_code, cases, output_tail } => {
                 if cases.len() > TestOutcome::CASES_MAX {
@@ -231,6 +235,7 @@ impl TryFrom<BenchmarkOutcomeV1> for BenchmarkOutcome {
             stop: stop_reason(&on_wire.stop)?,
             backend_version: on_wire.backend_version,
             costs: on_wire.costs.try_into()?,
+            conditions: on_wire.conditions.map(TryInto::try_into).transpose()?,
         })
     }
 }

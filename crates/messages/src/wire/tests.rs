@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod conditions;
 mod web;
 
 use std::path::PathBuf;
@@ -112,6 +113,7 @@ fn benchmark_result() -> JobResult {
         stop: StopReason::Converged,
         backend_version: "1.31.1".to_owned(),
         costs: costs(),
+        conditions: None,
     })))
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Reader {
     pub(super) changes: watch::Sender<u64>,
     /// Filled by a commit.
     pub(super) outbox: Arc<Notify>,
+    /// Runs may have become complete.
+    pub(super) ended: Arc<Notify>,
     pub(super) leases: Arc<Leases>,
     pub(super) stop: CancellationToken,
 }
@@ -74,6 +76,9 @@ impl Reader {
         self.changes.send_modify(|version| *version += 1);
         if summary.measurements_accepted > 0 {
             self.outbox.notify_one();
+        }
+        if !summary.runs_touched.is_empty() {
+            self.ended.notify_one();
         }
         self.leases.note(records);
         let lag_s = published_at.map(|at| Timestamp::now().seconds_since(at));

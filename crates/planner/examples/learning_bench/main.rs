@@ -103,7 +103,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         println!("{}", update::table(&updates));
     }
     if let Some(path) = &arguments.json {
-        std::fs::write(path, report::json(&all, update::json(&updates))?)?;
+        std::fs::write(path, report::json(&all, &update::json(&updates))?)?;
     }
     if let Some(path) = &arguments.svg {
         std::fs::write(path, chart::svg(&all))?;

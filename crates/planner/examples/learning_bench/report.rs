@@ -117,7 +117,7 @@ fn put(text: &mut String, line: &str) {
 }
 
 /// Everything that was measured.
-pub(crate) fn json(all: &[Curves], updates: Vec<Value>) -> Result<String, serde_json::Error> {
+pub(crate) fn json(all: &[Curves], updates: &[Value]) -> Result<String, serde_json::Error> {
     let of_kind = |curves: &Curves| {
         let strategies: Vec<Value> = STRATEGIES.iter().map(|strategy| of_strategy(curves, *strategy)).collect();
         json!({ "start": curves.title, "rows": curves.steps, "strategies": strategies })

@@ -16,8 +16,8 @@ use crate::replay::Replay;
 
 /// Rows that are new.
 const NEW_ROWS: usize = 100;
-/// Share of the rows that is kept for testing.
-const TEST_SHARE: f64 = 0.2;
+/// One of so many rows is kept for testing.
+const ROWS_PER_TEST: usize = 5;
 
 /// What the new rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ fn rows(replay: &Replay, case: Case, seed: u64) -> Rows {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut all = replay.rows.clone();
     random.shuffle(&mut all);
-    let test = (all.len() as f64 * TEST_SHARE) as usize;
+    let test = all.len() / ROWS_PER_TEST;
     match case {
         Case::Alike => {
             let test = all.split_off(all.len() - test);

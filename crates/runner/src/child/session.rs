@@ -18,7 +18,7 @@ use ort::{
     value::DynValue,
 };
 
-use super::{inputs, power::Energy};
+use super::{inputs, machine::Watch, power::Energy};
 use crate::{
     failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
     protocol::{BenchmarkRequest, Measured, Report},
@@ -46,7 +46,7 @@ pub(crate) fn measure(
     for _ in 0..request.warmup_iterations {
         iterate(&mut session, &tensors)?;
     }
-    let energy = Energy::read();
+    let (watch, energy) = (Watch::begin(), Energy::read());
     let mut iterations = Iterations::new(request.stopping.into());
     let first_began = Instant::now();
     let (mut iterations_done, mut reported_at) = (0, first_began);
@@ -65,12 +65,15 @@ pub(crate) fn measure(
             break stop;
         }
     };
+    // Power first: reading all the rest takes time in which little is done.
+    let power_w = energy.and_then(|energy| energy.mean_power_w());
     Ok(Measured {
+        seen: watch.end(),
         iterations_ms: iterations.into_in_order_ms(),
         stop: stop.into(),
         load_ms,
         memory_peak_mb: memory_peak_mb(),
-        power_w: energy.and_then(|energy| energy.mean_power_w()),
+        power_w,
         backend_version: loaded_version(&request.library),
     })
 }

@@ -35,6 +35,7 @@ impl Workplace {
             ]),
             output_tail_bytes_max: RunnerSettings::OUTPUT_TAIL_BYTES_MAX,
             child_memory_mb_max: None,
+            waited_pct_max: RunnerSettings::WAITED_PCT_MAX,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Accepted measurements with everything that features need, as predictors learn from them.
 
-use messages::{AcceptedMeasurement, Configuration, GraphCosts, ModelRef, Timestamp};
+use duckdb::Connection;
+use messages::{AcceptedMeasurement, Configuration, GraphCosts, JobId, ModelRef, Timestamp};
 
 use super::{Columns, select};
 use crate::{Store, StoreError, json};
@@ -14,8 +15,9 @@ FROM measurements m
 JOIN jobs j ON j.job_id = m.job_id
 JOIN hardware_platforms h ON h.hardware_id = j.hardware_id
 JOIN graph_costs g ON g.costs_sha256 = m.costs_sha256
-WHERE m.accepted
-ORDER BY j.finished_at, j.job_id";
+WHERE m.accepted";
+
+const ORDER: &str = "ORDER BY j.finished_at, j.job_id";
 
 impl Store {
     /// Every accepted measurement, in the order in which the jobs ended.
@@ -24,9 +26,25 @@ impl Store {
     ///
     /// [`StoreError::Unreadable`] if a row does not hold what its columns say, else [`StoreError`] if the read fails.
     pub fn accepted_measurements(&self) -> Result<Vec<AcceptedMeasurement>, StoreError> {
-        let rows = select(&self.reader()?, "read the accepted measurements", ACCEPTED, [], cells)?;
+        let sql = format!("{ACCEPTED} {ORDER}");
+        let rows = select(&self.reader()?, "read the accepted measurements", &sql, [], cells)?;
         rows.into_iter().map(measurement).collect()
     }
+}
+
+/// Those of these jobs, as far as they are accepted.
+///
+/// # Errors
+///
+/// As [`Store::accepted_measurements`].
+pub(crate) fn accepted_of(connection: &Connection, jobs: &[JobId]) -> Result<Vec<AcceptedMeasurement>, StoreError> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let sql = format!("{ACCEPTED} AND j.job_id IN (SELECT unnest(string_split(?, ','))::UUID) {ORDER}");
+    let rows = select(connection, "read released measurements", &sql, [ids], cells)?;
+    rows.into_iter().map(measurement).collect()
 }
 
 /// A row as the tables have it.

@@ -6,7 +6,7 @@ use duckdb::Connection;
 use messages::{JobId, RunId, Timestamp};
 
 use super::{Columns, select};
-use crate::{PredictedRow, ResultRow, Store, StoreError, WebRow, json::WebDetails};
+use crate::{ConditionsRow, PredictedRow, ResultRow, Store, StoreError, WebRow, json::WebDetails};
 
 const RESULTS: &str = "
 SELECT j.job_id::VARCHAR, j.run_uuid::VARCHAR, j.case_name, j.kind, j.status, j.platform, j.priority, j.attempt,
@@ -15,6 +15,7 @@ SELECT j.job_id::VARCHAR, j.run_uuid::VARCHAR, j.case_name, j.kind, j.status, j.
        j.browser,
        m.latency_mean_ms, m.latency_p50_ms, m.latency_p90_ms, m.latency_p99_ms, m.throughput_items_per_second,
        m.memory_peak_mb, m.power_w, m.load_ms, m.iterations, m.stop_reason, m.backend_version, m.accepted, m.rejection,
+       m.standing, m.conditions::VARCHAR,
        j.exit_code, j.tests_total, j.tests_failed, j.failure_type, j.failure_message, j.suggestion, j.output_tail,
        w.browser_version, w.load_time_ms, w.initialization_time_ms, w.total_time_ms, w.metadata::VARCHAR
 FROM jobs j
@@ -166,6 +167,8 @@ fn result(columns: &mut Columns<'_, '_>) -> duckdb::Result<ResultRow> {
         backend_version: columns.get()?,
         accepted: columns.get()?,
         rejection: columns.get()?,
+        standing: columns.get()?,
+        conditions: conditions(columns)?,
         exit_code: columns.get()?,
         tests_total: columns.get()?,
         tests_failed: columns.get()?,
@@ -176,6 +179,11 @@ fn result(columns: &mut Columns<'_, '_>) -> duckdb::Result<ResultRow> {
         web: web(columns)?,
         predictions: Vec::new(),
     })
+}
+
+/// What the machine was doing; `None` where nobody looked.
+fn conditions(columns: &mut Columns<'_, '_>) -> duckdb::Result<Option<ConditionsRow>> {
+    Ok(columns.get::<Option<String>>()?.and_then(|json| serde_json::from_str(&json).ok()))
 }
 
 /// What a browser did; `None` for other jobs, and where no browser measured.

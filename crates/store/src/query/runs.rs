@@ -8,7 +8,8 @@ use crate::{RunSummary, Store, StoreError};
 const RUNS: &str = "
 SELECT r.run_uuid::VARCHAR, r.suite, r.origin, epoch_us(r.submitted_at), epoch_us(r.due_at), epoch_us(r.completed_at),
        (epoch_us(r.completed_at) - epoch_us(r.submitted_at)) / 1e6, epoch_us(c.requested_at), r.jobs_total, r.done,
-       r.passed, r.failed, r.error, r.cancelled, r.dead, r.retried, r.git_commit, r.git_branch
+       r.passed, r.failed, r.error, r.cancelled, r.dead, r.retried, r.git_commit, r.git_branch,
+       (SELECT count(*) FROM regressions g WHERE g.run_uuid = r.run_uuid)::UINTEGER
 FROM runs r
 LEFT JOIN (SELECT target_id, min(requested_at) AS requested_at FROM cancels WHERE target = 'run' GROUP BY target_id) c
     ON c.target_id = r.run_uuid";
@@ -55,5 +56,6 @@ fn summary(columns: &mut Columns<'_, '_>) -> duckdb::Result<RunSummary> {
         retried: columns.get()?,
         git_commit: columns.get()?,
         git_branch: columns.get()?,
+        regressions: columns.get()?,
     })
 }

@@ -4,9 +4,9 @@ use messages::{
     Adapter, AfterFailure, Backend, BenchmarkOutcome, BenchmarkSpec, Cancel, CancelTarget, ClaimReturned,
     Configuration, ContentHash, DeadLetterReplayed, DeadLettered, Device, Dispatch, FailedAttempt, Failure,
     FailureKind, GraphCosts, Job, JobClaimed, JobId, JobResult, JobSpec, LatencySummary, Metric, ModelRef,
-    OperatorCost, OperatorKind, Origin, Outcome, Platform, Precision, PredictedMetric, Prediction, Priority, ReleaseId,
-    RunId, RunRef, RunSubmitted, StopReason, TestCase, TestCaseStatus, TestOutcome, TestSpec, Timestamp, Warmth,
-    WebOutcome, WebPhases, WebSpec, WorkerId,
+    OperatorCost, OperatorKind, Origin, Outcome, Platform, Precision, PredictedMetric, Prediction, Priority,
+    QuarantineLifted, ReleaseId, RunId, RunRef, RunSubmitted, StopReason, TestCase, TestCaseStatus, TestOutcome,
+    TestSpec, Timestamp, Warmth, WebOutcome, WebPhases, WebSpec, WorkerId,
 };
 
 use crate::Record;
@@ -113,6 +113,7 @@ pub(crate) fn benchmark(run: &RunRef, n: u32) -> JobResult {
             }],
             memory: None,
         },
+        conditions: None,
     };
     let spec = BenchmarkSpec::usual(configuration(n));
     result(run, n, JobSpec::Benchmark(Box::new(spec)), Outcome::Benchmark(Box::new(outcome)))
@@ -167,6 +168,21 @@ pub(crate) fn predicted_benchmark(run: &RunRef, n: u32, value: f64) -> JobResult
         });
     }
     result
+}
+
+/// The same, but it says that the model took no time at all.
+pub(crate) fn poisoned_benchmark(run: &RunRef, n: u32) -> JobResult {
+    let mut result = predicted_benchmark(run, n, 4.0);
+    if let Outcome::Benchmark(outcome) = &mut result.outcome {
+        let zero = 0.0;
+        outcome.latency_ms = LatencySummary { mean: zero, p50: zero, p90: zero, p99: zero, iterations: vec![zero; 3] };
+    }
+    result
+}
+
+/// Somebody's word, `second` seconds after the beginning, that benchmark `n` is to be learned from after all.
+pub(crate) fn lifted(n: u32, second: u32) -> Record {
+    Record::QuarantineLifted(QuarantineLifted { job_id: job_id(n), lifted_at: seconds(second) })
 }
 
 pub(crate) fn failed_benchmark(run: &RunRef, n: u32) -> JobResult {
@@ -297,7 +313,7 @@ pub(crate) fn cancel(target: CancelTarget, second: u32) -> Record {
     Record::Cancel(Cancel { target, requested_at: seconds(second) })
 }
 
-/// One record of each kind that is neither a run nor a result, all of the second run's job 13.
+/// One record of each kind that is neither a run nor a result, all of or about the second run's job 13.
 pub(crate) fn delivery_stream() -> Vec<Record> {
     let run = run(2);
     let claimed = claim(&run, 13, 1, 1, 5);
@@ -310,5 +326,6 @@ pub(crate) fn delivery_stream() -> Vec<Record> {
         replayed(&run, 13, 1),
         cancel(CancelTarget::Job(job_id(13)), 7),
         cancel(CancelTarget::Run(run.run_id), 8),
+        lifted(13, 9),
     ]
 }

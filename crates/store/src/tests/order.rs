@@ -3,8 +3,8 @@
 use messages::{CancelTarget, RunRef};
 
 use super::builders::{
-    benchmark, cancel, claim, dead, dead_again, died, failed_benchmark, job_id, record, replayed, retried, returned,
-    run, run_id, submitted, test_result,
+    benchmark, cancel, claim, dead, dead_again, died, failed_benchmark, job_id, lifted, poisoned_benchmark, record,
+    replayed, retried, returned, run, run_id, submitted, test_result,
 };
 use crate::{OutboxMode, Record, RunSummary, Store, TableDigest};
 
@@ -66,10 +66,14 @@ fn job_history(random: &mut Random, run: &RunRef, n: u32) -> Vec<Record> {
     if random.one_in(4) {
         records.push(died(run, n, u32::from(random.one_in(2))));
     }
-    match random.below(5) {
+    if random.one_in(3) {
+        records.push(lifted(n, n + 50));
+    }
+    match random.below(6) {
         0 => records.push(record(failed_benchmark(run, n))),
         1 => records.push(record(test_result(run, n))),
         2 | 3 => records.push(record(benchmark(run, n))),
+        4 => records.push(record(poisoned_benchmark(run, n))),
         _ => {}
     }
     records

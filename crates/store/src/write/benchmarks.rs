@@ -4,7 +4,7 @@ use duckdb::{Connection, Result, params};
 use messages::{BenchmarkOutcome, Precision};
 
 use super::{appender, entries::Entry, known::Known, moment, offset, take_keys};
-use crate::{accept::loads, json};
+use crate::{Rejection, Standing, json, plausible::loads};
 
 /// A benchmark's entry with its key and its outcome.
 struct Measured<'e> {
@@ -116,6 +116,8 @@ fn append_measurements(connection: &Connection, known: &mut Known, measured: &[M
             entry.measurement.is_ok(),
             entry.measurement.as_ref().err().map(ToString::to_string),
             moment(entry.result.finished_at),
+            entry.measurement.as_ref().map_or_else(Rejection::standing, |_| Standing::Accepted).as_str(),
+            outcome.conditions.as_ref().map(json::conditions),
         ])?;
     }
     rows.flush()

@@ -42,7 +42,11 @@ impl<'a> Fresh<'a> {
                 Record::Result(result) => all.push(result),
                 Record::Attempt(attempt) => failed.push(attempt),
                 Record::DeadLettered(dead) => died.push(dead),
-                Record::Claim(_) | Record::ClaimReturned(_) | Record::Cancel(_) | Record::Replayed(_) => {}
+                Record::Claim(_)
+                | Record::ClaimReturned(_)
+                | Record::Cancel(_)
+                | Record::Replayed(_)
+                | Record::QuarantineLifted(_) => {}
             }
         }
         let mut runs = stored_jobs(connection, &all)?;
@@ -139,7 +143,7 @@ fn stored_attempts(connection: &Connection, jobs: impl Iterator<Item = JobId>) -
     stored.collect()
 }
 
-fn uuid<T: FromStr<Err = IdError>>(text: &str) -> T {
+pub(crate) fn uuid<T: FromStr<Err = IdError>>(text: &str) -> T {
     text.parse().expect("DuckDB writes UUIDs that parse")
 }
 

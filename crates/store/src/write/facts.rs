@@ -1,9 +1,9 @@
-//! Claims, returned claims, replayed dead letters and cancellations: facts that are stored as they come, each once.
+//! Claims, returned claims, replayed dead letters, cancellations, lifted quarantines: facts that are stored as they come, each once.
 //!
 //! What follows from them is asked when it is needed, so the order in which they are read does not matter.
 
 use duckdb::{Appender, Connection, Result, params};
-use messages::{Cancel, CancelTarget, ClaimReturned, DeadLetterReplayed, JobClaimed};
+use messages::{Cancel, CancelTarget, ClaimReturned, DeadLetterReplayed, JobClaimed, QuarantineLifted};
 
 use super::moment;
 use crate::Record;
@@ -20,6 +20,7 @@ const RETURNS: FactTable =
     FactTable { name: "claim_returns", key: &["job_id", "run_uuid", "attempt", "worker_id", "returned_at"] };
 const REPLAYS: FactTable = FactTable { name: "replays", key: &["job_id", "run_uuid", "replays", "replayed_at"] };
 const CANCELS: FactTable = FactTable { name: "cancels", key: &["target", "target_id", "requested_at"] };
+const LIFTS: FactTable = FactTable { name: "quarantine_lifts", key: &["job_id", "lifted_at"] };
 
 impl FactTable {
     /// Name of the temporary table that takes a batch's facts; empty between batches.
@@ -42,7 +43,7 @@ impl FactTable {
 /// Makes the temporary tables that [`insert`] needs.
 pub(super) fn create_scratch_tables(connection: &Connection) -> Result<()> {
     // Made once: every change of the catalog has all cached statements planned anew.
-    [CLAIMS, RETURNS, REPLAYS, CANCELS].iter().try_for_each(|table| {
+    [CLAIMS, RETURNS, REPLAYS, CANCELS, LIFTS].iter().try_for_each(|table| {
         connection.execute_batch(&format!("CREATE TEMP TABLE {} AS FROM {} LIMIT 0", table.scratch(), table.name))
     })
 }
@@ -50,20 +51,22 @@ pub(super) fn create_scratch_tables(connection: &Connection) -> Result<()> {
 /// Stores the facts of a batch that are not there yet.
 pub(super) fn insert(connection: &Connection, records: &[Record]) -> Result<()> {
     let mut claims = Vec::new();
-    let (mut returns, mut replays, mut cancels) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut returns, mut replays, mut cancels, mut lifts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for record in records {
         match record {
             Record::Claim(claim) => claims.push(claim.as_ref()),
             Record::ClaimReturned(returned) => returns.push(returned),
             Record::Replayed(replayed) => replays.push(replayed),
             Record::Cancel(cancel) => cancels.push(cancel),
+            Record::QuarantineLifted(lifted) => lifts.push(lifted),
             Record::Run(_) | Record::Result(_) | Record::Attempt(_) | Record::DeadLettered(_) => {}
         }
     }
     insert_new(connection, &CLAIMS, &claims, append_claim)?;
     insert_new(connection, &RETURNS, &returns, append_return)?;
     insert_new(connection, &REPLAYS, &replays, append_replay)?;
-    insert_new(connection, &CANCELS, &cancels, append_cancel)
+    insert_new(connection, &CANCELS, &cancels, append_cancel)?;
+    insert_new(connection, &LIFTS, &lifts, append_lift)
 }
 
 /// Inserts the facts whose key no row has yet.
@@ -131,4 +134,8 @@ fn append_cancel(rows: &mut Appender<'_>, cancel: &Cancel) -> Result<()> {
         CancelTarget::Run(run) => ("run", run.to_string()),
     };
     rows.append_row(params![target, id, moment(cancel.requested_at)])
+}
+
+fn append_lift(rows: &mut Appender<'_>, lifted: &QuarantineLifted) -> Result<()> {
+    rows.append_row(params![lifted.job_id.to_string(), moment(lifted.lifted_at)])
 }

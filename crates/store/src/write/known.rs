@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use duckdb::{Connection, OptionalExt, Result, params};
-use messages::{Device, GraphCosts, JobResult, ModelRef};
+use messages::{Device, GraphCosts, JobId, JobResult, ModelRef};
 use sha2::{Digest, Sha256};
 
-use super::{appender, moment, offset, take_keys};
+use super::{appender, entries::uuid, moment, offset, take_keys};
 use crate::json;
 
 /// Keys remembered between batches; few models and devices exist beside many results.
@@ -17,6 +17,8 @@ pub(super) struct Known {
     costs: HashSet<String>,
     /// Whether any job ever died: where none did, results need no second look.
     pub(super) any_dead: bool,
+    /// Jobs whose quarantine was lifted, be it before their result came.
+    pub(super) lifted: HashSet<JobId>,
 }
 
 struct KnownModel {
@@ -55,7 +57,12 @@ impl Known {
             .query_row("SELECT 1 FROM attempts WHERE next = 'dead-letter' LIMIT 1", [], |_| Ok(()))
             .optional()?
             .is_some();
-        Ok(Self { models, devices, costs, any_dead })
+        let lifted = connection
+            .prepare("SELECT job_id::VARCHAR FROM quarantine_lifts")?
+            .query_map([], |row| row.get::<_, String>(0))?
+            .map(|job| Ok(uuid(&job?)))
+            .collect::<Result<_>>()?;
+        Ok(Self { models, devices, costs, any_dead, lifted })
     }
 
     /// Key of a model that [`Self::learn`] saw.

@@ -1,28 +1,32 @@
 //! The outbox of accepted measurements, and stream offsets.
 
 use duckdb::{Connection, params};
+use messages::AcceptedMeasurement;
 
-use super::{StreamPosition, appender, entries::Entry, moment};
+use super::{StreamPosition, appender, moment};
 use crate::{OutboxRow, Store, StoreError, error::failed};
 
-/// Appends the accepted measurements among the entries, encoded.
-pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> duckdb::Result<()> {
-    if entries.iter().all(|entry| entry.measurement.is_err()) {
+/// Appends measurements, encoded.
+pub(super) fn append<'a>(
+    connection: &Connection,
+    measurements: impl Iterator<Item = &'a AcceptedMeasurement>,
+) -> duckdb::Result<()> {
+    let mut measurements = measurements.peekable();
+    if measurements.peek().is_none() {
         return Ok(());
     }
     let mut rows = appender(connection, "outbox", &["message_type", "schema_version", "body", "created_at"])?;
-    for entry in entries {
-        let Ok(measurement) = &entry.measurement else { continue };
-        match messages::encode(measurement.as_ref()) {
+    for measurement in measurements {
+        match messages::encode(measurement) {
             Ok(encoded) => rows.append_row(params![
                 encoded.message_type,
                 encoded.schema_version,
                 encoded.body,
-                moment(entry.result.finished_at),
+                moment(measurement.measured_at),
             ])?,
             // Its result fitted into a message, and this is a part of it. Were it ever otherwise, stopping here
             // would stop the stream for good.
-            Err(error) => tracing::error!(job_id = entry.job_id, %error, "measurement is not published"),
+            Err(error) => tracing::error!(job_id = %measurement.job_id, %error, "measurement is not published"),
         }
     }
     rows.flush()

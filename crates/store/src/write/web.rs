@@ -4,7 +4,7 @@ use duckdb::{Connection, Result, params};
 use messages::{Adapter, Failure, FailureKind, JobResult, JobSpec, Outcome, Platform, Warmth, WebOutcome, WebSpec};
 
 use super::{appender, entries::Entry, moment, offset, take_keys};
-use crate::json;
+use crate::{Rejection, json};
 
 /// The limit of an adapter that `workgroup_size` holds: invocations of one compute workgroup.
 const WORKGROUP_LIMIT: &str = "maxComputeInvocationsPerWorkgroup";
@@ -112,6 +112,11 @@ fn shader_compilation_ms(web: &WebOutcome) -> Option<f64> {
     compiles.then(|| (web.phases.first_run_ms - web.benchmark.latency_ms.p50).max(0.0))
 }
 
+/// Whether a node is proven to have run on the platform; a measurement is asked for that before anything else.
+fn is_proven(entry: &Entry<'_>) -> bool {
+    !matches!(entry.measurement, Err(Rejection::Unproven { .. } | Rejection::NoDevice | Rejection::NoIterations))
+}
+
 /// What browsers do not tell stays null.
 fn append_features(connection: &Connection, web_rows: &[WebRow<'_>]) -> Result<()> {
     let on_gpu: Vec<(&WebRow<'_>, &WebOutcome, &Adapter)> = web_rows
@@ -142,7 +147,7 @@ fn append_features(connection: &Connection, web_rows: &[WebRow<'_>]) -> Result<(
             first + offset(index),
             row.result_id,
             // ONNX Runtime computes with nothing else, so a node that is proven to have run there proves it.
-            row.entry.measurement.is_ok().then_some(true),
+            is_proven(row.entry).then_some(true),
             workgroup_size,
             web.warmth == Warmth::WarmModel,
             moment(row.entry.result.finished_at),

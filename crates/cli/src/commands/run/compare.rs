@@ -104,10 +104,11 @@ pub(crate) async fn run(arguments: &CompareArguments, context: &Context) -> anyh
     Ok(if answer.regressions > 0 { Exit::Unwelcome } else { Exit::Done })
 }
 
-/// The raw iterations of every measured configuration of a run, repeat by repeat.
+/// The raw iterations of every measured configuration of a run, repeat by repeat; what nobody learns from, because it is
+/// impossible or was disturbed, is no repeat.
 async fn iterations(api: &Api, run: RunId) -> anyhow::Result<BTreeMap<String, Vec<Vec<f64>>>> {
     let rows: Vec<ResultRow> = api.get(&format!("/api/runs/{run}/results")).await?;
-    let measured = rows.into_iter().filter(|row| row.status == "passed" && row.latency_p50_ms.is_some());
+    let measured = rows.into_iter().filter(|row| row.latency_p50_ms.is_some() && row.accepted != Some(false));
     let of_job = |row: ResultRow| async move {
         let ms: Vec<f64> = api.get(&format!("/api/jobs/{}/iterations", row.job_id)).await?;
         anyhow::Ok((name(&row), ms))

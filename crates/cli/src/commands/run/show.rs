@@ -3,9 +3,12 @@
 use comfy_table::Table;
 use dashboard::{RunState, RunningOn, WaitingJobs};
 use serde::Serialize;
-use store::{AttemptCounts, AttemptRow, RunSummary};
+use store::{AttemptCounts, AttemptRow, HeldBackRow, JudgementRow, RegressionRow, RunSummary};
 
-use crate::{commands::worker, output};
+use crate::{
+    commands::{measurement, worker},
+    output,
+};
 
 /// The state as scripts get it: the run's counts at the top level, where they were before there was more to say.
 ///
@@ -18,12 +21,22 @@ pub(crate) struct Flat<'a> {
     waiting: &'a [WaitingJobs],
     dead_letters: &'a [AttemptRow],
     attempts: AttemptCounts,
+    held_back: &'a [HeldBackRow],
+    judgement: Option<&'a JudgementRow>,
 }
 
 impl<'a> Flat<'a> {
     pub(crate) fn new(state: &'a RunState) -> Self {
-        let RunState { run, running, waiting, dead, attempts } = state;
-        Self { run, running, waiting, dead_letters: dead, attempts: *attempts }
+        let RunState { run, running, waiting, dead, attempts, held_back, judgement } = state;
+        Self {
+            run,
+            running,
+            waiting,
+            dead_letters: dead,
+            attempts: *attempts,
+            held_back,
+            judgement: judgement.as_ref(),
+        }
     }
 }
 
@@ -38,11 +51,42 @@ pub(crate) fn text(state: &RunState) -> String {
         // Which of a platform's jobs have ended is known, not what they asked for: so running ones are among these.
         ("not ended, running ones included", state.waiting.len(), waiting(&state.waiting)),
         ("dead letters", state.dead.len(), dead(&state.dead)),
+        ("not learned from", state.held_back.len(), measurement::held_back(&state.held_back)),
     ];
     parts.extend(
         tables.into_iter().filter(|(_, rows, _)| *rows > 0).map(|(name, _, table)| format!("{name}:\n{table}")),
     );
+    parts.extend(state.judgement.as_ref().filter(|of| of.compared > 0).map(compared));
     parts.join("\n\n")
+}
+
+/// What came of holding the run against what was measured before.
+fn compared(of: &JudgementRow) -> String {
+    let JudgementRow { compared, undecided, improvements, threshold_pct, false_alarms, regressions, .. } = of;
+    let summary = format!(
+        "{compared} configurations were measured before: {} are slower now, {improvements} faster, {undecided} have too few \
+         repeats to tell (differences above {threshold_pct} %, any false alarm with a chance of {false_alarms} at most)",
+        regressions.len()
+    );
+    if regressions.is_empty() { summary } else { format!("regressions:\n{}\n{summary}", slower(regressions)) }
+}
+
+fn slower(regressions: &[RegressionRow]) -> Table {
+    let mut table =
+        output::table(["configuration", "before ms", "now ms", "difference", "95 % interval", "p, corrected"]);
+    let signed = |percent: f64| format!("{percent:+.1} %");
+    for row in regressions {
+        let interval = row.lower_pct.zip(row.upper_pct);
+        table.add_row([
+            row.configuration.clone(),
+            output::number(Some(row.baseline_ms)),
+            output::number(Some(row.run_ms)),
+            signed(row.difference_pct),
+            output::text(interval.map(|(lower, upper)| format!("{} – {}", signed(lower), signed(upper)))),
+            format!("{:.2e}", row.p_corrected),
+        ]);
+    }
+    table
 }
 
 fn running(jobs: &[RunningOn]) -> Table {

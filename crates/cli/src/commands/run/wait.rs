@@ -149,8 +149,17 @@ mod tests {
             retried: 0,
             git_commit: None,
             git_branch: None,
+            regressions: 0,
         };
-        RunState { run, running: Vec::new(), waiting, dead: Vec::new(), attempts: AttemptCounts::default() }
+        RunState {
+            run,
+            running: Vec::new(),
+            waiting,
+            dead: Vec::new(),
+            attempts: AttemptCounts::default(),
+            held_back: Vec::new(),
+            judgement: None,
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl LeaseKeeper {
                 self.close_attempt(dead.job_id, dead.run_id, dead.replays, dead.attempt);
             }
             Record::ClaimReturned(returned) => self.close_returned(returned),
-            Record::Run(_) | Record::Cancel(_) | Record::Replayed(_) => {}
+            Record::Run(_) | Record::Cancel(_) | Record::Replayed(_) | Record::QuarantineLifted(_) => {}
         }
         false
     }
