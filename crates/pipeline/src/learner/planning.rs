@@ -273,6 +273,7 @@ mod tests {
                 threads: vec![1, 2],
                 web_platforms: web_platforms.to_vec(),
                 priority: Priority::Low,
+                seed: 0,
             },
             strategy: Strategy::Random,
             count: 1,
