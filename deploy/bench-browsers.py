@@ -4,7 +4,7 @@
     deploy/bench-browsers.py [--quick] [--json FILE]
 
 Prints Markdown tables; `make bench-browsers` builds what it needs and calls it. It needs the release build with its
-examples, Chromium and Firefox, and wants an idle machine for about ten minutes. What it starts it ends, by id.
+examples, Chromium and Firefox, and wants an idle machine for about three minutes. What it starts it ends, by id.
 """
 
 import argparse

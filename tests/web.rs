@@ -225,20 +225,32 @@ fn status(world: &World) -> Value {
 fn browser_at_work(world: &World, run: &str, earlier: &[i64]) -> Option<i64> {
     let deadline = Instant::now() + LIMIT;
     while Instant::now() < deadline {
+        // Not known before the aggregator has heard of it.
+        let shown = world.augur(&["run", "show", run, "--format", "json"]);
+        if shown.code == Some(0) && is_over(&shown.json()) {
+            return None;
+        }
         let status = status(world);
         let sessions = status["sessions"].as_array().expect("sessions");
-        let at_work = sessions.iter().filter(|session| session["browser"] == "chromium" && session["state"] == "busy");
+        let at_work = sessions.iter().filter(|session| session["browser"] == "chromium" && has_job(session));
         let mut pids = at_work.filter_map(|session| session["pid"].as_i64());
         if let Some(pid) = pids.find(|pid| !earlier.contains(pid)) {
             return Some(pid);
         }
-        let summary = world.augur(&["run", "show", run, "--format", "json"]).json();
-        if summary["done"] == summary["jobs_total"] {
-            return None;
-        }
         std::thread::sleep(LOOK_EVERY);
     }
     panic!("no browser works and the run does not end: {:#}", status(world));
+}
+
+fn is_over(summary: &Value) -> bool {
+    let count = |field: &str| summary[field].as_u64().expect("a number");
+    count("done") + count("dead") == count("jobs_total")
+}
+
+/// Whether a tab of it has a job's model; the pool's own probes have none.
+fn has_job(session: &Value) -> bool {
+    let tabs = session["tabs"].as_array().expect("tabs");
+    tabs.iter().any(|tab| tab["busy"] == true && !tab["model"].is_null())
 }
 
 fn kill_browser(pid: i64) {
@@ -259,19 +271,21 @@ fn a_job_whose_browser_is_killed_is_measured_at_its_first_attempt_and_counts_onc
     assert_eq!(results[0]["attempt"], 1, "the browser's death is not charged: {:#}", results[0]);
     let recoveries = results[0]["web"]["recoveries"].as_array().expect("a list");
     let taken: Vec<&str> = recoveries.iter().filter_map(Value::as_str).collect();
-    assert!(matches!(taken[..], [step] if step.starts_with("new browser after chromium")), "{taken:?}");
+    // The end of its page may be seen before its own.
+    let is_expected = (1..=2).contains(&taken.len()) && taken.iter().all(|step| step.contains(" after chromium: "));
+    assert!(is_expected, "{taken:?}");
     let letters = world.augur(&["dead-letter", "list", "--format", "json"]).json();
     assert_eq!(letters.as_array().map(Vec::len), Some(0), "{letters:#}");
-    the_status_tells_what_happened(&world, next);
+    the_status_tells_what_happened(&world, next, taken.len() as u64);
 }
 
-fn the_status_tells_what_happened(world: &World, browser: i64) {
+fn the_status_tells_what_happened(world: &World, browser: i64, steps: u64) {
     let status = status(world);
-    let steps = status["counters"]["recoveries"].as_array().expect("steps");
-    assert!(steps.iter().any(|step| step[0] == "new browser" && step[1] == 1), "{status:#}");
-    assert_eq!((&status["counters"]["jobs_done"], &status["running"]), (&Value::from(1), &Value::from(0)));
+    let counted = status["counters"]["recoveries"].as_array().expect("steps").iter();
+    assert_eq!(counted.filter_map(|step| step[1].as_u64()).sum::<u64>(), steps, "{status:#}");
+    assert_eq!(status["counters"]["jobs_done"], 1, "{status:#}");
     let table = world.augur(&["browsers", "status"]).expect(0);
-    for part in ["jobs: 1 done, 0 failed", "recoveries: new browser 1", "chromium", "firefox", &browser.to_string()] {
+    for part in ["jobs: 1 done, 0 failed", "recoveries: new ", "chromium", "firefox", &browser.to_string()] {
         assert!(table.contains(part), "`{part}` is not in\n{table}");
     }
 }
@@ -285,11 +299,10 @@ fn a_job_that_brings_down_three_browsers_is_a_dead_letter() {
         kill_browser(browser);
         killed.push(browser);
     }
-    assert_eq!(killed.len(), 3, "{killed:?}");
-    assert_counts(&world.complete(&run), 1, [0, 0, 1, 0]);
-    let results = world.results(&run);
-    assert_eq!((results.len(), &results[0]["attempt"]), (1, &Value::from(1)), "{results:#?}");
-    assert!(text(&results[0], "failure_message").starts_with("poison: chromium: "), "{:#}", results[0]);
+    // Two are enough where the end of a page is seen before that of its browser: each counts.
+    assert!((2..=3).contains(&killed.len()), "{killed:?}");
+    let summary = world.augur(&["run", "show", &run, "--format", "json"]).json();
+    assert_eq!(["done", "dead", "retried"].map(|field| summary[field].as_u64()), [Some(0), Some(1), Some(0)]);
     let letters = world.augur(&["dead-letter", "list", "--run", &run, "--format", "json"]).json();
     let letters = letters.as_array().expect("a list");
     assert!(matches!(&letters[..], [letter] if letter["reason"] == "poison"), "{letters:#?}");
