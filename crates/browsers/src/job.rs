@@ -12,7 +12,7 @@ use messages::{LatencySummary, Platform, Precision, Progress, Warmth, WebPhases}
 use tokio::time;
 
 use crate::{
-    Family, WebError, WebRequest, WebRun,
+    WebError, WebRequest, WebRun,
     inner::Inner,
     lease::Lease,
     placements::{Nodes, describe, provider_of},
@@ -82,7 +82,7 @@ pub(crate) async fn run(
             }
             Err(End::Answer(error)) => return Err(error),
             Err(End::Broken(broken, why)) => {
-                let broken = in_all(inner, &lease, broken).await;
+                let broken = in_all(&lease, broken).await;
                 let rung = note(inner, &lease, &mut trail, broken, &why)?;
                 held = climb(inner, lease, rung, &mut need).await;
             }
@@ -90,12 +90,10 @@ pub(crate) async fn run(
     }
 }
 
-/// What broke in all: geckodriver tells Firefox to quit when a page of it dies, which is one death and not two.
-async fn in_all(inner: &Inner, lease: &Lease, broken: Break) -> Break {
-    let family = inner.state().installed(&lease.place().browser).map(|found| found.settings.family);
-    let Some(session) = lease.session().filter(|_| broken == Break::Page && family == Some(Family::Firefox)) else {
-        return broken;
-    };
+/// What broke in all: the end of a page may be seen before that of its browser, and geckodriver tells Firefox to quit
+/// when a page of it dies. That is one death and not two.
+async fn in_all(lease: &Lease, broken: Break) -> Break {
+    let Some(session) = lease.session().filter(|_| broken == Break::Page) else { return broken };
     let following = async {
         while session.is_alive() {
             time::sleep(FOLLOW_POLL).await;

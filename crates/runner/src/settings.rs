@@ -28,8 +28,10 @@ pub struct RunnerSettings {
 impl RunnerSettings {
     /// Usual value of [`Self::output_tail_bytes_max`].
     pub const OUTPUT_TAIL_BYTES_MAX: usize = 16 * 1024;
-    /// Usual value of [`Self::waited_pct_max`]: a quarter, by which the mean grows by a third.
-    pub const WAITED_PCT_MAX: f64 = 25.0;
+    /// Usual value of [`Self::waited_pct_max`]: half, by which the mean doubles. Of a single thread
+    /// that waited 31 % of its time the median was the same to 2 %; of two threads that waited 80 % it was 1.8 times as
+    /// large as at 52 %.
+    pub const WAITED_PCT_MAX: f64 = 50.0;
 }
 
 /// How the test jobs that name this profile are run.

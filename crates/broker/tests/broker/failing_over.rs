@@ -7,11 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use broker::{AmqpUrl, Patience, Settlement, Start, Subscription, connect_once, server_version};
+use broker::{AmqpUrl, Patience, Publisher, Settlement, Start, Subscription, connect_once, server_version};
 use futures_util::{StreamExt, future::join_all, stream};
 use testkit::{Cluster, shared_broker};
+use tokio_util::sync::CancellationToken;
 use topology::QueueKind;
 
 use crate::support::{bounded, crash, declare, link, publisher, queue, queues, to_queue};
@@ -19,6 +21,8 @@ use crate::support::{bounded, crash, declare, link, publisher, queue, queues, to
 const MESSAGES: usize = 500;
 /// Messages on their way at once.
 const AT_ONCE: usize = 20;
+/// When a confirm is overdue: soon, since a dying leader takes some with it.
+const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_dead_address_of_three_is_passed_over() {
@@ -76,7 +80,8 @@ async fn what_is_confirmed_is_on_the_stream_whatever_else_was_published() {
         let cluster = Cluster::start(3).unwrap();
         let url: AmqpUrl = cluster.url().parse().unwrap();
         declare(&url, &queues(vec![queue("lane", QueueKind::Quorum, &[]), queue("log", QueueKind::Stream, &[])])).await;
-        let publisher = publisher(&url, Patience::Endless).await;
+        let (patience, stop) = (Patience::Endless, CancellationToken::new());
+        let publisher = Publisher::start_with(&url, "test", patience, OVERDUE_AFTER, stop).await.unwrap();
         // Far more than are on their way when a node dies.
         join_all((0..MESSAGES).map(|id| publisher.publish(to_queue("lane", id)))).await;
         for (round, node) in cluster.nodes().iter().enumerate() {
