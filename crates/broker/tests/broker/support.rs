@@ -10,8 +10,9 @@ use topology::{
     ArgumentValue, Binding, Exchange, ExchangeKind, Observed, Queue, QueueKind, ServerVersion, Topology, plan,
 };
 
-/// How long a test may take before it counts as hung.
-const TEST_MAX: Duration = Duration::from_mins(2);
+/// How long a test may take before it counts as hung: what RabbitMQ forgets is made good within a minute, of a publisher
+/// and then of a subscription.
+const TEST_MAX: Duration = Duration::from_mins(4);
 /// How long anything waits for a broker that is there.
 pub(crate) const PATIENCE: Patience = Patience::For(Duration::from_mins(1));
 
