@@ -45,6 +45,9 @@ async fn check_hang(family: Family) {
     bench.end().await;
 }
 
+/// How long what is left of a broken browser may take to be ended.
+const GONE_MAX: Duration = Duration::from_secs(30);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_watchdog_ends_a_worker_that_loops_in_chromium() {
     check_hang(Family::Chromium).await;
@@ -129,8 +132,13 @@ async fn a_killed_driver_takes_no_job_along_and_leaves_no_browser() {
     }
     let ran = run(&bench, mixer(Platform::Wasm)).await.expect("it runs");
     assert!(ran.recoveries.len() <= 1, "{:?}", ran.recoveries);
-    let left: BTreeSet<i32> = marked(&pool).intersection(&before).copied().collect();
-    assert_eq!(left, BTreeSet::new(), "the browser of the dead driver is left");
+    // A page needs no driver, so the job may have been done before the pool saw that it was gone.
+    let gone = async {
+        while marked(&pool).intersection(&before).next().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(GONE_MAX, gone).await.expect("the browser of the dead driver is left");
     bench.end().await;
 }
 
