@@ -142,7 +142,9 @@ impl Predictors {
     /// As [`Self::ask`] and [`Self::predict`].
     pub fn hold_against(&self, tables: &OwnTables) -> Result<Vec<Miss>, PredictorError> {
         let OwnTables { rows, devices, operators } = tables;
-        let questions = self.ask(rows.clone(), devices.clone(), operators.clone())?;
+        let mut operators = operators.clone();
+        self.context.known.prefer_known_sizes(&mut operators);
+        let questions = self.ask(rows.clone(), devices.clone(), operators)?;
         let mut misses = Vec::new();
         for metric in self.trained.keys() {
             for answer in self.predict(&questions, *metric)? {

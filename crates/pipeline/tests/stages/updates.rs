@@ -16,7 +16,7 @@ use crate::support::{PATIENCE, World};
 /// Small boosters.
 const TRAIN: TrainSettings = TrainSettings {
     learner: Learner::GradientBoosting,
-    rounds: 60,
+    rounds: 150,
     ensemble: 2,
     folds: 3,
     few_shot_below: 0,
@@ -33,7 +33,9 @@ const ROWS_FIRST: usize = 80;
 /// A measurement of a machine that is `slower` times as slow as usual, with noise of up to 8 %.
 fn measurement(batch_size: u32, threads: u32, slower: f64) -> AcceptedMeasurement {
     let mut row = builders::accepted_measurement();
-    let noise = 0.92 + 0.16 * fastrand::Rng::with_seed(u64::from(batch_size * 31 + threads)).f64();
+    // Small seeds give numbers that are alike.
+    let seed = u64::from(batch_size * 31 + threads).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let noise = 0.92 + 0.16 * fastrand::Rng::with_seed(seed).f64();
     row.job_id = JobId::new();
     row.configuration.batch_size = batch_size;
     for operator in &mut row.costs.operators {
@@ -125,21 +127,14 @@ async fn a_release_learns_in_the_way_that_the_new_measurements_call_for() {
     let rows = u32::try_from(ROWS_FIRST).unwrap();
     assert_eq!((how, update.table_rows, first.training_rows), (UpdateStrategy::Full, rows, rows), "{update:?}");
 
-    // Between those that are known: nothing but more of the same.
-    let second = updating.release_of(grid([8, 16, 24], 1.0)).await;
-    let (how, update) = strategy(&second);
-    assert_eq!(how, UpdateStrategy::Incremental, "{update:?}");
-    assert_eq!((&second.parent, update.table_rows, update.whole_rows), (&Some(first.release_id), rows + 12, rows));
-    assert_eq!((update.held_out.len(), second.training_rows), (5, rows + 7), "five of twelve judge it");
-    assert!(update.judged.iter().all(|judged| judged.rows == 5 && !judged.is_worse), "{update:?}");
-
     // Half as slow again as it was before: what is older no longer counts.
-    let third = updating.release_of(grid((1..=19).step_by(2), 1.5)).await;
-    let (how, update) = strategy(&third);
+    let second = updating.release_of(grid((1..=19).step_by(2), 1.5)).await;
+    let (how, update) = strategy(&second);
     assert_eq!(how, UpdateStrategy::Window, "{update:?}");
     assert!(update.reason.contains("by +50 %"), "{update:?}");
-    assert_eq!(third.training_rows, update.whole_rows, "{update:?}");
-    assert!(third.training_rows <= 45 - 5, "of the rows before, at most the five held back count: {update:?}");
+    assert_eq!(second.training_rows, update.whole_rows, "{update:?}");
+    assert!(second.training_rows <= 40 - 5, "none of the rows before counts: {update:?}");
+    assert_eq!((&second.parent, update.judged.len()), (&Some(first.release_id), 1), "{update:?}");
     let judged = &update.judged[0];
     assert!(judged.mape_pct < judged.current_mape_pct / 2.0, "{update:?}");
 

@@ -47,6 +47,8 @@ impl Predictors {
         if !self.context.has_activation_peaks {
             forget_activation_peaks(&mut operators);
         }
+        // What a model costs must stay what it was when its efficiency was learned.
+        self.context.known.prefer_known_sizes(&mut operators);
         let count = (OLD_PER_NEW * new.len()).clamp(OLD_MIN, OLD_MAX).min(old.len());
         let sample = fastrand::Rng::with_seed(self.settings.seed).choose_multiple(old.iter().cloned(), count);
         self.context.names.extend(&new);

@@ -49,7 +49,7 @@ pub struct Predictors {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Context {
     pub(super) names: Names,
-    pub(super) known: Known,
+    pub(crate) known: Known,
     pub(super) domain: Domain,
     /// Whether physics of memory knows each graph's peak of activations.
     pub(super) has_activation_peaks: bool,
