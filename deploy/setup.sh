@@ -90,7 +90,8 @@ if [ "$(cat "$ort_web/version" 2>/dev/null)" != "$ort_web_version" ]; then
 fi
 
 # Slow to build, so only where it is missing or another version; not in cargo's own target folder, which is the clone's.
-if ! "$tools/bin/geckodriver" --version 2>/dev/null | grep -q "^geckodriver $geckodriver_version"; then
+# Not through `grep -q`, which ends before it has read all: then the pipe fails and it is built anew every time.
+if [[ $("$tools/bin/geckodriver" --version 2>/dev/null) != "geckodriver $geckodriver_version"* ]]; then
     note "building geckodriver $geckodriver_version from crates.io"
     scratch=$(mktemp -d)
     CARGO_TARGET_DIR="$scratch" cargo install --quiet --locked --force --root "$tools" "geckodriver@$geckodriver_version"
