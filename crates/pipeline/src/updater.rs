@@ -216,7 +216,7 @@ impl Updater {
         Ok(has_drifted)
     }
 
-    /// Makes a release of the table, and publishes it if it is the current one then.
+    /// Makes a release of the table, and says so to everyone.
     async fn train(&mut self) -> Result<(), PipelineError> {
         let rows = self.table.measurements().to_vec();
         self.rows_tried = rows.len();
@@ -232,10 +232,8 @@ impl Updater {
         if let Some(Update { strategy, reason, is_promoted, .. }) = &manifest.update {
             let release_id = &manifest.release_id;
             info!(%release_id, training_rows = manifest.training_rows, %strategy, is_promoted, %reason, "release made");
-            if !is_promoted {
-                return Ok(());
-            }
         }
+        // Of a candidate too: whoever waits for what comes of some measurements need not wait longer.
         let message = encode(&manifest.to_published())?;
         let outgoing = Outgoing::new(names::RELEASES, String::new(), manifest.release_id.to_string(), message);
         if let Err(error) = self.publisher.publish(outgoing).await {

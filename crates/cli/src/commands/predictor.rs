@@ -108,11 +108,11 @@ async fn wait(context: &Context, releases: &Releases, rows: u32) -> anyhow::Resu
     )
     .await?;
     loop {
-        let current = releases.current_id()?.map(|release| releases.manifest(&release)).transpose()?;
-        // Some of the rows that a release has seen were held back to judge it.
-        let seen = |manifest: &Manifest| manifest.update.as_ref().map_or(manifest.training_rows, |of| of.table_rows);
-        if let Some(manifest) = current.filter(|manifest| seen(manifest) >= rows) {
-            return Ok(manifest.release_id);
+        // Some of the rows that a release has seen were held back to judge it; one that failed is a candidate.
+        let seen = |manifest: Manifest| manifest.update.map_or(manifest.training_rows, |of| of.table_rows);
+        let most = releases.list()?.into_iter().flatten().map(seen).max();
+        if let Some(current) = releases.current_id()?.filter(|_| most.is_some_and(|most| most >= rows)) {
+            return Ok(current);
         }
         news.next().await.ok_or(BrokerError::Closed)?.settle(Settlement::Done).await?;
     }
