@@ -202,10 +202,8 @@ impl Updater {
         let (releases, rows_tried) = (self.releases.clone(), self.rows_tried);
         let looking = tokio::task::spawn_blocking(move || {
             let Some(current) = usable(&releases) else { return Ok(false) };
-            let mut split = Split::of(&rows, &current.manifest);
-            let tried: Vec<_> = rows[..rows_tried].iter().map(|row| row.job_id).collect();
-            split.unseen.retain(|row| !tried.contains(&row.job_id));
-            Ok(split.evidence(&current.predictors)?.has_drifted())
+            let since = Split::since(&rows, &current.manifest, rows_tried);
+            Ok(since.evidence(&current.predictors)?.has_drifted())
         });
         let found: Result<bool, PredictorError> =
             looking.await.map_err(|source| PipelineError::Panicked { stage: "updater", source })?;

@@ -2,9 +2,9 @@
 //!
 //! Replaying a result stream gives other surrogate keys and another order of rows, so every table is digested by its
 //! natural columns: keys are replaced by what they point to, and row hashes are added up. Left out are the tables that
-//! the stream does not determine (outbox, offsets, workers, releases, comparisons with earlier runs) and `created_at` of models and devices, which is
-//! that of whichever result came first. Where two results of one job differ, the first counts, and then the order in
-//! which they are read does matter.
+//! the stream does not determine (outbox, offsets, workers, releases, comparisons with earlier runs) and `created_at` of
+//! models and devices, which is that of whichever result came first. Where two results of one job differ, the first
+//! counts, and then the order in which they are read does matter.
 
 use crate::{Store, StoreError, TableDigest, error::failed};
 

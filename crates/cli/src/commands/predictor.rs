@@ -47,10 +47,11 @@ pub(crate) enum PredictorCommand {
     #[command(after_help = "Examples: augur predictor show r000003-1f2e3d4c\n          \
                             augur predictor show r000003-1f2e3d4c --against r000002-0a1b2c3d")]
     Show(releases::ShowArguments),
-    /// Waits until the current release was trained on enough measurements, and prints its name.
+    /// Waits until enough measurements were made a release of, and prints the current one's name.
     #[command(after_help = "Example: augur predictor wait --rows 60 --timeout-s 60")]
     Wait {
-        /// Measurements that it must have been trained on.
+        /// Measurements that a release must have come of. Some were held back to judge it, and if it was worse than the
+        /// release before, that one is still current.
         #[arg(long)]
         rows: u32,
         /// Gives up after this long, in seconds.

@@ -40,6 +40,14 @@ impl<'a> Split<'a> {
         }
     }
 
+    /// The same, but that only the rows from `first` on are unseen: those before were made a release of already.
+    pub(super) fn since(rows: &'a [AcceptedMeasurement], current: &Manifest, first: usize) -> Self {
+        let recent: HashSet<&JobId> = rows.iter().skip(first).map(|row| &row.job_id).collect();
+        let mut split = Self::of(rows, current);
+        split.unseen.retain(|row| recent.contains(&row.job_id));
+        split
+    }
+
     /// The first rows were seen, but for those held out.
     fn behind(rows: &'a [AcceptedMeasurement], table_rows: u32, held_out: &[JobId]) -> Self {
         let held_out: HashSet<&JobId> = held_out.iter().collect();

@@ -178,6 +178,13 @@ fn row(of: &Compared) -> ComparedRow {
     }
 }
 
+/// A difference and its interval, in percent, as people read them.
+pub(super) fn change(difference_pct: f64, lower_pct: Option<f64>, upper_pct: Option<f64>) -> [String; 2] {
+    let signed = |percent: f64| format!("{percent:+.1} %");
+    let interval = lower_pct.zip(upper_pct).map(|(lower, upper)| format!("{} – {}", signed(lower), signed(upper)));
+    [signed(difference_pct), output::text(interval)]
+}
+
 fn table(answer: &Answer, all: bool) -> comfy_table::Table {
     let mut table = output::table([
         "configuration",
@@ -189,17 +196,16 @@ fn table(answer: &Answer, all: bool) -> comfy_table::Table {
         "repeats",
         "verdict",
     ]);
-    let signed = |percent: f64| format!("{percent:+.1} %");
     let differs = |row: &&ComparedRow| row.verdict == "regression" || row.verdict == "improvement";
     let shown = answer.compared.iter().filter(|row| all || differs(row));
     for row in shown {
-        let interval = row.lower_pct.zip(row.upper_pct);
+        let [difference, interval] = change(row.difference_pct, row.lower_pct, row.upper_pct);
         table.add_row([
             row.configuration.clone(),
             output::number(Some(row.baseline_ms)),
             output::number(Some(row.run_ms)),
-            signed(row.difference_pct),
-            output::text(interval.map(|(lower, upper)| format!("{} – {}", signed(lower), signed(upper)))),
+            difference,
+            interval,
             output::text(row.p_corrected.map(|p| format!("{p:.2e}"))),
             format!("{} and {}", row.baseline_repeats, row.run_repeats),
             row.verdict.to_owned(),

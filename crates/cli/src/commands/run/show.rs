@@ -5,6 +5,7 @@ use dashboard::{RunState, RunningOn, WaitingJobs};
 use serde::Serialize;
 use store::{AttemptCounts, AttemptRow, HeldBackRow, JudgementRow, RegressionRow, RunSummary};
 
+use super::compare::change;
 use crate::{
     commands::{measurement, worker},
     output,
@@ -74,15 +75,14 @@ fn compared(of: &JudgementRow) -> String {
 fn slower(regressions: &[RegressionRow]) -> Table {
     let mut table =
         output::table(["configuration", "before ms", "now ms", "difference", "95 % interval", "p, corrected"]);
-    let signed = |percent: f64| format!("{percent:+.1} %");
     for row in regressions {
-        let interval = row.lower_pct.zip(row.upper_pct);
+        let [difference, interval] = change(row.difference_pct, row.lower_pct, row.upper_pct);
         table.add_row([
             row.configuration.clone(),
             output::number(Some(row.baseline_ms)),
             output::number(Some(row.run_ms)),
-            signed(row.difference_pct),
-            output::text(interval.map(|(lower, upper)| format!("{} – {}", signed(lower), signed(upper)))),
+            difference,
+            interval,
             format!("{:.2e}", row.p_corrected),
         ]);
     }
