@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lapin::{Connection, ConnectionProperties, uri::AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionState, ErrorKind, uri::AMQPUri};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -21,6 +21,9 @@ const RECONNECT_WAIT_MS_MIN: u64 = 100;
 const RECONNECT_WAIT_MS_MAX: u64 = 5_000;
 /// Wait before another attempt after a broker was reached but refused what we asked of it, in milliseconds.
 pub(crate) const REFUSED_WAIT_MS: u64 = 1_000;
+
+/// After this long without an answer to a command it is looked whether the connection still stands.
+const STANDS_CHECK: Duration = Duration::from_secs(1);
 
 /// How long to go on trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,5 +105,51 @@ pub(crate) async fn connect(
             () = tokio::time::sleep(jittered) => {}
         }
         wait_ms = (wait_ms * 2).min(RECONNECT_WAIT_MS_MAX);
+    }
+}
+
+/// A new channel of this connection.
+pub(crate) async fn open_channel(connection: &Connection) -> lapin::Result<Channel> {
+    unless_lost(connection, connection.create_channel()).await
+}
+
+/// The answer to a command on a connection, or an error once the connection is gone.
+///
+/// lapin 4.12 never answers a command that reaches it between the loss of a connection and the moment when its status
+/// says so: the task that would carry the command out has been told to end (`InternalRPC::run`).
+pub(crate) async fn unless_lost<T>(
+    connection: &Connection,
+    command: impl Future<Output = lapin::Result<T>>,
+) -> lapin::Result<T> {
+    tokio::pin!(command);
+    loop {
+        if let Ok(answer) = tokio::time::timeout(STANDS_CHECK, &mut command).await {
+            return answer;
+        }
+        let status = connection.status();
+        if status.closed() || status.errored() {
+            return Err(ErrorKind::InvalidConnectionState(ConnectionState::Closed).into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use lapin::ErrorKind;
+
+    use super::{connect_once, unless_lost};
+    use crate::PrivateNode;
+
+    #[tokio::test]
+    async fn a_forgotten_command_ends_with_its_connection() {
+        let node = PrivateNode::start().expect("a node");
+        let url = node.url().parse().expect("a URL");
+        let connection = connect_once(&url, "test").await.expect("a connection");
+        let forgotten = unless_lost(&connection, pending::<lapin::Result<()>>());
+        let (answer, closed) = tokio::join!(forgotten, connection.close(200, "done".into()));
+        closed.expect("an end in good order");
+        assert!(matches!(answer.expect_err("no answer").kind(), ErrorKind::InvalidConnectionState(_)));
     }
 }

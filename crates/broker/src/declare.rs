@@ -12,7 +12,11 @@ use topology::{
     Action, ArgumentValue, Binding, Exchange, ExchangeKind, Observed, ObservedState, Plan, Queue, StepObject, Topology,
 };
 
-use crate::{AmqpUrl, BrokerError, Link, connect_once};
+use crate::{
+    AmqpUrl, BrokerError, Link,
+    connect::{connect_once, open_channel, unless_lost},
+    flow::REPLY_SUCCESS,
+};
 
 /// How long a declared queue may be down after the broker's start.
 const QUEUE_UP_MAX: Duration = Duration::from_secs(30);
@@ -68,12 +72,13 @@ struct Session {
 impl Session {
     async fn open(url: &AmqpUrl) -> Result<Self, BrokerError> {
         let connection = connect_once(url, "augur topology").await?;
-        let channel = connection.create_channel().await.map_err(BrokerError::command("open a channel"))?;
+        let channel = open_channel(&connection).await.map_err(BrokerError::command("open a channel"))?;
         Ok(Self { connection, channel })
     }
 
     async fn close(self) -> Result<(), BrokerError> {
-        self.connection.close(200, "done".into()).await.map_err(BrokerError::command("close the connection"))
+        let closing = self.connection.close(REPLY_SUCCESS, "done".into());
+        unless_lost(&self.connection, closing).await.map_err(BrokerError::command("close the connection"))
     }
 
     async fn state(&mut self, object: &StepObject) -> Result<ObservedState, BrokerError> {
@@ -88,7 +93,7 @@ impl Session {
                 return Ok(ObservedState::Same);
             };
             self.channel =
-                self.connection.create_channel().await.map_err(BrokerError::command("open another channel"))?;
+                open_channel(&self.connection).await.map_err(BrokerError::command("open another channel"))?;
             return match soft_error(&error) {
                 // A broker that has just started takes connections before its streams are up.
                 Some((AMQPSoftError::NOTFOUND, detail))

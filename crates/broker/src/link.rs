@@ -10,7 +10,10 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{AmqpUrl, BrokerError, Patience, connect::connect};
+use crate::{
+    AmqpUrl, BrokerError, Patience,
+    connect::{connect, open_channel},
+};
 
 /// Wait before another attempt on a connection that was lost as soon as it stood.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
@@ -94,7 +97,7 @@ impl Link {
         loop {
             // The lock is not held for longer than connecting takes: a connection that hangs must not hold everyone up.
             let connection = self.connection(patience).await?;
-            let done = match connection.create_channel().await {
+            let done = match open_channel(&connection).await {
                 Ok(channel) => act(channel).await,
                 Err(error) => Err(BrokerError::command("open a channel")(error)),
             };
