@@ -13,7 +13,7 @@ use lapin::{Channel, Connection, ConnectionProperties, ConnectionState, ErrorKin
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{AmqpUrl, BrokerError};
+use crate::{AmqpUrl, BrokerError, flow::REPLY_SUCCESS};
 
 /// Shortest wait before another attempt, in milliseconds.
 const RECONNECT_WAIT_MS_MIN: u64 = 100;
@@ -22,8 +22,10 @@ const RECONNECT_WAIT_MS_MAX: u64 = 5_000;
 /// Wait before another attempt after a broker was reached but refused what we asked of it, in milliseconds.
 pub(crate) const REFUSED_WAIT_MS: u64 = 1_000;
 
-/// After this long without an answer to a command it is looked whether the connection still stands.
-const STANDS_CHECK: Duration = Duration::from_secs(1);
+/// After this long without an answer to a command it is looked whether one can still come.
+const LOST_CHECK: Duration = Duration::from_secs(1);
+/// How long the broker may take to close a connection in good order.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// How long to go on trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,25 +112,40 @@ pub(crate) async fn connect(
 
 /// A new channel of this connection.
 pub(crate) async fn open_channel(connection: &Connection) -> lapin::Result<Channel> {
-    unless_lost(connection, connection.create_channel()).await
+    unless_gone(connection, connection.create_channel()).await
+}
+
+/// Closes a connection; when this returns, the broker has done all that it was told on any channel of it.
+///
+/// # Errors
+///
+/// If the connection is gone, or the broker does not close it in time.
+pub(crate) async fn close(connection: &Connection) -> lapin::Result<()> {
+    let closing = unless_gone(connection, connection.close(REPLY_SUCCESS, "done".into()));
+    let closed = tokio::time::timeout(CLOSE_MAX, closing).await;
+    closed.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
 }
 
 /// The answer to a command on a connection, or an error once the connection is gone.
+async fn unless_gone<T>(connection: &Connection, command: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+    let status = connection.status();
+    let answer = unless_lost(command, || status.closed() || status.errored()).await;
+    answer.unwrap_or_else(|| Err(ErrorKind::InvalidConnectionState(ConnectionState::Closed).into()))
+}
+
+/// The answer to a command, or `None` once `is_lost` says that none can come.
 ///
-/// lapin 4.12 never answers a command that reaches it between the loss of a connection and the moment when its status
-/// says so: the task that would carry the command out has been told to end (`InternalRPC::run`).
-pub(crate) async fn unless_lost<T>(
-    connection: &Connection,
-    command: impl Future<Output = lapin::Result<T>>,
-) -> lapin::Result<T> {
+/// lapin 4.12 never answers what reaches it between the loss of a connection and the moment when its status says so: the
+/// task that would carry the command out has been told to end (`InternalRPC::run`). That goes for opening a channel,
+/// closing a connection and settling a delivery.
+pub(crate) async fn unless_lost<T>(command: impl Future<Output = T>, is_lost: impl Fn() -> bool) -> Option<T> {
     tokio::pin!(command);
     loop {
-        if let Ok(answer) = tokio::time::timeout(STANDS_CHECK, &mut command).await {
-            return answer;
+        if let Ok(answer) = tokio::time::timeout(LOST_CHECK, &mut command).await {
+            return Some(answer);
         }
-        let status = connection.status();
-        if status.closed() || status.errored() {
-            return Err(ErrorKind::InvalidConnectionState(ConnectionState::Closed).into());
+        if is_lost() {
+            return None;
         }
     }
 }
@@ -139,7 +156,7 @@ mod tests {
 
     use lapin::ErrorKind;
 
-    use super::{connect_once, unless_lost};
+    use super::{close, connect_once, unless_gone};
     use crate::PrivateNode;
 
     #[tokio::test]
@@ -147,8 +164,8 @@ mod tests {
         let node = PrivateNode::start().expect("a node");
         let url = node.url().parse().expect("a URL");
         let connection = connect_once(&url, "test").await.expect("a connection");
-        let forgotten = unless_lost(&connection, pending::<lapin::Result<()>>());
-        let (answer, closed) = tokio::join!(forgotten, connection.close(200, "done".into()));
+        let forgotten = unless_gone(&connection, pending::<lapin::Result<()>>());
+        let (answer, closed) = tokio::join!(forgotten, close(&connection));
         closed.expect("an end in good order");
         assert!(matches!(answer.expect_err("no answer").kind(), ErrorKind::InvalidConnectionState(_)));
     }

@@ -14,8 +14,7 @@ use topology::{
 
 use crate::{
     AmqpUrl, BrokerError, Link,
-    connect::{connect_once, open_channel, unless_lost},
-    flow::REPLY_SUCCESS,
+    connect::{close, connect_once, open_channel},
 };
 
 /// How long a declared queue may be down after the broker's start.
@@ -77,8 +76,7 @@ impl Session {
     }
 
     async fn close(self) -> Result<(), BrokerError> {
-        let closing = self.connection.close(REPLY_SUCCESS, "done".into());
-        unless_lost(&self.connection, closing).await.map_err(BrokerError::command("close the connection"))
+        close(&self.connection).await.map_err(BrokerError::command("close the connection"))
     }
 
     async fn state(&mut self, object: &StepObject) -> Result<ObservedState, BrokerError> {

@@ -10,6 +10,7 @@ use messages::{DecodeError, Message, RunId, Timestamp, decode};
 
 use crate::{
     BrokerError, Death,
+    connect::unless_lost,
     flow::Unsettled,
     headers::{self, ATTEMPT, DELIVERY_COUNT, REASON, REPLAYS, SCHEMA_VERSION, STREAM_OFFSET},
 };
@@ -141,12 +142,15 @@ impl Delivery {
     /// [`BrokerError::Settle`] if its channel is gone; the broker then delivers the message again.
     pub async fn settle(self, settlement: Settlement) -> Result<(), BrokerError> {
         let acker = &self.inner.acker;
-        let settled = match settlement {
-            Settlement::Done => acker.ack(BasicAckOptions::default()).await,
-            Settlement::DoneThrough => acker.ack(BasicAckOptions { multiple: true }).await,
-            Settlement::Return => acker.nack(BasicNackOptions { multiple: false, requeue: true }).await,
-            Settlement::DeadLetter => acker.reject(BasicRejectOptions { requeue: false }).await,
+        let settling = async {
+            match settlement {
+                Settlement::Done => acker.ack(BasicAckOptions::default()).await,
+                Settlement::DoneThrough => acker.ack(BasicAckOptions { multiple: true }).await,
+                Settlement::Return => acker.nack(BasicNackOptions { multiple: false, requeue: true }).await,
+                Settlement::DeadLetter => acker.reject(BasicRejectOptions { requeue: false }).await,
+            }
         };
+        let settled = unless_lost(settling, || acker.poisoned()).await.unwrap_or(Ok(false));
         let delivery_tag = self.inner.delivery_tag;
         match settled {
             Ok(true) => {

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use crate::{
     AmqpUrl, BrokerError, Patience,
-    connect::{connect, open_channel},
+    connect::{close, connect, open_channel},
 };
 
 /// Wait before another attempt on a connection that was lost as soon as it stood.
@@ -127,6 +127,17 @@ impl Link {
         let opened = Arc::new(connect(url, name, patience, stop).await?);
         *connection = Some(Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// Closes the connection, and waits until the broker has done all that it was told on it, but not for long.
+    ///
+    /// Without that, who ends right behind an ack may take it along: RabbitMQ's channels end with their connection,
+    /// whatever waits in their mailboxes. Only after the link's stop, or subscriptions open it again.
+    pub async fn close(self) {
+        let Some(connection) = self.shared.connection.lock().await.take() else { return };
+        if let Err(error) = close(&connection).await {
+            debug!(connection = self.shared.name, %error, "connection was not closed in good order");
+        }
     }
 
     /// Whether the broker has said that it takes nothing now, because of an alarm.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::{AmqpUrl, BrokerError, Delivery, Link, Patience, Start, declare::message_count, flow::Flow};
@@ -27,6 +28,8 @@ pub struct QueueReader {
     /// Those that hold as much as they may, the oldest first.
     full: Vec<Flow>,
     flow: Flow,
+    /// What follows `flow` once that is full; whoever gives up waiting for it finds it here again.
+    opening: Option<BoxFuture<'static, Result<Flow, BrokerError>>>,
     link: Link,
     queue: String,
     prefetch: u16,
@@ -43,13 +46,33 @@ impl QueueReader {
     /// [`BrokerError::Connect`] if no broker answers within `patience`, [`BrokerError::NoQueue`] if it has no such
     /// queue, [`BrokerError::Command`] if it refuses.
     pub async fn open(url: &AmqpUrl, queue: &str, messages_max: u64, patience: Patience) -> Result<Self, BrokerError> {
+        Self::open_with(url, queue, messages_max, CHANNEL_MESSAGES_MAX, patience).await
+    }
+
+    async fn open_with(
+        url: &AmqpUrl,
+        queue: &str,
+        messages_max: u64,
+        channel_messages_max: u16,
+        patience: Patience,
+    ) -> Result<Self, BrokerError> {
         let link = Link::new(url, &format!("augur reader of {queue}"), patience, &CancellationToken::new());
         let messages = message_count(&link, queue).await?;
         let left = messages.min(messages_max);
-        let prefetch = u16::try_from(left).unwrap_or(u16::MAX).clamp(1, CHANNEL_MESSAGES_MAX);
+        let prefetch = u16::try_from(left).unwrap_or(u16::MAX).clamp(1, channel_messages_max);
         let flow = Flow::open(&link, queue, Start::Queue, prefetch, patience).await?;
         let queue = queue.to_owned();
-        Ok(Self { full: Vec::new(), flow, link, queue, prefetch, messages, left, silence_ms: FIRST_MS_MAX })
+        Ok(Self {
+            full: Vec::new(),
+            flow,
+            opening: None,
+            link,
+            queue,
+            prefetch,
+            messages,
+            left,
+            silence_ms: FIRST_MS_MAX,
+        })
     }
 
     /// How many messages the queue held when it was opened, without those that somebody else has in hand.
@@ -57,7 +80,7 @@ impl QueueReader {
         self.messages
     }
 
-    /// The next message; `None` after the last one that was there when the queue was opened.
+    /// The next message; `None` after the last one that was there when the queue was opened. Cancel-safe.
     ///
     /// # Errors
     ///
@@ -68,6 +91,11 @@ impl QueueReader {
         }
         let silence = Duration::from_millis(self.silence_ms);
         loop {
+            if let Some(opening) = &mut self.opening {
+                let next = opening.await;
+                self.opening = None;
+                self.full.push(std::mem::replace(&mut self.flow, next?));
+            }
             if self.flow.unsettled() >= u64::from(self.prefetch) {
                 // Nothing more comes on it unless something is settled; let that come on the next one.
                 self.flow.cancel().await;
@@ -85,9 +113,10 @@ impl QueueReader {
                     return Ok(Some(delivery));
                 }
                 None if self.flow.is_cancelled() => {
-                    let patience = self.link.patience();
-                    let next = Flow::open(&self.link, queue, Start::Queue, self.prefetch, patience).await?;
-                    self.full.push(std::mem::replace(&mut self.flow, next));
+                    let (link, queue, prefetch) = (self.link.clone(), queue.clone(), self.prefetch);
+                    self.opening = Some(Box::pin(async move {
+                        Flow::open(&link, &queue, Start::Queue, prefetch, link.patience()).await
+                    }));
                 }
                 None => return Err(BrokerError::NoQueue { queue: queue.clone() }),
             }
@@ -116,5 +145,60 @@ impl QueueReader {
             tokio::time::sleep(Duration::from_millis(RETURN_POLL_MS)).await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::{BasicProperties, options::QueueDeclareOptions};
+
+    use super::*;
+    use crate::{PrivateNode, connect::connect_once};
+
+    const MESSAGES: u64 = 40;
+
+    /// Whoever looks at something else meanwhile gives up many calls, some of them while a channel is being opened.
+    #[tokio::test]
+    async fn calls_that_are_given_up_lose_nothing() {
+        let node = PrivateNode::start().expect("a node");
+        let url: AmqpUrl = node.url().parse().expect("a URL");
+        let connection = connect_once(&url, "test").await.expect("a connection");
+        let channel = connection.create_channel().await.expect("a channel");
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare("held".into(), durable, lapin::types::FieldTable::default()).await.expect("a queue");
+        for _ in 0..MESSAGES {
+            let options = lapin::options::BasicPublishOptions::default();
+            let sent = channel.basic_publish("".into(), "held".into(), options, b"x", BasicProperties::default()).await;
+            drop(sent.expect("sent").await.expect("taken"));
+        }
+        let link = Link::new(&url, "test", Patience::Endless, &CancellationToken::new());
+        while message_count(&link, "held").await.expect("a count") < MESSAGES {
+            tokio::task::yield_now().await;
+        }
+        let patience = Patience::Endless;
+        let mut reader = QueueReader::open_with(&url, "held", u64::MAX, 1, patience).await.expect("a reader");
+        let mut held = Vec::new();
+        while let Some(delivery) = patiently(&mut reader).await {
+            held.push(delivery);
+        }
+        assert_eq!(held.len() as u64, MESSAGES);
+        drop(held);
+        reader.close().await.expect("closed");
+    }
+
+    /// The next message, by calls of which each is polled a few times only.
+    async fn patiently(reader: &mut QueueReader) -> Option<Delivery> {
+        loop {
+            let elsewhere = async {
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                next = reader.next() => return next.expect("connected"),
+                () = elsewhere => {}
+            }
+        }
     }
 }

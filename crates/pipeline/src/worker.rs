@@ -104,6 +104,9 @@ pub async fn work<E: Execute>(
     let mut intake = Intake { worker, lanes, slots, running: JoinSet::new() };
     intake.take_until(&stop).await;
     intake.drain().await;
+    links.cancel();
+    // What was settled last must not come back because we are gone too soon.
+    link.close().await;
     Ok(())
 }
 
@@ -160,9 +163,14 @@ impl<E: Execute> Intake<E> {
                         self.lanes.pause().await;
                         self.worker.hand_back_all(self.lanes.waiting()).await;
                     };
+                    tokio::pin!(handing);
                     tokio::select! {
-                        () = stop.cancelled() => return None,
-                        () = handing => {}
+                        () = &mut handing => {}
+                        () = stop.cancelled() => {
+                            // A job that is handed back by half runs twice; the drain goes on with what is left.
+                            tokio::time::timeout(HAND_BACK_MAX, handing).await.unwrap_or_default();
+                            return None;
+                        }
                     }
                 }
             }
