@@ -25,7 +25,8 @@ const ACK_EVERY_MESSAGES: usize = 500;
 ///
 /// What the database or the broker says.
 pub(crate) fn gather(world: &World, run: RunId) -> Result<Evidence> {
-    let mut evidence = Evidence { counted: table(world, run)?, ..Evidence::default() };
+    let (counted, results_counted) = table(world, run)?;
+    let mut evidence = Evidence { counted, results_counted, ..Evidence::default() };
     world.runtime.block_on(async {
         read_stream(&world.url, &mut evidence).await?;
         evidence.dead = dead_letters(&world.url).await?;
@@ -33,10 +34,13 @@ pub(crate) fn gather(world: &World, run: RunId) -> Result<Evidence> {
     })
 }
 
-/// The rows of the run in the aggregator's table.
-fn table(world: &World, run: RunId) -> Result<Vec<Counted>> {
-    let rows = Store::open(&world.database())?.run_results(run)?;
-    Ok(rows.into_iter().map(|row| Counted { job_id: row.job_id, status: row.status }).collect())
+/// The rows of the run in the aggregator's table, and how many results the run counts.
+fn table(world: &World, run: RunId) -> Result<(Vec<Counted>, usize)> {
+    let store = Store::open(&world.database())?;
+    let done = store.run(run)?.map_or(0, |run| run.done);
+    let rows = store.run_results(run)?;
+    let rows = rows.into_iter().map(|row| Counted { job_id: row.job_id, status: row.status });
+    Ok((rows.collect(), usize::try_from(done)?))
 }
 
 /// Reads the result stream from its first message to its last.

@@ -32,6 +32,8 @@ pub(crate) struct Counted {
 pub(crate) struct Evidence {
     /// Rows of the table.
     pub(crate) counted: Vec<Counted>,
+    /// Results that the run counts: its counters are added to, while a job has one row however often it is stored.
+    pub(crate) results_counted: usize,
     /// Attempts of the result records on the stream, by job.
     pub(crate) on_stream: BTreeMap<String, Vec<u32>>,
     /// Highest attempt of any record on the stream, by job.
@@ -89,6 +91,10 @@ pub(crate) fn judge(ledger: &Ledger, evidence: &Evidence) -> Verdict {
             _ => verdict.unexpected.extend(failed.map(|status| format!("{id} is counted as {status}"))),
         }
     }
+    if evidence.results_counted > evidence.counted.len() {
+        let (results, jobs) = (evidence.results_counted, evidence.counted.len());
+        verdict.counted_twice.push(format!("the run counts {results} results of {jobs} jobs"));
+    }
     let strangers = counted.keys().copied().chain(evidence.dead.keys().map(String::as_str));
     let strangers: BTreeSet<_> = strangers.filter(|id| !ledger.expected.contains_key(*id)).collect();
     verdict.unexpected.extend(strangers.into_iter().map(|id| format!("{id} was never submitted")));
@@ -123,6 +129,7 @@ pub(crate) fn check_the_judge() -> Result<()> {
     ];
     let streamed = [("good", vec![1, 1]), ("twice", vec![1]), ("failed", vec![2]), ("unstored", vec![1])];
     let evidence = Evidence {
+        results_counted: counted.len() + 1,
         counted,
         on_stream: streamed.iter().map(|(name, attempts)| (id(name), attempts.clone())).collect(),
         attempts: BTreeMap::from([(id("good"), 1), (id("failed"), 2)]),
@@ -131,7 +138,8 @@ pub(crate) fn check_the_judge() -> Result<()> {
     let verdict = judge(&ledger, &evidence);
     let found = (&verdict.lost[..], &verdict.counted_twice[..], verdict.redeliveries);
     let lost = [id("lost"), id("unstored (its result is on the stream)")];
-    ensure!(found == (&lost[..], &[id("twice")][..], 2), "the judge is blind: {verdict:?}");
+    let twice = [id("twice"), id("the run counts 6 results of 5 jobs")];
+    ensure!(found == (&lost[..], &twice[..], 2), "the judge is blind: {verdict:?}");
     let unexpected = ["dead is a dead letter", "failed is counted as error", "stranger was never submitted"];
     ensure!(verdict.unexpected == unexpected, "the judge is blind: {verdict:?}");
     Ok(())
