@@ -167,6 +167,7 @@ fn announcement(run: &RunRef) -> Result<Outgoing> {
         origin: run.origin,
         submitted_at: Timestamp::now(),
         jobs_total: run.jobs_total,
+        only_job: None,
         needs: Vec::new(),
         due_at: None,
         git_commit: None,

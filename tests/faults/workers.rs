@@ -67,3 +67,22 @@ fn who_waits_for_a_cancelled_run_that_no_worker_serves_is_told() {
     assert_counts(&world.complete(&run), 3, [0, 0, 0, 3]);
     assert_eq!(world.results(&run).len(), 3, "each counts once");
 }
+
+#[test]
+fn who_waits_for_a_cancelled_job_that_no_worker_serves_is_told() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let (job, run) = world.submit_hold("queued");
+    world.augur(&["job", "cancel", &job]).expect(0);
+
+    let waited = world.augur(&["run", "wait", &run]);
+    assert!(waited.code == Some(1) && waited.stderr.contains("that no worker reached: 1"), "{waited:?}");
+    assert!(waited.stderr.contains("no live worker takes cpu"), "{waited:?}");
+
+    let submit = ["job", "submit", "--kind", "test", "--profile", "hold", "--method", "waited", "--wait"];
+    let mut waiting = world.spawn("submit", &submit);
+    let line = waiting.wait_for_line("submitted", LIMIT).expect("submitted");
+    let job = line.split_whitespace().nth(3).expect("an id").to_owned();
+    world.augur(&["job", "cancel", &job]).expect(0);
+    assert_eq!(waiting.wait(LIMIT).expect("an end").code(), Some(1), "{}", waiting.stderr());
+}

@@ -80,6 +80,7 @@ fn begun() -> Record {
         origin: Origin::Client,
         submitted_at: Timestamp::from_micros(0),
         jobs_total: 2,
+        only_job: None,
         needs: Vec::new(),
         due_at: None,
         git_commit: None,

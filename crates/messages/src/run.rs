@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Need, RunId, Timestamp, UnknownWord};
+use crate::{JobId, Need, RunId, Timestamp, UnknownWord};
 
 /// Who asked for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +54,8 @@ pub struct RunSubmitted {
     pub submitted_at: Timestamp,
     /// Jobs in it.
     pub jobs_total: u32,
+    /// The job, if it is the only one: who takes that back takes the run back.
+    pub only_job: Option<JobId>,
     /// What its jobs ask of workers, each need once.
     pub needs: Vec<Need>,
     /// Not to be started before this moment.

@@ -59,13 +59,15 @@ impl Submission {
             };
             job(job_id, case, &run_ref, submitted_at, context.due_at)
         };
-        let jobs = suite.cases.into_iter().map(job).collect();
+        let jobs: Vec<Job> = suite.cases.into_iter().map(job).collect();
+        let only_job = if let [job] = jobs.as_slice() { Some(job.job_id) } else { None };
         let run = RunSubmitted {
             run_id,
             suite: suite.name,
             origin,
             submitted_at,
             jobs_total,
+            only_job,
             needs,
             due_at: context.due_at,
             git_commit: context.git_commit,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use broker::{AmqpUrl, Patience, Settlement, Start, Subscription};
 use messages::{
     AfterFailure, CancelTarget, DeadLetterReplayed, DeadLettered, FailedAttempt, JobId, JobResult, Outcome, RunId,
-    Status,
+    RunSubmitted, Status,
 };
 use store::Record;
 use tokio_util::sync::CancellationToken;
@@ -104,8 +104,7 @@ impl RunFollower {
     /// [`PipelineError::Broker`] if no broker answers or it has no result stream.
     pub async fn start(
         url: &AmqpUrl,
-        run_id: RunId,
-        total: usize,
+        run: &RunSubmitted,
         patience: Patience,
         stop: &CancellationToken,
     ) -> Result<Self, PipelineError> {
@@ -120,7 +119,7 @@ impl RunFollower {
         )
         .await
         .map_err(PipelineError::broker("run follower"))?;
-        Ok(Self { subscription, count: RunCount::new(run_id, total) })
+        Ok(Self { subscription, count: RunCount::new(run) })
     }
 
     /// How far the run has come.
@@ -156,6 +155,7 @@ impl RunFollower {
 #[derive(Debug)]
 struct RunCount {
     run_id: RunId,
+    only_job: Option<JobId>,
     jobs: HashMap<JobId, JobState>,
     progress: Progress,
 }
@@ -179,8 +179,18 @@ impl JobState {
 }
 
 impl RunCount {
-    fn new(run_id: RunId, total: usize) -> Self {
-        Self { run_id, jobs: HashMap::new(), progress: Progress { total, ..Progress::default() } }
+    fn new(run: &RunSubmitted) -> Self {
+        let total = usize::try_from(run.jobs_total).unwrap_or(usize::MAX);
+        let progress = Progress { total, ..Progress::default() };
+        Self { run_id: run.run_id, only_job: run.only_job, jobs: HashMap::new(), progress }
+    }
+
+    /// Whether all of the run is to be cancelled.
+    fn is_target(&self, target: CancelTarget) -> bool {
+        match target {
+            CancelTarget::Run(run) => run == self.run_id,
+            CancelTarget::Job(job) => self.only_job == Some(job),
+        }
     }
 
     fn take(&mut self, record: Record) -> Option<RunNews> {
@@ -191,7 +201,7 @@ impl RunCount {
                 self.take_death(dead.job_id, dead.replays).then(|| RunNews::Dead(dead.into()))
             }
             Record::Replayed(replayed) if replayed.run_id == self.run_id => self.take_replayed(replayed),
-            Record::Cancel(cancel) if cancel.target == CancelTarget::Run(self.run_id) => {
+            Record::Cancel(cancel) if self.is_target(cancel.target) => {
                 let is_news = !self.progress.cancelled;
                 self.progress.cancelled = true;
                 is_news.then_some(RunNews::Cancelled)

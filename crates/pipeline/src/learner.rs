@@ -254,7 +254,7 @@ impl Learner {
         let suite = planned.to_suite("active-learning", self.settings.search.priority);
         let submission = Submission::new(suite, Origin::Learner, RunContext::default());
         let (run_id, total) = (submission.run.run_id, submission.jobs.len());
-        let mut follower = RunFollower::start(&self.url, run_id, total, self.settings.patience, &self.stop).await?;
+        let mut follower = RunFollower::start(&self.url, &submission.run, self.settings.patience, &self.stop).await?;
         self.note(planned.configurations(), Withheld::Queued)?;
         submit(&self.publisher, &submission).await?;
         let release_id = planned.release.as_ref().map(|release| release.manifest.release_id.to_string());

@@ -51,6 +51,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "regressions",
         apply: |connection| connection.execute_batch(include_str!("../migrations/0007_regressions.sql")),
     },
+    Migration {
+        version: 8,
+        name: "runs of one",
+        apply: |connection| connection.execute_batch(include_str!("../migrations/0008_runs_of_one.sql")),
+    },
 ];
 
 /// Names that migrations take for Augur's own tables.

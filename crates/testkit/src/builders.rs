@@ -134,6 +134,7 @@ pub fn run_submitted() -> RunSubmitted {
         origin: Origin::Client,
         submitted_at: time(0),
         jobs_total: 2,
+        only_job: None,
         needs: Vec::new(),
         due_at: None,
         git_commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),

@@ -62,12 +62,15 @@ pub(crate) async fn submit(
     let stop = CancellationToken::new();
     let _stop_in_the_end = stop.clone().drop_guard();
     let (run_id, total) = (submission.run.run_id, submission.jobs.len());
-    let follower = if wait { Some(RunFollower::start(url, run_id, total, patience, &stop).await?) } else { None };
+    let follower = if wait { Some(RunFollower::start(url, &submission.run, patience, &stop).await?) } else { None };
     let publisher = Publisher::start(url, "augur submit", patience, stop.clone()).await?;
     pipeline::submit(&publisher, submission).await?;
     let mut endings = Endings::default();
     let Some(mut follower) = follower else { return Ok(endings) };
-    eprintln!("run {run_id}: {total} jobs submitted");
+    match submission.run.only_job {
+        Some(job_id) => eprintln!("run {run_id}: job {job_id} submitted"),
+        None => eprintln!("run {run_id}: {total} jobs submitted"),
+    }
     let bar = bar(total as u64);
     let cancelled = CancellationToken::new();
     let following = async {

@@ -22,6 +22,8 @@ pub(super) struct RunSubmittedV1 {
     origin: String,
     submitted_at_us: i64,
     jobs_total: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    only_job: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     needs: Vec<NeedV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,7 @@ impl From<&RunSubmitted> for RunSubmittedV1 {
             origin: run.origin.to_string(),
             submitted_at_us: run.submitted_at.as_micros(),
             jobs_total: run.jobs_total,
+            only_job: run.only_job.map(Into::into),
             needs: run.needs.iter().map(Into::into).collect(),
             due_at_us: run.due_at.map(Timestamp::as_micros),
             git_commit: run.git_commit.clone(),
@@ -58,6 +61,7 @@ impl TryFrom<RunSubmittedV1> for RunSubmitted {
             origin: word("origin", &on_wire.origin)?,
             submitted_at: Timestamp::from_micros(on_wire.submitted_at_us),
             jobs_total: on_wire.jobs_total,
+            only_job: on_wire.only_job.map(Into::into),
             needs: on_wire.needs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             due_at: on_wire.due_at_us.map(Timestamp::from_micros),
             git_commit: on_wire.git_commit,

@@ -218,6 +218,7 @@ fn run() -> RunSubmitted {
         origin: Origin::Client,
         submitted_at: Timestamp::from_micros(7),
         jobs_total: 61,
+        only_job: None,
         needs: Vec::new(),
         due_at: None,
         git_commit: Some("0123abc".to_owned()),
@@ -347,6 +348,7 @@ fn golden_files_decode_and_bytes_are_frozen() {
     check_golden("measurement", &accepted());
     check_golden("release", &release());
     check_golden("run", &run());
+    check_golden("run-of-one", &RunSubmitted { jobs_total: 1, only_job: Some(job_id()), ..run() });
     check_golden(
         "cancel-job",
         &Cancel { target: CancelTarget::Job(job_id()), requested_at: Timestamp::from_micros(8) },

@@ -1,6 +1,6 @@
 //! A run's progress does not depend on the order of its records, nor on how often each comes.
 
-use messages::{FailureKind, Job, Platform};
+use messages::{Cancel, FailureKind, Job, Platform};
 use proptest::prelude::*;
 use testkit::builders;
 
@@ -44,7 +44,7 @@ fn replayed(number: u64, replays: u32) -> Record {
 }
 
 fn count(records: impl IntoIterator<Item = Record>) -> (Progress, Vec<RunNews>) {
-    let mut count = RunCount::new(builders::run_id(1), 2);
+    let mut count = RunCount::new(&builders::run_submitted());
     let news = records.into_iter().filter_map(|record| count.take(record)).collect();
     (count.progress, news)
 }
@@ -73,6 +73,20 @@ fn a_dead_letter_of_the_brokers_own_ends_a_job_like_any_other() {
     assert_eq!((job.case.as_deref(), job.name(), job.reason.as_str()), (None, job.job_id.to_string(), "undecodable"));
     let (progress, _) = count([dead_lettered(1, 0), replayed(1, 1)]);
     assert_eq!((progress.done, progress.dead), (0, 0));
+}
+
+#[test]
+fn who_takes_back_the_only_job_takes_back_the_run() {
+    let orders = [2, 1, 1].map(|number| {
+        let target = CancelTarget::Job(builders::job_id(number));
+        Record::Cancel(Cancel { target, requested_at: builders::time(8) })
+    });
+    let news = |only_job| {
+        let mut count = RunCount::new(&RunSubmitted { only_job, ..builders::run_submitted() });
+        orders.clone().into_iter().filter_map(|order| count.take(order)).collect::<Vec<_>>()
+    };
+    assert_eq!(news(Some(builders::job_id(1))), [RunNews::Cancelled], "once, and not for another's job");
+    assert_eq!(news(None), []);
 }
 
 #[test]

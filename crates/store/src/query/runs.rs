@@ -7,12 +7,14 @@ use crate::{RunSummary, Store, StoreError};
 
 const RUNS: &str = "
 SELECT r.run_uuid::VARCHAR, r.suite, r.origin, epoch_us(r.submitted_at), epoch_us(r.due_at), epoch_us(r.completed_at),
-       (epoch_us(r.completed_at) - epoch_us(r.submitted_at)) / 1e6, epoch_us(c.requested_at), r.jobs_total, r.done,
+       (epoch_us(r.completed_at) - epoch_us(r.submitted_at)) / 1e6, epoch_us(least(c.requested_at, o.requested_at)), r.jobs_total, r.done,
        r.passed, r.failed, r.error, r.cancelled, r.dead, r.retried, r.git_commit, r.git_branch,
        (SELECT count(*) FROM regressions g WHERE g.run_uuid = r.run_uuid)::UINTEGER
 FROM runs r
 LEFT JOIN (SELECT target_id, min(requested_at) AS requested_at FROM cancels WHERE target = 'run' GROUP BY target_id) c
-    ON c.target_id = r.run_uuid";
+    ON c.target_id = r.run_uuid
+LEFT JOIN (SELECT target_id, min(requested_at) AS requested_at FROM cancels WHERE target = 'job' GROUP BY target_id) o
+    ON o.target_id = r.only_job";
 
 impl Store {
     /// The latest runs, newest first.

@@ -36,6 +36,7 @@ pub(crate) fn submitted(run: &RunRef) -> RunSubmitted {
         origin: run.origin,
         submitted_at: seconds(0),
         jobs_total: run.jobs_total,
+        only_job: None,
         needs: Vec::new(),
         due_at: None,
         git_commit: Some("0123abc".to_owned()),

@@ -228,6 +228,21 @@ fn needs_due_time_and_cancellation_are_those_of_the_run() {
     assert_eq!((run.due_at, run.cancelled_at), (Some(seconds(50).to_string()), Some(seconds(9).to_string())));
 }
 
+#[test]
+fn a_run_of_one_is_cancelled_with_its_job_and_no_other_is() {
+    let of_one = |n, only_job| Record::Run(messages::RunSubmitted { only_job, ..submitted(&run(n)) });
+    let store = stored(&[
+        of_one(1, Some(job_id(1))),
+        of_one(2, Some(job_id(2))),
+        of_one(3, None),
+        cancel(CancelTarget::Job(job_id(1)), 9),
+        cancel(CancelTarget::Job(job_id(1)), 7),
+        cancel(CancelTarget::Run(run_id(1)), 8),
+    ]);
+    assert_eq!(summary(&store, 1).cancelled_at, Some(seconds(7).to_string()), "the first order counts");
+    assert_eq!((summary(&store, 2).cancelled_at, summary(&store, 3).cancelled_at), (None, None));
+}
+
 fn open(store: &Store) -> Vec<JobClaimed> {
     store.open_claims().expect("read").into_iter().map(|open| open.claim).collect()
 }

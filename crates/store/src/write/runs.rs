@@ -16,7 +16,7 @@ pub(super) const SCRATCH_TABLE: &str = "CREATE TEMP TABLE run_deltas (
     run_uuid UUID, suite VARCHAR, origin VARCHAR, jobs_total UINTEGER, announced BOOLEAN, submitted_at TIMESTAMP,
     git_commit VARCHAR, git_branch VARCHAR, command_line VARCHAR,
     due_at TIMESTAMP, passed UINTEGER, failed UINTEGER, error UINTEGER, cancelled UINTEGER, tests UINTEGER,
-    retried UINTEGER, last_finished_at TIMESTAMP)";
+    retried UINTEGER, last_finished_at TIMESTAMP, only_job UUID)";
 
 const INSERT_RUNS: &str = "
 INSERT INTO runs (run_uuid, suite, origin, jobs_total, announced, submitted_at,
@@ -33,6 +33,7 @@ UPDATE runs SET
     git_branch = coalesce(d.git_branch, runs.git_branch),
     command_line = coalesce(d.command_line, runs.command_line),
     due_at = coalesce(d.due_at, runs.due_at),
+    only_job = coalesce(d.only_job, runs.only_job),
     done = runs.done + d.passed + d.failed + d.error + d.cancelled,
     passed = runs.passed + d.passed,
     failed = runs.failed + d.failed,
@@ -244,6 +245,7 @@ fn append_deltas(connection: &Connection, deltas: &BTreeMap<RunId, Delta<'_>>) -
             delta.tests,
             delta.retried,
             delta.last_finished_at.map(moment),
+            submitted.and_then(|run| run.only_job).map(|job| job.to_string()),
         ])?;
     }
     rows.flush()
