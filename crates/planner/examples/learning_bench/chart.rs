@@ -11,7 +11,7 @@ const PANEL: (f64, f64) = (520.0, 400.0);
 /// Around the plot within a panel: left, top, right, bottom.
 const MARGINS: [f64; 4] = [56.0, 40.0, 20.0, 48.0];
 /// Colours that colour-blind people tell apart: Okabe and Ito, <https://jfly.uni-koeln.de/color/>.
-const COLOURS: [&str; 6] = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"];
+const COLOURS: [&str; 7] = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"];
 
 /// Draws all curves, side by side, with one legend.
 pub(crate) fn svg(all: &[Curves]) -> String {
@@ -24,8 +24,8 @@ pub(crate) fn svg(all: &[Curves]) -> String {
         Panel::of(curves, PANEL.0 * index as f64).draw(&mut text);
     }
     for (index, strategy) in STRATEGIES.iter().enumerate() {
-        let x = MARGINS[0] + 150.0 * (index % 3) as f64;
-        let y = PANEL.1 - 6.0 + 18.0 * (index / 3) as f64;
+        let x = MARGINS[0] + 125.0 * (index % 4) as f64;
+        let y = PANEL.1 - 6.0 + 18.0 * (index / 4) as f64;
         put(&mut text, &format!("<line x1=\"{x}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" {}/>", x + 22.0, stroke(*strategy)));
         put(&mut text, &format!("<text x=\"{}\" y=\"{}\">{strategy}</text>", x + 28.0, y + 4.0));
     }
@@ -43,7 +43,7 @@ struct Panel<'a> {
 
 impl<'a> Panel<'a> {
     fn of(curves: &'a Curves, left: f64) -> Self {
-        let errors = || STRATEGIES.iter().flat_map(|strategy| curves.means(*strategy)).map(|mean| mean.value);
+        let errors = || curves.strategies().flat_map(|strategy| curves.means(strategy)).map(|mean| mean.value);
         let (least, most) = (errors().fold(f64::INFINITY, f64::min).floor(), errors().fold(0.0, f64::max).ceil());
         let rows = curves.steps.last().copied().unwrap_or(1) as f64;
         Self { curves, left, rows, errors: [least, most.max(least + 1.0)] }
@@ -60,8 +60,8 @@ impl<'a> Panel<'a> {
 
     fn draw(&self, text: &mut String) {
         let (left, right) = (self.x(0.0), self.x(self.rows));
-        let title = format!("{}: mean error, percent, against rows measured", self.curves.title);
-        put(text, &format!("<text x=\"{left}\" y=\"22\" font-size=\"14\" font-weight=\"bold\">{title}</text>"));
+        let title = format!("{}: {}, against rows measured", self.curves.title, self.curves.unit);
+        put(text, &format!("<text x=\"{left}\" y=\"22\" font-size=\"12\" font-weight=\"bold\">{title}</text>"));
         let [least, most] = self.errors;
         let step = ((most - least) / 6.0).ceil();
         let mut error = least;
@@ -75,7 +75,7 @@ impl<'a> Panel<'a> {
             let (x, y) = (self.x(*rows as f64), self.y(least) + 18.0);
             put(text, &format!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{rows}</text>"));
         }
-        for strategy in STRATEGIES {
+        for strategy in self.curves.strategies() {
             let means = self.curves.means(strategy);
             let points = self.curves.steps.iter().zip(&means);
             let places = points

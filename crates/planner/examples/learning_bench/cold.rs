@@ -9,6 +9,7 @@ use crate::{
     STRATEGIES,
     replay::{Replay, mean_error_pct},
     report::Curve,
+    rivals::Rivals,
 };
 
 /// Rows measured after each batch.
@@ -24,7 +25,8 @@ pub(crate) fn curves(replay: &Replay, seed: u64) -> Result<Vec<Curve>, Box<dyn E
     let mut rows = data.measured();
     fastrand::Rng::with_seed(seed).shuffle(&mut rows);
     let (test, pool) = rows.split_at(rows.len() / TEST_EVERY);
-    STRATEGIES.iter().map(|strategy| curve(replay, &data, (test, pool), *strategy, (seed, gpu))).collect()
+    let alone = STRATEGIES.into_iter().filter(|strategy| *strategy != Strategy::Integrated);
+    alone.map(|strategy| curve(replay, &data, (test, pool), strategy, (seed, gpu))).collect()
 }
 
 fn curve(
@@ -41,7 +43,7 @@ fn curve(
         let open: Vec<usize> = pool.iter().copied().filter(|row| !measured.contains(row)).collect();
         let predicted = predictor.as_ref().map(|predictor| predictor.predict(data, &open)).transpose()?;
         let wanted = (strategy, step - measured.len(), seed * 1_000 + step as u64);
-        measured.extend(replay.choose(data, (&open, &measured), predicted.as_deref(), wanted)?);
+        measured.extend(replay.choose(data, (&open, &measured), predicted.as_deref(), &Rivals::default(), wanted)?);
         let trained = TablePredictor::train(data, &measured, &[Novelty::Configuration, Novelty::Model], &settings)?;
         errors.push(mean_error_pct(data, &trained.predict(data, test)?));
         predictor = Some(trained);

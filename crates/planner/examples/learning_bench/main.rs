@@ -7,13 +7,15 @@
 //! *Cold start*: nothing is known. Of one GPU per seed a quarter of the rows is kept for testing; the strategies choose
 //! among the others, batch after batch, each with predictors trained on what it has chosen so far. *Warm start*: all rows
 //! of the other devices are known, and 5, 10 and 20 rows of each GPU correct what they say of it. Half of its rows may be
-//! chosen, the other half is for testing. *Update*: 100 rows are new to a release of all the others. Whatever is random comes from the seed, and all strategies of a seed choose
-//! among the same rows and are tested on the same rows, so their errors are compared in pairs.
+//! chosen, the other half is for testing. There a recommendation depends on them: which GPU is the fastest for a model and
+//! batch. *Update*: 100 rows are new to a release of all the others. Whatever is random comes from the seed, and all
+//! strategies of a seed choose among the same rows and are tested on the same rows, so their errors are compared in pairs.
 
 mod chart;
 mod cold;
 mod replay;
 mod report;
+mod rivals;
 mod update;
 mod warm;
 
@@ -77,12 +79,21 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut all: Vec<Curves> = Vec::new();
     if arguments.wants("cold") {
         let of_seeds = in_parallel(&seeds, arguments.threads, |seed| cold::curves(&replay, *seed))?;
-        all.push(Curves::cold(of_seeds.concat()));
+        all.push(Curves {
+            title: "cold start",
+            unit: "mean error in percent",
+            steps: cold::STEPS.to_vec(),
+            of_cases: of_seeds.concat(),
+        });
     }
     if arguments.wants("warm") {
         let gpus = replay.gpus();
         let of_gpus = in_parallel(&gpus, arguments.threads, |gpu| warm::curves(&replay, gpu, &seeds))?;
-        all.push(Curves::warm(of_gpus.concat()));
+        let (errors, losses): (Vec<_>, Vec<_>) = of_gpus.into_iter().flatten().unzip();
+        let steps = || warm::STEPS.to_vec();
+        all.push(Curves { title: "warm start", unit: "mean error in percent", steps: steps(), of_cases: errors });
+        let unit = "percent that the recommended GPU takes longer than the fastest";
+        all.push(Curves { title: "recommendation", unit, steps: steps(), of_cases: losses });
     }
     // One after the other: they are timed.
     let updates: Vec<Updated> = if arguments.wants("update") {
@@ -111,14 +122,16 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The strategies that are compared. Without other hardware to recommend, `integrated` is `information-gain`.
-const STRATEGIES: [Strategy; 6] = [
+/// The strategies that are compared. Without other hardware to recommend, `integrated` is `information-gain`, so the cold
+/// start goes without it.
+const STRATEGIES: [Strategy; 7] = [
     Strategy::Random,
     Strategy::Uncertainty,
     Strategy::Diversity,
     Strategy::Representative,
     Strategy::InformationGain,
     Strategy::Hybrid,
+    Strategy::Integrated,
 ];
 
 /// Calls `work` for each item on so many threads; answers in the order of the items.

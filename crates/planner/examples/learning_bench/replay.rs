@@ -4,8 +4,10 @@ use std::{error::Error, path::Path};
 
 use features::{DeviceTable, MeasuredRow, MeasuredTable, OperatorTable, read_devices, read_operators};
 use messages::Metric;
-use planner::{Constraints, Landscape, Outlook, Pool, Strategy, select};
+use planner::{Constraints, Landscape, Outlook, Pool, Strategy, decision_value, select};
 use predictors::{TableData, TablePrediction};
+
+use crate::rivals::Rivals;
 
 /// Two-sided 90 % quantile of the normal distribution.
 const NORMAL_90: f64 = 1.645;
@@ -41,24 +43,32 @@ impl Replay {
 
     /// Lets a strategy choose `count` of `open` rows of `data`, after those `measured`.
     ///
-    /// `predicted` is of the open rows, in their order; `None` before anything can be predicted.
+    /// `predicted` is of the open rows, in their order; `None` before anything can be predicted. `rivals` are the other
+    /// devices that one could take.
     pub(crate) fn choose(
         &self,
         data: &TableData,
         (open, measured): (&[usize], &[usize]),
         predicted: Option<&[TablePrediction]>,
+        rivals: &Rivals,
         (strategy, count, seed): (Strategy, usize, u64),
     ) -> Result<Vec<usize>, Box<dyn Error>> {
         let rows: Vec<MeasuredRow> = open.iter().chain(measured).map(|row| data.rows()[*row].clone()).collect();
         let landscape = Landscape::describe(&rows, &self.devices, &self.operators)?;
         let outlook = |(index, row): (usize, &MeasuredRow)| {
             let predicted = predicted.map(|predicted| predicted[index]);
+            let deviation_log = predicted.map_or(f64::NAN, |predicted| predicted.half_width / NORMAL_90);
+            let value = |latency_ms: f64| {
+                let predicted_ms = predicted.map_or(f64::NAN, |predicted| data.predicted_value(&predicted));
+                decision_value(predicted_ms.ln(), deviation_log, latency_ms.ln())
+            };
             Outlook {
                 platform: row.platform.clone().unwrap_or_default(),
                 device: row.device.clone(),
                 model: row.model.clone(),
-                deviation_log: predicted.map_or(f64::NAN, |predicted| predicted.half_width / NORMAL_90),
+                deviation_log,
                 spread_log: predicted.map_or(0.0, |predicted| predicted.spread),
+                decision_value: rivals.of(row).map_or(0.0, value),
                 ..Outlook::default()
             }
         };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use planner::Strategy;
 use serde_json::{Value, json};
 
-use crate::{STRATEGIES, cold, warm};
+use crate::STRATEGIES;
 
 /// Errors of one strategy after each number of rows, in percent.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub(crate) struct Curve {
 /// All curves of one kind of start.
 pub(crate) struct Curves {
     pub(crate) title: &'static str,
+    /// What `errors` are.
+    pub(crate) unit: &'static str,
     pub(crate) steps: Vec<usize>,
     pub(crate) of_cases: Vec<Curve>,
 }
@@ -41,12 +43,9 @@ impl Mean {
 }
 
 impl Curves {
-    pub(crate) fn cold(curves: Vec<Curve>) -> Self {
-        Self { title: "cold start", steps: cold::STEPS.to_vec(), of_cases: curves }
-    }
-
-    pub(crate) fn warm(curves: Vec<Curve>) -> Self {
-        Self { title: "warm start", steps: warm::STEPS.to_vec(), of_cases: curves }
+    /// The strategies that there are curves of.
+    pub(crate) fn strategies(&self) -> impl Iterator<Item = Strategy> {
+        STRATEGIES.into_iter().filter(|strategy| self.of(*strategy).next().is_some())
     }
 
     fn of(&self, strategy: Strategy) -> impl Iterator<Item = &Curve> {
@@ -80,13 +79,13 @@ impl Curves {
     }
 
     pub(crate) fn table(&self) -> String {
-        let mut text = format!("{}: mean error in percent after so many rows, {} cases\n\n", self.title, self.cases());
+        let mut text = format!("{}: {} after so many rows, {} cases\n\n", self.title, self.unit, self.cases());
         let steps = self.steps.iter().map(|step| format!(" {step} |")).collect::<Vec<_>>().concat();
         let lines = self.steps.iter().map(|_| "---|").collect::<String>();
         let last = self.steps.last().copied().unwrap_or_default();
         put(&mut text, &format!("| strategy |{steps} rows to err as random at {last} | worse than random |"));
         put(&mut text, &format!("|---|{lines}---|---|"));
-        for strategy in STRATEGIES {
+        for strategy in self.strategies() {
             let means = self.means(strategy).into_iter().map(|mean| format!(" {:.2} |", mean.value));
             let means = means.collect::<Vec<_>>().concat();
             let needed = self.rows_needed(strategy).map_or_else(|| "more".to_owned(), |rows| format!("{rows:.0}"));
@@ -119,8 +118,8 @@ fn put(text: &mut String, line: &str) {
 /// Everything that was measured.
 pub(crate) fn json(all: &[Curves], updates: &[Value]) -> Result<String, serde_json::Error> {
     let of_kind = |curves: &Curves| {
-        let strategies: Vec<Value> = STRATEGIES.iter().map(|strategy| of_strategy(curves, *strategy)).collect();
-        json!({ "start": curves.title, "rows": curves.steps, "strategies": strategies })
+        let strategies: Vec<Value> = curves.strategies().map(|strategy| of_strategy(curves, strategy)).collect();
+        json!({ "start": curves.title, "unit": curves.unit, "rows": curves.steps, "strategies": strategies })
     };
     let curves: Vec<Value> = all.iter().map(of_kind).collect();
     serde_json::to_string_pretty(&json!({ "curves": curves, "updates": updates }))
