@@ -15,7 +15,7 @@ const COLOURS: [&str; 7] = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2
 
 /// Draws all curves, side by side, with one legend.
 pub(crate) fn svg(all: &[Curves]) -> String {
-    let (width, height) = (PANEL.0 * all.len() as f64, PANEL.1 + 28.0);
+    let (width, height) = (PANEL.0 * all.len() as f64, PANEL.1 + 46.0);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
          font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
@@ -24,8 +24,8 @@ pub(crate) fn svg(all: &[Curves]) -> String {
         Panel::of(curves, PANEL.0 * index as f64).draw(&mut text);
     }
     for (index, strategy) in STRATEGIES.iter().enumerate() {
-        let x = MARGINS[0] + 125.0 * (index % 4) as f64;
-        let y = PANEL.1 - 6.0 + 18.0 * (index / 4) as f64;
+        let x = MARGINS[0] + 150.0 * (index % 3) as f64;
+        let y = PANEL.1 - 6.0 + 18.0 * (index / 3) as f64;
         put(&mut text, &format!("<line x1=\"{x}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" {}/>", x + 22.0, stroke(*strategy)));
         put(&mut text, &format!("<text x=\"{}\" y=\"{}\">{strategy}</text>", x + 28.0, y + 4.0));
     }

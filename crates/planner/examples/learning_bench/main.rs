@@ -92,7 +92,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         let (errors, losses): (Vec<_>, Vec<_>) = of_gpus.into_iter().flatten().unzip();
         let steps = || warm::STEPS.to_vec();
         all.push(Curves { title: "warm start", unit: "mean error in percent", steps: steps(), of_cases: errors });
-        let unit = "percent that the recommended GPU takes longer than the fastest";
+        let unit = "mean percent slower than the fastest GPU";
         all.push(Curves { title: "recommendation", unit, steps: steps(), of_cases: losses });
     }
     // One after the other: they are timed.
