@@ -1,11 +1,12 @@
 //! What a row of a measurement table is about, in numbers: the graph's sums against the device's peaks.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+
+use polars::prelude::PlHashMap;
 
 use crate::{
     DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice,
     graph_sums::{GraphSums, Shape},
-    in_parts::in_parts,
 };
 
 /// Peak of a device of which nothing is published, in operations per second: what is learned absorbs the error.
@@ -62,8 +63,8 @@ pub(crate) struct Described<'a> {
     pub(crate) row: &'a MeasuredRow,
     pub(crate) device: Option<&'a PublishedDevice>,
     pub(crate) peaks: Peaks,
-    /// `None` for a model without operators.
-    pub(crate) sums: Option<GraphSums>,
+    /// `None` for a model without operators; rows of one graph, batch and peaks share them.
+    pub(crate) sums: Option<Arc<GraphSums>>,
 }
 
 impl Described<'_> {
@@ -88,19 +89,23 @@ impl Described<'_> {
     /// Weights and the most activations held at once, in MB (10^6 bytes); where the tensors' lifetimes are unknown, the
     /// largest operator's activations stand in. 1 MB where nothing is known.
     pub(crate) fn memory_base_mb(&self) -> f64 {
-        let elements = self.sums.map_or(0.0, |sums| sums.peak_elements.unwrap_or(sums.largest_elements));
+        let elements = self.sums.as_ref().map_or(0.0, |sums| sums.peak_elements.unwrap_or(sums.largest_elements));
         let bytes = self.weights() * self.peaks.weight_bytes + elements * self.peaks.activation_bytes;
         if bytes > 0.0 { bytes / 1e6 } else { 1.0 }
     }
 
     /// What a batch takes at least, in MB (10^6 bytes): weights, and what one operator reads and writes at once.
     pub(crate) fn memory_least_mb(&self) -> f64 {
-        let elements = self.sums.map_or(0.0, |sums| sums.least_elements);
+        let elements = self.sums.as_ref().map_or(0.0, |sums| sums.least_elements);
         (self.weights() * self.peaks.weight_bytes + elements * self.peaks.activation_bytes) / 1e6
     }
 
     pub(crate) fn weights(&self) -> f64 {
-        self.row.params_m.map(|millions| millions * 1e6).or(self.sums.map(|sums| sums.weights)).unwrap_or_default()
+        self.row
+            .params_m
+            .map(|millions| millions * 1e6)
+            .or(self.sums.as_ref().map(|sums| sums.weights))
+            .unwrap_or_default()
     }
 
     /// The power limit in watts, 100 W where it is unknown.
@@ -109,25 +114,15 @@ impl Described<'_> {
     }
 }
 
-/// Describes rows in their order, on all cores where they are many.
+/// Describes rows in their order; graphs of one size are looked at once, equal ones on equal peaks are summed once.
 pub(crate) fn describe<'a>(
     rows: &'a [MeasuredRow],
     devices: &'a DeviceTable,
     operators: &OperatorTable,
 ) -> Vec<Described<'a>> {
-    let parts = in_parts(rows, |part| describe_here(part, devices, operators));
-    if parts.len() == 1 { parts.into_iter().flatten().collect() } else { parts.concat() }
-}
-
-/// The same on this thread; graphs of one size are looked at once, equal ones on equal peaks are summed once.
-fn describe_here<'a>(
-    rows: &'a [MeasuredRow],
-    devices: &'a DeviceTable,
-    operators: &OperatorTable,
-) -> Vec<Described<'a>> {
     let mut shapes: Vec<Shape> = Vec::new();
-    let mut of_size: HashMap<(&str, [u64; 2]), Option<usize>> = HashMap::new();
-    let mut summed: HashMap<(usize, [u64; 5]), GraphSums> = HashMap::new();
+    let mut of_size: PlHashMap<(&str, [u64; 2]), Option<usize>> = PlHashMap::default();
+    let mut summed: PlHashMap<(usize, [u64; 5]), Arc<GraphSums>> = PlHashMap::default();
     rows.iter()
         .map(|row| {
             let device = devices.get(&row.device);
@@ -141,8 +136,8 @@ fn describe_here<'a>(
             let sums = shape.map(|shape| {
                 let numbers =
                     [row.batch_size, peaks.flops, peaks.bytes_per_s, peaks.activation_bytes, peaks.weight_bytes];
-                let sum = || shapes[shape].sums(row.batch_size, peaks);
-                *summed.entry((shape, numbers.map(f64::to_bits))).or_insert_with(sum)
+                let sum = || Arc::new(shapes[shape].sums(row.batch_size, peaks));
+                summed.entry((shape, numbers.map(f64::to_bits))).or_insert_with(sum).clone()
             });
             Described { row, device, peaks, sums }
         })

@@ -3,13 +3,17 @@
 use std::{fmt::Write as _, path::Path};
 
 use messages::{Metric, OperatorKind};
-use polars::prelude::{Column, DataFrame, DataType, Expr, Float32Chunked, IntoLazy, col, lit};
+use polars::{
+    error::PolarsResult,
+    prelude::{Column, DataFrame, DataType, Expr, Float32Chunked, IntoLazy, col, lit},
+};
 use sha2::{Digest, Sha256};
 
 use crate::{
     DeviceTable, FeatureError, MeasuredRow, OperatorTable,
     described::{Described, describe},
     graph_sums::{KINDS, Regime},
+    in_parts::in_parts,
     raw_columns::raw_frame,
     table::write_parquet_with,
 };
@@ -43,8 +47,54 @@ pub struct Feature {
 #[derive(Debug, Clone)]
 pub struct FeatureFrame {
     frame: DataFrame,
-    bases: [Vec<f64>; 3],
+    physics: Physics,
+}
+
+/// What is known of rows without learning.
+#[derive(Debug, Clone)]
+struct Physics {
+    latency_ms: Vec<f64>,
+    memory_mb: Vec<f64>,
+    power_w: Vec<f64>,
     memory_least_mb: Vec<f64>,
+}
+
+impl Physics {
+    fn of(described: &[Described<'_>]) -> Self {
+        Self {
+            latency_ms: described.iter().map(Described::latency_base_ms).collect(),
+            memory_mb: described.iter().map(Described::memory_base_mb).collect(),
+            power_w: described.iter().map(Described::power_base_w).collect(),
+            memory_least_mb: described.iter().map(Described::memory_least_mb).collect(),
+        }
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.latency_ms.extend(other.latency_ms);
+        self.memory_mb.extend(other.memory_mb);
+        self.power_w.extend(other.power_w);
+        self.memory_least_mb.extend(other.memory_least_mb);
+    }
+}
+
+/// Raw columns and physics of rows, made on all cores where rows are many.
+fn described(
+    rows: &[MeasuredRow],
+    devices: &DeviceTable,
+    operators: &OperatorTable,
+) -> PolarsResult<(DataFrame, Physics)> {
+    let parts = in_parts(rows, |part| {
+        let described = describe(part, devices, operators);
+        Ok((raw_frame(&described)?, Physics::of(&described)))
+    });
+    let joined = parts.into_iter().reduce(|whole, part| {
+        let ((mut raw, mut physics), (raw_part, physics_part)) = (whole?, part?);
+        // The part becomes a chunk of the frame; nothing is copied.
+        raw.vstack_mut_owned(raw_part)?;
+        physics.extend(physics_part);
+        Ok((raw, physics))
+    });
+    joined.expect("there is at least one part")
 }
 
 impl FeatureFrame {
@@ -54,21 +104,14 @@ impl FeatureFrame {
     ///
     /// [`FeatureError::Frame`] if the plan fails.
     pub fn build(rows: &[MeasuredRow], devices: &DeviceTable, operators: &OperatorTable) -> Result<Self, FeatureError> {
-        let described = describe(rows, devices, operators);
         let failed = |source| FeatureError::Frame { source };
-        let raw = raw_frame(&described).map_err(failed)?;
+        let (raw, physics) = described(rows, devices, operators).map_err(failed)?;
         let plan: Vec<Expr> = features()
             .into_iter()
             .map(|feature| feature.expression.cast(DataType::Float32).alias(feature.name))
             .collect();
         let frame = raw.lazy().select(plan).collect().map_err(failed)?;
-        let bases = [
-            described.iter().map(Described::latency_base_ms).collect(),
-            described.iter().map(Described::memory_base_mb).collect(),
-            described.iter().map(Described::power_base_w).collect(),
-        ];
-        let memory_least_mb = described.iter().map(Described::memory_least_mb).collect();
-        Ok(Self { frame, bases, memory_least_mb })
+        Ok(Self { frame, physics })
     }
 
     /// Number of rows.
@@ -84,15 +127,15 @@ impl FeatureFrame {
     /// What a metric's learned ratio is a ratio to, one per row in the metric's unit; latency's for throughput.
     pub fn base(&self, metric: Metric) -> &[f64] {
         match metric {
-            Metric::LatencyMs | Metric::ThroughputItemsPerSecond | Metric::LoadMs => &self.bases[0],
-            Metric::MemoryPeakMb => &self.bases[1],
-            Metric::PowerW => &self.bases[2],
+            Metric::LatencyMs | Metric::ThroughputItemsPerSecond | Metric::LoadMs => &self.physics.latency_ms,
+            Metric::MemoryPeakMb => &self.physics.memory_mb,
+            Metric::PowerW => &self.physics.power_w,
         }
     }
 
     /// What each row takes of memory at least, in MB, by its graph alone.
     pub fn memory_least_mb(&self) -> &[f64] {
-        &self.memory_least_mb
+        &self.physics.memory_least_mb
     }
 
     /// All values, row after row; a missing value is NaN.

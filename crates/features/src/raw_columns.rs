@@ -1,29 +1,27 @@
 //! The raw columns that features are computed from: totals of the graph, configuration, device.
 //!
 //! Rows are described one after the other and columns lie one after the other, so blocks of rows that stay in the cache
-//! are spread over all columns, on all cores where rows are many.
+//! are spread over all columns.
 
 use messages::OperatorKind;
-use polars::prelude::{Column, DataFrame, Float64Chunked, IntoSeries, NewChunkedArray};
+use polars::{
+    error::PolarsResult,
+    prelude::{ChunkFullNull, ChunkedCollectInferIterExt, Column, DataFrame, Float64Chunked, IntoSeries, PlSmallStr},
+};
 
 use crate::{
     described::Described,
     graph_sums::{GraphSums, Regime},
-    in_parts::in_parts,
 };
 
 /// Rows whose descriptions, of less than a kilobyte each, stay in the nearest cache.
 const BLOCK_ROWS: usize = 32;
 
 /// Every raw column; a missing value is null.
-pub(crate) fn raw_frame(described: &[Described<'_>]) -> polars::error::PolarsResult<DataFrame> {
+pub(crate) fn raw_frame(described: &[Described<'_>]) -> PolarsResult<DataFrame> {
     let columns = columns();
-    let parts = in_parts(described, |part| cells(part, &columns));
-    let mut of_columns: Vec<Vec<&[f64]>> = vec![Vec::with_capacity(parts.len()); columns.len()];
-    for part in &parts {
-        of_columns.iter_mut().zip(part).for_each(|(of_column, cells)| of_column.push(cells));
-    }
-    let frame = columns.iter().zip(&of_columns).map(|((name, _), parts)| column(name, &parts.concat()));
+    let cells = cells(described, &columns);
+    let frame = columns.iter().zip(cells).map(|((name, _), cells)| column(name, cells));
     DataFrame::new(described.len(), frame.collect())
 }
 
@@ -52,14 +50,15 @@ fn cells(described: &[Described<'_>], columns: &[(String, RawColumn)]) -> Vec<Ve
 }
 
 fn of_graph(row: &Described<'_>, value: impl Fn(&GraphSums) -> f64) -> f64 {
-    row.sums.as_ref().map_or(f64::NAN, value)
+    row.sums.as_deref().map_or(f64::NAN, value)
 }
 
-fn column(name: &str, cells: &[f64]) -> Column {
-    let chunked = if cells.iter().all(|value| value.is_finite()) {
-        Float64Chunked::from_slice(name.into(), cells)
-    } else {
-        Float64Chunked::from_iter_options(name.into(), cells.iter().map(|value| Some(*value).filter(|v| v.is_finite())))
+fn column(name: &str, cells: Vec<f64>) -> Column {
+    let name = PlSmallStr::from(name);
+    let chunked = match cells.iter().filter(|value| value.is_finite()).count() {
+        all if all == cells.len() => Float64Chunked::from_vec(name, cells),
+        0 => Float64Chunked::full_null(name, cells.len()),
+        _ => cells.into_iter().map(|value| Some(value).filter(|value| value.is_finite())).collect_ca_trusted(name),
     };
     Column::from(chunked.into_series())
 }

@@ -38,7 +38,7 @@ impl TrainingMemory {
     }
 
     fn of(described: &Described<'_>) -> Option<Self> {
-        let sums = described.sums.as_ref()?;
+        let sums = described.sums.as_deref()?;
         let kept = |is_kept: &dyn Fn(OperatorKind) -> bool| -> f64 {
             let of_kind = OperatorKind::ALL.iter().zip(sums.elements).filter(|(kind, _)| is_kept(**kind));
             of_kind.map(|(_, elements)| elements * VALUES_PER_ELEMENT).sum()
