@@ -4,6 +4,7 @@
 mod support;
 
 mod anomalies;
+mod claims;
 mod delivery;
 mod input;
 mod models;
