@@ -208,6 +208,11 @@ impl Publisher {
         }
     }
 
+    /// Whether the broker has said that it takes nothing now, because of an alarm. It says so to whoever publishes.
+    pub fn is_blocked(&self) -> bool {
+        self.channels.link.is_blocked()
+    }
+
     async fn publish_once(&self, outgoing: Outgoing) -> Answer {
         let (answer, mut answered) = oneshot::channel();
         let requests = self.channels.of(&outgoing);
@@ -295,7 +300,7 @@ impl Publishing {
                     if generations.is_current() {
                         self.interval.relax();
                     }
-                    if generations.turn(self.link.is_blocked().await) {
+                    if generations.turn(self.link.is_blocked()) {
                         self.give_up_overdue(channel, in_flight.len()).await;
                         break;
                     }

@@ -116,6 +116,7 @@ async fn session(
     let tasks = [
         tokio::spawn(outbox::feed(store.clone(), publisher.clone(), Arc::clone(&outbox), stop.clone())),
         tokio::spawn(Arc::clone(&leases).keep(hearing, store.clone(), publisher.clone(), stop.clone())),
+        tokio::spawn(leases::listen(Arc::clone(&leases), publisher.clone(), stop.clone())),
         tokio::spawn(deaths::tell(letters, publisher.clone(), stop.clone())),
         tokio::spawn(heartbeats),
         tokio::spawn(regressions::keep(store.clone(), Arc::clone(&ended), changes.clone(), stop.clone())),
