@@ -10,6 +10,7 @@ mod delivery;
 mod input;
 mod models;
 mod outage;
+mod policies;
 mod stopping;
 mod undecodable;
 mod workers;
