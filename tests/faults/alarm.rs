@@ -43,7 +43,7 @@ fn an_alarm_longer_than_the_lease_neither_ends_nor_charges_a_claimed_job_and_ack
 
     limit_memory(&node, "0");
     aggregator.wait_for_line("no lease lapses", LIMIT).expect("it hears of the alarm");
-    let purged = world.augur(&["dead-letter", "purge", "--yes"]);
+    let purged = world.augur(&["dead-letter", "purge", "--all", "--yes"]);
     assert!(purged.code == Some(0), "{purged:?}");
     assert_eq!(world.augur(&["dead-letter", "list", "--format", "json"]).json(), serde_json::json!([]), "acks arrived");
     // The first comes when the lease is over, the second half a lease later: past what the aggregator grants.

@@ -6,6 +6,9 @@ use testkit::{PrivateNode, PrivateNodeOptions};
 
 use crate::support::World;
 
+/// Each starts a process; reached only by a failing test.
+const CHECKS_MAX: usize = 200;
+
 /// AMQP does not show policies: a lane that dropped its oldest jobs looked as declared.
 #[test]
 fn a_policy_that_drops_messages_is_drift() {
@@ -24,6 +27,8 @@ fn a_policy_that_drops_messages_is_drift() {
     world.augur(&["topology", "check"]).expect(0);
     let policy = ["set_policy", "--apply-to", "queues", "drop", "^jobs\\.cpu\\.high$", "{\"overflow\":\"drop-head\"}"];
     node.ctl(&policy).expect("set");
-    let checked = world.augur(&["topology", "check"]).expect(1);
+    // The management API looks at queues every five seconds.
+    let mut checks = std::iter::repeat_with(|| world.augur(&["topology", "check"])).take(CHECKS_MAX);
+    let checked = checks.find(|checked| checked.code != Some(0)).expect("it is found").expect(1);
     assert!(checked.contains("queue jobs.cpu.high: policy `drop` sets overflow to \"drop-head\""), "{checked}");
 }

@@ -55,8 +55,8 @@ async fn one_dead_address_of_three_is_passed_over() {
 /// Each node in turn, so that among them are those that lead the queue and hold the connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_one_node_after_the_other_loses_nothing() {
+    let cluster = cluster().await;
     bounded(async {
-        let cluster = cluster().await;
         let url: AmqpUrl = cluster.url().parse().unwrap();
         declare(&url, &queues(vec![queue("lane", QueueKind::Quorum, &[])])).await;
         let publisher = publisher(&url, Patience::Endless).await;
@@ -89,8 +89,8 @@ async fn killing_one_node_after_the_other_loses_nothing() {
 /// too, or messages had come back on it: it sent again under the wrong numbers, and took later messages for duplicates.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_confirmed_is_on_the_stream_whatever_else_was_published() {
+    let cluster = cluster().await;
     bounded(async {
-        let cluster = cluster().await;
         let [leader, ..] = cluster.nodes() else { panic!("three nodes") };
         // A queue is led by the node that it is declared on.
         let mut topology = queues(vec![queue("other", QueueKind::Quorum, &[]), queue("log", QueueKind::Stream, &[])]);
@@ -135,8 +135,8 @@ async fn what_is_confirmed_is_on_the_stream_whatever_else_was_published() {
 /// A node takes connections before its replicas are up, and refuses to read a stream of which it has none yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_read_from_a_node_that_has_just_come_back() {
+    let cluster = cluster().await;
     bounded(async {
-        let cluster = cluster().await;
         let url: AmqpUrl = cluster.url().parse().unwrap();
         declare(&url, &queues(vec![queue("diary", QueueKind::Stream, &[])])).await;
         publisher(&url, Patience::Endless).await.publish(to_queue("diary", "first")).await.unwrap();
