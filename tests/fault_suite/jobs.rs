@@ -27,6 +27,8 @@ pub(crate) enum Work {
     KillWorker,
     /// Asks for more memory than its worker may give (`worker.child_memory_mb_max`).
     OutOfMemory(ModelRef),
+    /// Measures a model with images of this many pixels squared.
+    Measure { model: ModelRef, image_size: u32 },
     /// Outlasts its timeout until the file `mended` is there.
     HangUntilMended,
 }
@@ -93,6 +95,18 @@ pub(crate) fn job(run: &RunRef, job_id: JobId, work: &Work) -> Job {
                 ..builders::configuration()
             };
             poison("out of memory", JobSpec::Benchmark(Box::new(BenchmarkSpec::usual(configuration))))
+        }
+        Work::Measure { model, image_size } => {
+            let configuration = Configuration {
+                model: model.clone(),
+                batch_size: 1,
+                image_size: Some(*image_size),
+                threads: 1,
+                ..builders::configuration()
+            };
+            let usual_spec = BenchmarkSpec::usual(configuration);
+            let spec = BenchmarkSpec { warmup_iterations: 1, iterations_min: 3, iterations_max: 6, ..usual_spec };
+            Job { case: "measure".to_owned(), spec: JobSpec::Benchmark(Box::new(spec)), ..usual }
         }
     }
 }

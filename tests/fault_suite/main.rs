@@ -8,7 +8,8 @@
 //! Each row has a broker and daemons of its own, injects its faults at times that follow from the printed seed, and
 //! is judged from four sides that do not trust each other: what the broker confirmed to this process, what the
 //! aggregator stored, what the result stream holds, and what lies with the dead letters. Nothing may be lost, counted
-//! twice or unexpected. `cargo test` runs the quick size, a hundredth of the full one.
+//! twice or unexpected. `cargo test` runs the quick size, a hundredth of the full one, and rows with a node of their own
+//! beside those that share one.
 
 mod arguments;
 mod children;
@@ -17,6 +18,7 @@ mod evidence;
 mod jobs;
 mod limits;
 mod load;
+mod measurements;
 mod progress;
 mod report;
 mod rig;
@@ -27,11 +29,17 @@ mod soak;
 mod verdict;
 mod world;
 
-use std::process::ExitCode;
+use std::{
+    panic::resume_unwind,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    thread::{self, ScopedJoinHandle},
+};
 
 use anyhow::Result;
 
 use arguments::Command;
+use row::Node;
 
 fn main() -> ExitCode {
     match run() {
@@ -69,10 +77,26 @@ fn run_rows(filters: &[String], is_full: bool, seed: u64) -> Result<bool> {
     verdict::check_the_judge()?;
     let size = if is_full { "full" } else { "quick" };
     println!("fault suite, {size} size, seed {seed}: {} of {} rows", chosen.len(), rows::ALL.len());
-    let mut table = report::Table::default();
-    for row in chosen {
-        table.add(row::Trial::new(row, is_full, seed)?.run());
-    }
+    let lanes = if is_full {
+        vec![chosen]
+    } else {
+        let (own, shared) = chosen.into_iter().partition(|row| row.node == Node::Own);
+        vec![own, shared]
+    };
+    let table = Mutex::new(report::Table::default());
+    let run_lane = |lane: Vec<&'static row::Row>| -> Result<()> {
+        for row in lane {
+            let finished = row::Trial::new(row, is_full, seed)?.run();
+            table.lock().unwrap_or_else(PoisonError::into_inner).add(finished);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let lanes: Vec<_> = lanes.into_iter().map(|lane| scope.spawn(|| run_lane(lane))).collect();
+        let ended = |lane: ScopedJoinHandle<'_, Result<()>>| lane.join().unwrap_or_else(|panic| resume_unwind(panic));
+        lanes.into_iter().try_for_each(ended)
+    })?;
+    let table = table.into_inner().unwrap_or_else(PoisonError::into_inner);
     table.print();
     Ok(table.is_clean())
 }

@@ -7,6 +7,7 @@ use comfy_table::{Table as Cells, presets};
 use crate::{
     limits::NAMED_MAX,
     row::{Finished, Outcome, Row},
+    rows,
     verdict::Verdict,
 };
 
@@ -51,7 +52,9 @@ impl Table {
             "recovery max",
             "wall time",
         ]);
-        for row in &self.finished {
+        let mut finished: Vec<_> = self.finished.iter().collect();
+        finished.sort_by_key(|finished| rows::ALL.iter().position(|row| row.name == finished.row.name));
+        for row in finished {
             let mut cells = vec![row.row.name.to_owned()];
             match &row.outcome {
                 Ok(outcome) => cells.extend(figures(outcome)),

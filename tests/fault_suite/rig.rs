@@ -13,6 +13,7 @@ use crate::{
     load::Load,
     progress::Progress,
     row::{Outcome, Trial},
+    samples::Samples,
     verdict::{Expected, judge},
     world::{Broker, World},
 };
@@ -22,6 +23,9 @@ use crate::{
 pub(crate) const PART_SPREAD: Duration = Duration::from_millis(600);
 /// The random wait between the beginning of a part and its fault, from nothing to this.
 const FAULT_AFTER_MAX: Duration = Duration::from_millis(400);
+
+/// What DuckDB keeps in memory beside the pages of its file, in MB: a batch, indexes, a log that is being written down.
+const CACHE_MB: f64 = 100.0;
 
 /// How a row is set up.
 #[derive(Debug, Default)]
@@ -127,10 +131,24 @@ impl Rig {
     }
 
     /// Notes that results do not come, and where they may be.
-    fn note_stall(&mut self, stalled: &anyhow::Error) {
+    pub(crate) fn note_stall(&mut self, stalled: &anyhow::Error) {
         self.unexpected.push(format!("{stalled:#}"));
         let left = self.world.queues_with_messages().unwrap_or_else(|error| format!("{error:#}"));
         self.unexpected.push(format!("left in queues (ready, unacknowledged, consumers, leader): {left}"));
+    }
+
+    /// Notes whose memory, files or channels grew.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be looked at.
+    pub(crate) fn note_growth(&mut self, samples: &Samples) -> Result<()> {
+        let database_mb = std::fs::metadata(self.world.database())?.len() as f64 / 1e6;
+        let grown = samples.print_growth(database_mb + CACHE_MB);
+        // The broker is not ours, and keeps an index of what is queued in memory.
+        let ours = grown.into_iter().filter(|what| !what.starts_with("broker"));
+        self.unexpected.extend(ours.map(|what| format!("{what}: it grew")));
+        Ok(())
     }
 
     /// Publishes jobs that do nothing while the row goes on.

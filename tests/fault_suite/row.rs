@@ -17,7 +17,17 @@ pub(crate) struct Row {
     pub(crate) fault: &'static str,
     pub(crate) full: Amount,
     pub(crate) quick: Amount,
+    pub(crate) node: Node,
     pub(crate) run: fn(&Trial) -> Result<Outcome>,
+}
+
+/// Whose node a row of the quick size runs on. At full size each has its own and the machine to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Node {
+    /// Its own, or a cluster: such a row waits for nodes most of the time, and may run beside one that shares.
+    Own,
+    /// One for all that share; these come one after the other.
+    Shared,
 }
 
 /// How much of it.

@@ -1,7 +1,7 @@
 //! The rows, in the order in which they run. The quick size is a hundredth, and never less than proves something.
 
 mod ack_timeout;
-mod alarms;
+pub(crate) mod alarms;
 mod backlog;
 mod brokers;
 mod client_killed;
@@ -16,16 +16,17 @@ mod rolling;
 mod unroutable;
 mod workers;
 
-use crate::row::{Amount, Row};
+use crate::row::{Amount, Node, Row};
 
 const fn row(
     name: &'static str,
     fault: &'static str,
     full: Amount,
     quick: Amount,
+    node: Node,
     run: fn(&crate::row::Trial) -> anyhow::Result<crate::row::Outcome>,
 ) -> Row {
-    Row { name, fault, full, quick, run }
+    Row { name, fault, full, quick, node, run }
 }
 
 /// Closes every connection of a node from its side; one that goes by itself meanwhile is no error.
@@ -39,6 +40,7 @@ pub(crate) const ALL: &[Row] = &[
         "`kill -9` a worker at random",
         Amount::new(100_000, 500),
         Amount::new(1_000, 5),
+        Node::Shared,
         workers::killed_at_random,
     ),
     row(
@@ -46,13 +48,16 @@ pub(crate) const ALL: &[Row] = &[
         "a worker dies between result confirm and ack (fail point)",
         Amount::new(10_000, 1_000),
         Amount::new(100, 10),
+        Node::Shared,
         workers::killed_between_confirm_and_ack,
     ),
     row(
         "kill-aggregator",
-        "the aggregator dies at random, before a commit, and between commit and ack (fail points)",
+        "the aggregator dies at random, before a commit, and between commit and ack (fail points), the updater with it; four \
+         jobs are real benchmarks, whose measurements must reach both",
         Amount::new(100_000, 200),
         Amount::new(1_000, 3),
+        Node::Shared,
         kill_aggregator::run,
     ),
     row(
@@ -60,14 +65,23 @@ pub(crate) const ALL: &[Row] = &[
         "the broker is stopped and started under load",
         Amount::new(100_000, 20),
         Amount::new(1_000, 1),
+        Node::Own,
         brokers::restarted,
     ),
-    row("kill-broker", "`kill -9` the broker", Amount::new(50_000, 20), Amount::new(500, 1), brokers::killed),
+    row(
+        "kill-broker",
+        "`kill -9` the broker",
+        Amount::new(50_000, 20),
+        Amount::new(500, 1),
+        Node::Own,
+        brokers::killed,
+    ),
     row(
         "tcp-faults",
         "a TCP proxy before the broker resets, falls silent or delays by 200 ms",
         Amount::new(50_000, 60),
         Amount::new(500, 3),
+        Node::Own,
         proxy::run,
     ),
     row(
@@ -75,6 +89,7 @@ pub(crate) const ALL: &[Row] = &[
         "a client dies before its confirms and submits the same ids again",
         Amount::new(20_000, 500),
         Amount::new(200, 5),
+        Node::Shared,
         client_killed::run,
     ),
     row(
@@ -82,6 +97,7 @@ pub(crate) const ALL: &[Row] = &[
         "the broker raises a memory or disk alarm",
         Amount::new(20_000, 10),
         Amount::new(200, 2),
+        Node::Own,
         alarms::run,
     ),
     row(
@@ -89,6 +105,7 @@ pub(crate) const ALL: &[Row] = &[
         "jobs are published faster than they are run, and the aggregator stands still (SIGSTOP); no daemon may grow",
         Amount::new(1_000_000, 5),
         Amount::new(10_000, 2),
+        Node::Own,
         backlog::run,
     ),
     row(
@@ -96,6 +113,7 @@ pub(crate) const ALL: &[Row] = &[
         "the aggregator's disk is full, or its file held by another process",
         Amount::new(20_000, 5),
         Amount::new(200, 2),
+        Node::Shared,
         database::run,
     ),
     row(
@@ -103,6 +121,7 @@ pub(crate) const ALL: &[Row] = &[
         "jobs outlast the broker's acknowledgement timeout",
         Amount::new(50, 50),
         Amount::new(2, 2),
+        Node::Own,
         ack_timeout::run,
     ),
     row(
@@ -110,6 +129,7 @@ pub(crate) const ALL: &[Row] = &[
         "jobs kill their worker, hang, need too much memory, or are no jobs at all",
         Amount::new(50_000, 1_000),
         Amount::new(500, 10),
+        Node::Shared,
         poison::run,
     ),
     row(
@@ -117,6 +137,7 @@ pub(crate) const ALL: &[Row] = &[
         "every job is published three times, every dead letter replayed twice",
         Amount::new(20_000, 20_000),
         Amount::new(200, 200),
+        Node::Shared,
         duplicates::run,
     ),
     row(
@@ -124,6 +145,7 @@ pub(crate) const ALL: &[Row] = &[
         "workers are told to drain and replaced",
         Amount::new(50_000, 100),
         Amount::new(500, 4),
+        Node::Shared,
         rolling::run,
     ),
     row(
@@ -131,6 +153,7 @@ pub(crate) const ALL: &[Row] = &[
         "connections are closed while the stream is replayed from first, offset and time",
         Amount::new(20_000, 10),
         Amount::new(200, 3),
+        Node::Shared,
         replay::run,
     ),
     row(
@@ -138,6 +161,7 @@ pub(crate) const ALL: &[Row] = &[
         "no such lane, a missing queue, a drifted topology, a policy that limits a lane",
         Amount::new(400, 4),
         Amount::new(40, 4),
+        Node::Shared,
         unroutable::run,
     ),
     row(
@@ -145,6 +169,7 @@ pub(crate) const ALL: &[Row] = &[
         "one node of three is killed",
         Amount::new(50_000, 10),
         Amount::new(500, 1),
+        Node::Own,
         cluster::run,
     ),
 ];

@@ -6,14 +6,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use testkit::{PrivateNode, PrivateNodeOptions};
+use broker::AmqpUrl;
+use testkit::{PrivateNode, PrivateNodeOptions, TcpProxy};
 
 use crate::{
     daemons::FleetOptions,
     report,
     rig::{Rig, Setup},
     row::scratch_directory,
-    rows::CLOSE_ALL_CONNECTIONS,
+    rows::{CLOSE_ALL_CONNECTIONS, alarms},
     samples::Samples,
     world::Broker,
 };
@@ -24,8 +25,10 @@ const JOBS_PER_SECOND: usize = 20;
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// Between two faults, at least and at most.
 const FAULT_EVERY_S: std::ops::RangeInclusive<u64> = 5..=20;
-/// The aggregator is killed in the first half only, so that in the end its age shows.
-const AGGREGATOR_DIES_UNTIL: f64 = 0.5;
+/// The aggregator and the broker end in the first half only, so that in the end their age shows.
+const DEATHS_UNTIL: f64 = 0.5;
+/// How long an alarm lasts, or the broker stays away, at most.
+const LASTS_MAX: Duration = Duration::from_secs(5);
 /// One step of the loop.
 const STEP: Duration = Duration::from_secs(1);
 /// Lease of a claim, in seconds.
@@ -38,6 +41,10 @@ enum Fault {
     RollWorker,
     KillAggregator,
     CloseConnections,
+    ResetConnections,
+    Alarm(&'static str),
+    RestartBroker,
+    KillBroker,
 }
 
 /// Whether nothing was lost and nothing grew.
@@ -50,16 +57,19 @@ pub(crate) fn run(minutes: f64, seed: u64) -> Result<bool> {
     let directory = scratch_directory("soak")?;
     println!("soak of {minutes} minutes, seed {seed}; samples and logs: {}", directory.display());
     let options = PrivateNodeOptions { directory: Some(directory.join("node")), ..PrivateNodeOptions::default() };
-    let broker = Broker::Own(PrivateNode::start_with(&options)?);
+    let node = PrivateNode::start_with(&options)?;
+    let proxy = TcpProxy::start_at(node.port())?;
+    let through = proxy.url_through(&node.url().parse::<AmqpUrl>()?).reveal();
     let setup = Setup {
         // The first lives to the end; faults meet the other.
         fleet: FleetOptions { workers: 2, ..FleetOptions::default() },
         environment: vec![("AUGUR_WORKER__LEASE_S", LEASE_S.to_string())],
+        through: Some(through),
         ..Setup::default()
     };
     let steps = usize::try_from(duration.as_secs() / STEP.as_secs())?;
     let random = fastrand::Rng::with_seed(seed);
-    let mut rig = Rig::in_directory(&directory, broker, setup, steps * JOBS_PER_SECOND, random)?;
+    let mut rig = Rig::in_directory(&directory, Broker::Own(node), setup, steps * JOBS_PER_SECOND, random)?;
     let mut samples = Samples::create(&directory.join("soak.csv"))?;
     let started = Instant::now();
     let (mut next_sample, mut next_fault) = (SAMPLE_EVERY, Duration::from_secs(rig.random.u64(FAULT_EVERY_S)));
@@ -67,7 +77,7 @@ pub(crate) fn run(minutes: f64, seed: u64) -> Result<bool> {
         rig.publish_nothing(JOBS_PER_SECOND);
         let elapsed = started.elapsed();
         if elapsed >= next_fault {
-            inject(&mut rig, elapsed.as_secs_f64() / duration.as_secs_f64())?;
+            inject(&mut rig, &proxy, elapsed.as_secs_f64() / duration.as_secs_f64())?;
             next_fault = started.elapsed() + Duration::from_secs(rig.random.u64(FAULT_EVERY_S));
         }
         if elapsed >= next_sample {
@@ -93,10 +103,17 @@ pub(crate) fn run(minutes: f64, seed: u64) -> Result<bool> {
 }
 
 /// Injects one fault; `share` says how much of the soak is over.
-fn inject(rig: &mut Rig, share: f64) -> Result<()> {
-    let mut faults = vec![Fault::KillWorker, Fault::RollWorker, Fault::CloseConnections];
-    if share < AGGREGATOR_DIES_UNTIL {
-        faults.push(Fault::KillAggregator);
+fn inject(rig: &mut Rig, proxy: &TcpProxy, share: f64) -> Result<()> {
+    let mut faults = vec![
+        Fault::KillWorker,
+        Fault::RollWorker,
+        Fault::CloseConnections,
+        Fault::ResetConnections,
+        Fault::Alarm("memory"),
+        Fault::Alarm("disk"),
+    ];
+    if share < DEATHS_UNTIL {
+        faults.extend([Fault::KillAggregator, Fault::RestartBroker, Fault::KillBroker]);
     }
     let fault = faults[rig.random.usize(..faults.len())];
     rig.progress.note_fault();
@@ -104,6 +121,25 @@ fn inject(rig: &mut Rig, share: f64) -> Result<()> {
         Fault::KillWorker => rig.fleet.kill_last(&rig.world),
         Fault::RollWorker => rig.fleet.roll_last(&rig.world),
         Fault::CloseConnections => Ok(rig.world.node()?.evaluate(CLOSE_ALL_CONNECTIONS).map(drop)?),
+        Fault::ResetConnections => {
+            proxy.reset_all();
+            Ok(())
+        }
+        Fault::Alarm(resource) => {
+            alarms::set_alarm(rig.world.node()?, resource)?;
+            rig.pause(LASTS_MAX);
+            alarms::clear_alarm(rig.world.node()?, resource)
+        }
+        Fault::RestartBroker => {
+            rig.world.node()?.stop()?;
+            rig.pause(LASTS_MAX);
+            Ok(rig.world.node()?.restart()?)
+        }
+        Fault::KillBroker => {
+            rig.world.node()?.kill()?;
+            rig.pause(LASTS_MAX);
+            Ok(rig.world.node()?.restart()?)
+        }
         Fault::KillAggregator => {
             rig.aggregator.kill()?;
             rig.aggregator.start(&rig.world, "")

@@ -1,5 +1,6 @@
 //! Retries, dead letters, claims, capabilities: a job's way when something is in it.
 
+use messages::Timestamp;
 use serde_json::Value;
 
 use crate::support::{LIMIT, World, assert_counts, text};
@@ -158,18 +159,86 @@ fn a_claimed_job_ends_with_its_worker_and_goes_on_elsewhere_uncharged() {
 }
 
 #[test]
-fn a_delayed_suite_starts_when_it_is_due_and_not_before() {
+fn a_suite_for_later_starts_when_it_is_due_and_not_before() {
     let world = World::new();
     let _aggregator = world.aggregator();
     let _worker = world.worker("w1", &[]);
     let file = world.write("later.yaml", "version: 1\nname: later\ntests: [{name: nothing, profile: noop}]\n");
-    let run = world.augur(&["suite", "submit", &file, "--delay", "3s"]).expect(0).trim().to_owned();
-    let summary = world.complete(&run);
-    assert_counts(&summary, 1, [1, 0, 0, 0]);
-    let results = world.results(&run);
-    let (due, started) = (text(&summary, "due_at"), text(&results[0], "started_at"));
-    assert!(due <= started, "due at {due}, started at {started}");
-    assert_eq!(number(&results[0], "attempt"), 1);
+    let moment = Timestamp::from_micros(Timestamp::now().as_micros() + 3_000_000).to_string();
+    let runs = [["--at", &moment], ["--delay", "3s"]]
+        .map(|later| world.augur(&[&["suite", "submit", &file], &later[..]].concat()).expect(0).trim().to_owned());
+    let due = runs.map(|run| {
+        let summary = world.complete(&run);
+        assert_counts(&summary, 1, [1, 0, 0, 0]);
+        let results = world.results(&run);
+        let (due, started) = (text(&summary, "due_at"), text(&results[0], "started_at"));
+        assert!(due <= started, "due at {due}, started at {started}");
+        assert_eq!(number(&results[0], "attempt"), 1);
+        due.to_owned()
+    });
+    assert_eq!(due[0], moment);
+}
+
+#[test]
+fn jobs_begin_no_faster_than_the_rate_limit_lets_them() {
+    const JOBS: usize = 4;
+    let world = World::new();
+    world.set("AUGUR_WORKER__RATE_LIMIT_PER_S__CPU", "2");
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &["--concurrency", "4"]);
+    let run = world.submit(&format!("tests: [{{name: nothing, profile: noop, repeat: {JOBS}}}]"));
+    assert_counts(&world.complete(&run), JOBS as u64, [JOBS as u64, 0, 0, 0]);
+    let moment = |row: &Value| chrono::DateTime::parse_from_rfc3339(text(row, "started_at")).expect("a moment");
+    let mut begun: Vec<_> = world.results(&run).iter().map(moment).collect();
+    begun.sort();
+    let spaces: Vec<_> = begun.windows(2).map(|pair| (pair[1] - pair[0]).num_milliseconds()).collect();
+    // Each begins half a second after the one before, at the earliest; a late start makes the next space shorter.
+    assert!(spaces.iter().sum::<i64>() >= 1_400, "{spaces:?}");
+}
+
+#[test]
+fn a_running_benchmark_says_how_far_it_is() {
+    let world = World::new();
+    // A short lease makes heartbeats frequent.
+    world.set("AUGUR_WORKER__LEASE_S", "1");
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let run = world.submit(
+        "benchmarks:\n  - {models: [mobilenet-v2], batch_sizes: [1], image_sizes: [64], threads: [1],\n     \
+         warmup_iterations: 0, iterations_min: 10000, iterations_max: 10000, duration_s_max: 600}",
+    );
+    let done = |job: &Value| job["progress_done"].as_u64().filter(|done| *done > 0);
+    let listed = |world: &World| {
+        let workers = world.augur(&["worker", "list", "--format", "json"]).json();
+        list(workers.as_array()?.first()?, "running").first().and_then(done)
+    };
+    let first = eventually(|| listed(&world));
+    eventually(|| listed(&world).filter(|done| *done > first));
+    let shown = eventually(|| shown(&world, &run).filter(|run| !list(run, "running").is_empty()));
+    let job = &list(&shown, "running")[0];
+    assert!(done(job).is_some_and(|done| done > first), "{shown:#}");
+    assert_eq!(number(job, "progress_total"), 10_000);
+    world.augur(&["run", "cancel", &run]).expect(0);
+    assert_counts(&world.complete(&run), 1, [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_replay_that_follows_shows_results_as_they_come() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let earlier = world.submit("tests: [{name: earlier, profile: noop}]");
+    world.complete(&earlier);
+    let follow = ["result", "replay", "--from", "first", "--follow", "--format", "json"];
+    let mut following = world.spawn("following", &follow);
+    following.wait_for_answer("earlier", LIMIT).expect("what is there");
+    for name in ["later", "last"] {
+        world.submit(&format!("tests: [{{name: {name}, profile: noop}}]"));
+        following.wait_for_answer(name, LIMIT).expect("what comes");
+    }
+    following.signal(nix::sys::signal::Signal::SIGINT).expect("sent");
+    assert_eq!(following.wait(LIMIT).expect("an end").code(), Some(0), "{}", following.stderr());
+    assert_eq!(following.stdout().lines().count(), 3, "each once");
 }
 
 #[test]

@@ -3,11 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alarm;
 mod anomalies;
+mod claims;
 mod delivery;
 mod input;
 mod models;
 mod outage;
+mod policies;
 mod stopping;
 mod undecodable;
 mod workers;

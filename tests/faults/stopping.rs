@@ -65,6 +65,25 @@ fn a_worker_told_to_end_hands_back_a_job_that_outlasts_the_grace() {
 }
 
 #[test]
+fn a_worker_told_twice_ends_at_once_and_its_job_runs_elsewhere() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let (_, run) = world.submit_hold("held");
+    let mut first = world.worker("first", &[]);
+    let process = world.holds().next();
+    first.signal(Signal::SIGTERM).expect("sent");
+    first.wait_for_line("worker drains", LIMIT).expect("it drains");
+    first.signal(Signal::SIGTERM).expect("sent");
+    assert_eq!(first.wait(LIMIT).expect("an end").code(), Some(130), "{}", first.stderr());
+    process.gone();
+    let _second = world.worker("second", &[]);
+    world.holds().next();
+    world.holds().let_go(1);
+    assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
+    assert_eq!(text(&world.results(&run)[0], "worker_id"), "second");
+}
+
+#[test]
 fn a_database_that_is_held_is_said_with_its_holder() {
     let world = World::new();
     let aggregator = world.aggregator();

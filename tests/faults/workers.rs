@@ -46,6 +46,28 @@ fn cancelled_jobs_end_as_such_running_or_queued() {
     }
 }
 
+/// The stream of orders keeps them for an hour, and a job may be due in a year: it ran.
+#[test]
+fn a_cancelled_job_that_outlives_its_order_does_not_run() {
+    let world = World::new();
+    let mut aggregator = world.aggregator();
+    let (job, run) = world.submit_hold("queued");
+    world.augur(&["job", "cancel", &job]).expect(0);
+    let waited = world.augur(&["run", "wait", &run]);
+    assert!(waited.code == Some(1) && waited.stderr.contains("that no worker reached: 1"), "{waited:?}");
+    aggregator.kill().expect("killed");
+    drop(aggregator);
+    // An hour later.
+    let (node, name) = world.node();
+    node.ctl(&["delete_queue", "-p", name, topology::names::CONTROL]).expect("deleted");
+    world.augur(&["topology", "apply"]).expect(0);
+
+    let mut aggregator = world.aggregator();
+    aggregator.wait_for_line("cancel orders are given again", LIMIT).expect("it gives them");
+    let _worker = world.worker("w1", &[]);
+    assert_counts(&world.complete(&run), 1, [0, 0, 0, 1]);
+}
+
 #[test]
 fn who_waits_for_a_cancelled_run_that_no_worker_serves_is_told() {
     let world = World::new();

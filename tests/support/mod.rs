@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{AugurProcess, Vhost, shared_vhost};
+use testkit::{AugurProcess, PrivateNode, Vhost, shared_vhost};
 
 pub(crate) use holds::Holds;
 
@@ -37,7 +37,7 @@ pub(crate) struct World {
     url: String,
     environment: Mutex<Vec<(String, String)>>,
     holds: Holds,
-    _vhost: Option<Vhost>,
+    vhost: Option<Vhost>,
 }
 
 /// How a command ended and what it said.
@@ -79,7 +79,7 @@ impl World {
         let (holds, profile) = Holds::new(&directory.path().join("hold"));
         let settings = directory.path().join("test.toml");
         std::fs::write(&settings, profile).expect("settings");
-        let world = Self { url: url.to_owned(), environment: Mutex::default(), holds, _vhost: vhost, directory };
+        let world = Self { url: url.to_owned(), environment: Mutex::default(), holds, vhost, directory };
         world.set("AUGUR_SETTINGS", &settings.display().to_string());
         world.set("AUGUR_AMQP_URL", url);
         world.make_cache();
@@ -113,6 +113,13 @@ impl World {
         let mut environment = self.environment.lock().expect("not poisoned");
         environment.retain(|(name, _)| name != variable);
         environment.push((variable.to_owned(), value.to_owned()));
+    }
+
+    /// The shared node that its virtual host is on, and the virtual host's name.
+    #[track_caller]
+    pub(crate) fn node(&self) -> (&'static PrivateNode, &str) {
+        let vhost = self.vhost.as_ref().expect("a virtual host of the shared node");
+        (vhost.node(), vhost.name())
     }
 
     pub(crate) fn url(&self) -> &str {

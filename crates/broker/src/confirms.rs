@@ -39,6 +39,7 @@ pub(crate) fn all_confirmed<F: Future<Output = Confirmed>>(
 #[derive(Default)]
 pub(crate) struct Confirms {
     returned: HashMap<MessageKey, Vec<String>>,
+    has_returned: bool,
 }
 
 /// Exchange, routing key and message id.
@@ -78,8 +79,14 @@ impl Confirms {
         lost
     }
 
+    /// Whether anything has come back.
+    pub(crate) fn has_returned(&self) -> bool {
+        self.has_returned
+    }
+
     fn note(&mut self, returned: Option<BasicReturnMessage>) {
         let Some(returned) = returned else { return };
+        self.has_returned = true;
         let delivery = &returned.delivery;
         let id = delivery.properties.message_id().as_ref().map_or("", |id| id.as_str());
         let key = (delivery.exchange.to_string(), delivery.routing_key.to_string(), id.to_owned());

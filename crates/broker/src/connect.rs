@@ -157,12 +157,11 @@ mod tests {
     use lapin::ErrorKind;
 
     use super::{close, connect_once, unless_gone};
-    use crate::PrivateNode;
+    use crate::testing::node_url;
 
     #[tokio::test]
     async fn a_forgotten_command_ends_with_its_connection() {
-        let node = PrivateNode::start().expect("a node");
-        let url = node.url().parse().expect("a URL");
+        let url = node_url();
         let connection = connect_once(&url, "test").await.expect("a connection");
         let forgotten = unless_gone(&connection, pending::<lapin::Result<()>>());
         let (answer, closed) = tokio::join!(forgotten, close(&connection));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lapin::{
+    Acker,
     options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
     types::{FieldTable, ShortString},
 };
@@ -150,7 +151,7 @@ impl Delivery {
                 Settlement::DeadLetter => acker.reject(BasicRejectOptions { requeue: false }).await,
             }
         };
-        let settled = unless_lost(settling, || acker.poisoned()).await.unwrap_or(Ok(false));
+        let settled = answered(acker, settling).await;
         let delivery_tag = self.inner.delivery_tag;
         match settled {
             Ok(true) => {
@@ -168,5 +169,52 @@ impl Delivery {
 
     fn header_integer(&self, name: &str) -> Option<i64> {
         headers::integer(self.headers()?, name)
+    }
+}
+
+/// Whether something was settled; not if its channel goes before lapin answers.
+async fn answered(acker: &Acker, settling: impl Future<Output = lapin::Result<bool>>) -> lapin::Result<bool> {
+    unless_lost(settling, || acker.poisoned()).await.unwrap_or(Ok(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use lapin::{BasicProperties, options::BasicPublishOptions};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        Link, Patience, Start,
+        connect::{close, connect_once},
+        flow::Flow,
+        testing::node_url,
+    };
+
+    /// How long a test may take before it counts as hung.
+    const TEST_MAX: Duration = Duration::from_mins(2);
+
+    /// lapin may never answer an ack that reaches it while its connection goes.
+    #[tokio::test]
+    async fn a_forgotten_ack_ends_with_its_connection() {
+        let url = node_url();
+        let connection = connect_once(&url, "test").await.expect("a connection");
+        let channel = connection.create_channel().await.expect("a channel");
+        let durable = lapin::options::QueueDeclareOptions::durable();
+        channel.queue_declare("lane".into(), durable, FieldTable::default()).await.expect("a queue");
+        let options = BasicPublishOptions::default();
+        let sent = channel.basic_publish("".into(), "lane".into(), options, b"x", BasicProperties::default()).await;
+        drop(sent.expect("sent").await.expect("taken"));
+        let link = Link::new(&url, "test", Patience::Endless, &CancellationToken::new());
+        let mut flow = Flow::open(&link, "lane", Start::Queue, 1, Patience::Endless).await.expect("a flow");
+        let delivery = flow.next().await.expect("a delivery").expect("a connection");
+        link.close().await;
+        let forgotten = answered(&delivery.inner.acker, pending());
+        let answer = tokio::time::timeout(TEST_MAX, forgotten).await.expect("it ends");
+        assert!(!answer.expect("no error"), "it was not settled");
+        let late = delivery.settle(Settlement::Done).await;
+        assert!(matches!(late, Err(BrokerError::Settle { .. })), "{late:?}");
+        close(&connection).await.expect("closed");
     }
 }

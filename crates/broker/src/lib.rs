@@ -21,6 +21,8 @@ mod private_node;
 mod publish;
 mod queue_reader;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod url;
 mod version;
 

@@ -1,7 +1,7 @@
 //! A connection that subscriptions share: opened when it is first needed, and again when it was lost.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex as Lock, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -34,7 +34,9 @@ struct Shared {
     name: String,
     patience: Patience,
     stop: CancellationToken,
-    connection: Mutex<Option<Arc<Connection>>>,
+    /// Held by whoever opens the connection, for as long as that takes.
+    opening: Mutex<()>,
+    last: Lock<Option<Arc<Connection>>>,
     subscriptions: watch::Sender<usize>,
 }
 
@@ -58,7 +60,8 @@ impl Link {
             name: name.to_owned(),
             patience,
             stop: stop.clone(),
-            connection: Mutex::new(None),
+            opening: Mutex::new(()),
+            last: Lock::default(),
             subscriptions: watch::Sender::new(0),
         };
         Self { shared: Arc::new(shared), silence_max: Self::SILENCE_MAX }
@@ -119,14 +122,28 @@ impl Link {
     }
 
     async fn connection(&self, patience: Patience) -> Result<Arc<Connection>, BrokerError> {
-        let Shared { url, name, stop, connection, .. } = &*self.shared;
-        let mut connection = connection.lock().await;
-        if let Some(open) = connection.as_ref().filter(|open| open.status().connected()) {
-            return Ok(Arc::clone(open));
+        if let Some(open) = self.open() {
+            return Ok(open);
+        }
+        let Shared { url, name, stop, opening, .. } = &*self.shared;
+        let _opening = opening.lock().await;
+        if let Some(open) = self.open() {
+            return Ok(open);
         }
         let opened = Arc::new(connect(url, name, patience, stop).await?);
-        *connection = Some(Arc::clone(&opened));
+        let lost = self.last().replace(Arc::clone(&opened));
+        drop(lost);
         Ok(opened)
+    }
+
+    /// The connection, if it stands.
+    fn open(&self) -> Option<Arc<Connection>> {
+        self.last().clone().filter(|last| last.status().connected())
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
+        // Nothing panics while holding it.
+        self.shared.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes the connection, and waits until the broker has done all that it was told on it, but not for long.
@@ -134,15 +151,16 @@ impl Link {
     /// Without that, who ends right behind an ack may take it along: RabbitMQ's channels end with their connection,
     /// whatever waits in their mailboxes. Only after the link's stop, or subscriptions open it again.
     pub async fn close(self) {
-        let Some(connection) = self.shared.connection.lock().await.take() else { return };
+        let _opening = self.shared.opening.lock().await;
+        let Some(connection) = self.last().take() else { return };
         if let Err(error) = close(&connection).await {
             debug!(connection = self.shared.name, %error, "connection was not closed in good order");
         }
     }
 
     /// Whether the broker has said that it takes nothing now, because of an alarm.
-    pub(crate) async fn is_blocked(&self) -> bool {
-        self.shared.connection.lock().await.as_ref().is_some_and(|open| open.status().blocked())
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.open().is_some_and(|open| open.status().blocked())
     }
 
     /// Counts a subscription for as long as the membership lives.

@@ -55,6 +55,8 @@ pub struct PrivateNodeOptions {
     pub channel_tick_interval_ms: Option<u64>,
     /// A running node whose cluster it joins when it starts for the first time.
     pub peer: Option<Peer>,
+    /// Plugins to enable; each costs start time, and none is needed.
+    pub plugins: Vec<String>,
     /// Further lines of `rabbitmq.conf`.
     pub configuration: Vec<String>,
     /// Where the scripts are, if not where Debian has them.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use lapin::{Channel, options::ConfirmSelectOptions};
+use lapin::{Channel, ChannelState, ErrorKind, options::ConfirmSelectOptions};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -29,7 +29,7 @@ pub const WINDOW_MESSAGES_MAX: usize = 3_000;
 /// Messages waiting to enter the window; past that, `publish` waits.
 const QUEUE_MESSAGES_MAX: usize = 1_024;
 
-/// How long the broker may take to close a channel whose confirms are overdue; its connection then ends by itself.
+/// How long the broker may take to close a channel, if confirms may be overdue for longer; then it is left behind, whatever the broker owes on it.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// Publishes with `mandatory` and confirms, over a connection of its own that is reopened when lost.
@@ -38,7 +38,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(10);
 /// by name. When a stream changes its leader,
 /// RabbitMQ 3.10 sends what the old one did not confirm to the new one under the channel's sequence numbers instead of
 /// the stream's (`resend_all` in its `rabbit_stream_queue`). They are the same only if all messages of the channel went
-/// to that stream; else the new leader takes later messages for duplicates, and drops and confirms them.
+/// to that stream; else the new leader takes later messages for duplicates, and drops and confirms them. A message that
+/// comes back because no queue takes it has had a number too, so its channel takes nothing more and makes room for another.
 ///
 /// A message whose confirm is outstanding when the connection breaks, or overdue although nothing broke, is published
 /// again: its receiver may see it twice and counts it once, by its id. Clones share the connection.
@@ -208,6 +209,11 @@ impl Publisher {
         }
     }
 
+    /// Whether the broker has said that it takes nothing now, because of an alarm. It says so to whoever publishes.
+    pub fn is_blocked(&self) -> bool {
+        self.channels.link.is_blocked()
+    }
+
     async fn publish_once(&self, outgoing: Outgoing) -> Answer {
         let (answer, mut answered) = oneshot::channel();
         let requests = self.channels.of(&outgoing);
@@ -262,13 +268,19 @@ impl Publishing {
         channel: &Channel,
         requests: &mut mpsc::Receiver<Request>,
     ) -> Option<Vec<(Request, lapin::Error)>> {
+        let given_up = CancellationToken::new();
         let mut in_flight = FuturesUnordered::new();
         let mut confirms = Confirms::default();
         let mut failed = Vec::new();
         let mut generations = Generations::default();
         let mut turn = Box::pin(tokio::time::sleep(self.interval.length()));
         while failed.is_empty() {
-            let has_room = in_flight.len() < WINDOW_MESSAGES_MAX;
+            let is_spent = confirms.has_returned();
+            if is_spent && in_flight.is_empty() {
+                self.close(channel, "a message came back").await;
+                return Some(Vec::new());
+            }
+            let has_room = in_flight.len() < WINDOW_MESSAGES_MAX && !is_spent;
             if let (true, Some(mut request)) = (has_room, self.waiting.pop_front()) {
                 if request.answer.is_closed() {
                     continue;
@@ -276,7 +288,7 @@ impl Publishing {
                 request.generation = generations.publish();
                 // lapin answers a publish once the socket has it: waiting for that here would send one message per
                 // round trip to its thread instead of many at once.
-                in_flight.push(publish_and_confirm(channel, request));
+                in_flight.push(publish_and_confirm(channel, request, &given_up));
                 continue;
             }
             tokio::select! {
@@ -295,15 +307,17 @@ impl Publishing {
                     if generations.is_current() {
                         self.interval.relax();
                     }
-                    if generations.turn(self.link.is_blocked().await) {
-                        self.give_up_overdue(channel, in_flight.len()).await;
+                    if generations.turn(self.link.is_blocked()) {
+                        if !self.close_overdue(channel, in_flight.len()).await {
+                            given_up.cancel();
+                        }
                         break;
                     }
                     turn = Box::pin(tokio::time::sleep(self.interval.length()));
                 }
             }
         }
-        // The confirms of a dead channel fail at once.
+        // The confirms of a dead channel fail at once, as do those of one that is given up.
         let rest = tokio::select! {
             () = self.stop.cancelled() => return None,
             rest = in_flight.collect::<Vec<_>>() => rest,
@@ -312,16 +326,27 @@ impl Publishing {
         Some(failed)
     }
 
-    /// Closes a channel that owes confirms, so that what it did not confirm is published again.
-    async fn give_up_overdue(&mut self, channel: &Channel, unconfirmed: usize) {
+    /// Closes a channel that owes confirms, so that what it did not confirm is published again; whether it is closed.
+    async fn close_overdue(&mut self, channel: &Channel, unconfirmed: usize) -> bool {
         let waited_s = self.interval.length().as_secs();
         warn!(connection = self.name, unconfirmed, waited_s, "confirms are overdue; publishing again");
         self.interval.double();
-        let closing = channel.close(REPLY_SUCCESS, "confirms are overdue".into());
-        match tokio::time::timeout(CLOSE_MAX, closing).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(connection = self.name, %error, "channel is closed already"),
-            Err(_) => warn!(connection = self.name, "the broker does not close the channel"),
+        self.close(channel, "confirms are overdue").await
+    }
+
+    /// Closes a channel, but does not wait for long; whether it is closed.
+    async fn close(&self, channel: &Channel, reason: &str) -> bool {
+        let closing = channel.close(REPLY_SUCCESS, reason.into());
+        match tokio::time::timeout(CLOSE_MAX.min(self.interval.length()), closing).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                debug!(connection = self.name, %error, "channel is closed already");
+                true
+            }
+            Err(_) => {
+                warn!(connection = self.name, "the broker does not close the channel; it is left behind");
+                false
+            }
         }
     }
 
@@ -371,11 +396,11 @@ impl Publishing {
     }
 }
 
-/// Publishes when first polled, so in the order in which a set of these is polled, and waits for the confirm.
-async fn publish_and_confirm(channel: &Channel, request: Request) -> Confirmed {
-    let confirmation = match request.outgoing.publish_on(channel).await {
-        Ok(confirm) => confirm.await,
-        Err(error) => Err(error),
-    };
-    (request, confirmation)
+/// Publishes when first polled, so in the order in which a set of these is polled, and waits for the confirm, or until
+/// the channel is given up.
+async fn publish_and_confirm(channel: &Channel, request: Request, given_up: &CancellationToken) -> Confirmed {
+    let confirming = async { request.outgoing.publish_on(channel).await?.await };
+    let confirmation = given_up.run_until_cancelled(confirming).await;
+    let closed = || Err(ErrorKind::InvalidChannelState(ChannelState::Closed, "publish").into());
+    (request, confirmation.unwrap_or_else(closed))
 }

@@ -153,15 +153,14 @@ mod tests {
     use lapin::{BasicProperties, options::QueueDeclareOptions};
 
     use super::*;
-    use crate::{PrivateNode, connect::connect_once};
+    use crate::{connect::connect_once, testing::node_url};
 
     const MESSAGES: u64 = 40;
 
     /// Whoever looks at something else meanwhile gives up many calls, some of them while a channel is being opened.
     #[tokio::test]
     async fn calls_that_are_given_up_lose_nothing() {
-        let node = PrivateNode::start().expect("a node");
-        let url: AmqpUrl = node.url().parse().expect("a URL");
+        let url = node_url();
         let connection = connect_once(&url, "test").await.expect("a connection");
         let channel = connection.create_channel().await.expect("a channel");
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };

@@ -75,6 +75,11 @@ impl AmqpUrl {
         Self { uri, others: Vec::new() }
     }
 
+    /// The virtual host, decoded.
+    pub fn virtual_host(&self) -> &str {
+        &self.uri.vhost
+    }
+
     /// Whether the connection is encrypted.
     pub fn is_tls(&self) -> bool {
         self.uri.scheme == AMQPScheme::AMQPS

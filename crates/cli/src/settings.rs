@@ -19,7 +19,7 @@ const LOCAL_FILE: &str = "augur.toml";
 /// Variables that begin like settings and are none.
 const OTHER_VARIABLES: &[&str] = &["AUGUR_SETTINGS", "AUGUR_LOG", "AUGUR_SHARED_DATA"];
 /// Keys whose value is shown as `***`.
-const SECRET_KEYS: &[&str] = &["amqp_url"];
+const SECRET_KEYS: &[&str] = &["amqp_url", "broker.management_url"];
 
 /// One setting as `settings show` prints it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]

@@ -1,9 +1,11 @@
 //! The result aggregator: reads the result stream into the database, feeds accepted measurements onward, keeps the leases
-//! of claimed jobs, tells of dead letters that the broker made, and holds complete runs against earlier ones.
+//! of claimed jobs, gives cancel orders again, tells of dead letters that the broker made, and holds complete runs
+//! against earlier ones.
 //!
 //! Rows and the next stream offset are committed together, so a crash at any point repeats nothing and skips
 //! nothing. Accepted measurements wait in an outbox of the same database until the broker has confirmed them.
 
+mod cancels;
 mod deaths;
 mod leases;
 mod news;
@@ -116,6 +118,8 @@ async fn session(
     let tasks = [
         tokio::spawn(outbox::feed(store.clone(), publisher.clone(), Arc::clone(&outbox), stop.clone())),
         tokio::spawn(Arc::clone(&leases).keep(hearing, store.clone(), publisher.clone(), stop.clone())),
+        tokio::spawn(leases::listen(Arc::clone(&leases), publisher.clone(), stop.clone())),
+        tokio::spawn(cancels::repeat(store.clone(), publisher.clone(), stop.clone())),
         tokio::spawn(deaths::tell(letters, publisher.clone(), stop.clone())),
         tokio::spawn(heartbeats),
         tokio::spawn(regressions::keep(store.clone(), Arc::clone(&ended), changes.clone(), stop.clone())),

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod attempts;
+mod cancels;
 mod claims;
 mod held_back;
 mod judgements;

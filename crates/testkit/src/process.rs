@@ -24,6 +24,11 @@ use thiserror::Error;
 /// How many of the last lines of output an error shows.
 const LINES_SHOWN_MAX: usize = 40;
 
+/// Standard output among a program's outputs.
+const STDOUT: usize = 0;
+/// Standard error among them.
+const STDERR: usize = 1;
+
 /// Why a program under test did not do as expected.
 #[derive(Debug, Error)]
 pub enum ProcessError {
@@ -67,8 +72,8 @@ pub struct AugurProcess {
     name: String,
     child: Child,
     shared: Arc<Shared>,
-    /// How many lines of standard error earlier waits have gone past.
-    lines_seen: usize,
+    /// How many lines of standard output and of standard error earlier waits have gone past.
+    lines_seen: [usize; 2],
     status: Option<ExitStatus>,
 }
 
@@ -80,8 +85,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    stdout: Vec<String>,
-    stderr: Vec<String>,
+    /// Standard output and standard error.
+    lines: [Vec<String>; 2],
     outputs_open: u8,
     exited: bool,
 }
@@ -118,10 +123,10 @@ impl AugurProcess {
         lock(&shared.state).outputs_open = 2;
         let [stdout_file, stderr_file] = files;
         if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-            read_lines(stdout, stdout_file, Arc::clone(&shared), |state| &mut state.stdout);
-            read_lines(stderr, stderr_file, Arc::clone(&shared), |state| &mut state.stderr);
+            read_lines(stdout, stdout_file, Arc::clone(&shared), STDOUT);
+            read_lines(stderr, stderr_file, Arc::clone(&shared), STDERR);
         }
-        let process = Self { name: name.to_owned(), child, shared, lines_seen: 0, status: None };
+        let process = Self { name: name.to_owned(), child, shared, lines_seen: [0; 2], status: None };
         process.watch_exit()?;
         Ok(process)
     }
@@ -138,22 +143,35 @@ impl AugurProcess {
     ///
     /// [`ProcessError::NoLine`] if the program ends first or `limit` is over.
     pub fn wait_for_line(&mut self, pattern: &str, limit: Duration) -> Result<String, ProcessError> {
+        self.wait_for(STDERR, pattern, limit)
+    }
+
+    /// The same on standard output.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_for_line`].
+    pub fn wait_for_answer(&mut self, pattern: &str, limit: Duration) -> Result<String, ProcessError> {
+        self.wait_for(STDOUT, pattern, limit)
+    }
+
+    fn wait_for(&mut self, output: usize, pattern: &str, limit: Duration) -> Result<String, ProcessError> {
         let deadline = Instant::now() + limit;
         let shared = Arc::clone(&self.shared);
         let mut state = lock(&shared.state);
         loop {
-            let unseen = state.stderr.iter().enumerate().skip(self.lines_seen);
+            let unseen = state.lines[output].iter().enumerate().skip(self.lines_seen[output]);
             if let Some((at, line)) = unseen.into_iter().find(|(_, line)| line.contains(pattern)) {
-                self.lines_seen = at + 1;
+                self.lines_seen[output] = at + 1;
                 return Ok(line.clone());
             }
-            self.lines_seen = state.stderr.len();
+            self.lines_seen[output] = state.lines[output].len();
             let over = state.exited && state.outputs_open == 0;
             let patience = deadline.saturating_duration_since(Instant::now());
             if over || patience.is_zero() {
                 let how = if over { "before it ended".to_owned() } else { format!("within {} ms", limit.as_millis()) };
                 let (name, pattern) = (self.name.clone(), pattern.to_owned());
-                return Err(ProcessError::NoLine { name, pattern, how, output: tail(&state.stderr) });
+                return Err(ProcessError::NoLine { name, pattern, how, output: tail(&state.lines[STDERR]) });
             }
             state = self.shared.wait(state, patience);
         }
@@ -192,7 +210,7 @@ impl AugurProcess {
         while !state.exited {
             let patience = deadline.saturating_duration_since(Instant::now());
             if patience.is_zero() {
-                let (name, output) = (self.name.clone(), tail(&state.stderr));
+                let (name, output) = (self.name.clone(), tail(&state.lines[STDERR]));
                 return Err(ProcessError::StillRunning { name, waited_ms: limit.as_millis(), output });
             }
             state = self.shared.wait(state, patience);
@@ -203,12 +221,12 @@ impl AugurProcess {
 
     /// Everything that it has printed on standard output so far.
     pub fn stdout(&self) -> String {
-        lock(&self.shared.state).stdout.join("\n")
+        lock(&self.shared.state).lines[STDOUT].join("\n")
     }
 
     /// Everything that it has printed on standard error so far.
     pub fn stderr(&self) -> String {
-        lock(&self.shared.state).stderr.join("\n")
+        lock(&self.shared.state).lines[STDERR].join("\n")
     }
 
     fn collect(&mut self) -> Result<ExitStatus, ProcessError> {
@@ -260,20 +278,15 @@ impl Shared {
     }
 }
 
-fn read_lines(
-    output: impl Read + Send + 'static,
-    mut file: File,
-    shared: Arc<Shared>,
-    lines: fn(&mut State) -> &mut Vec<String>,
-) {
+fn read_lines(from: impl Read + Send + 'static, mut file: File, shared: Arc<Shared>, output: usize) {
     thread::spawn(move || {
-        let mut output = BufReader::new(output);
+        let mut from = BufReader::new(from);
         let mut bytes = Vec::new();
-        while output.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
+        while from.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
             // The file is for people; a full disk must not block the program under test.
             file.write_all(&bytes).unwrap_or_default();
             let line = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
-            lines(&mut lock(&shared.state)).push(line);
+            lock(&shared.state).lines[output].push(line);
             shared.changed.notify_all();
             bytes.clear();
         }

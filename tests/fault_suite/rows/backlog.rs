@@ -26,8 +26,6 @@ use crate::{
 const CHUNK_JOBS: usize = 10_000;
 /// Between two samples while the backlog is worked off.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// What DuckDB keeps in memory beside the pages of its file, in MB: a batch, indexes, a log that is being written down.
-const CACHE_MB: f64 = 100.0;
 /// A worker that takes as much as it can.
 const FLEET: (usize, usize) = (64, 500);
 
@@ -58,11 +56,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
         done = now_done;
     }
     samples.take(&rig, started.elapsed())?;
-    let database_mb = std::fs::metadata(rig.world.database())?.len() as f64 / 1e6;
-    let grown = samples.print_growth(database_mb + CACHE_MB);
-    // The broker is not ours, and keeps an index of what is queued in memory.
-    let ours = grown.into_iter().filter(|what| !what.starts_with("broker"));
-    rig.unexpected.extend(ours.map(|what| format!("{what}: it grew")));
+    rig.note_growth(&samples)?;
     ensure_faults(rig.finish()?)
 }
 

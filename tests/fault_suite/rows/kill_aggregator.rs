@@ -1,4 +1,5 @@
-//! An aggregator that dies: at random, before a commit, and between a commit and its ack.
+//! An aggregator that dies: at random, before a commit, and between a commit and its ack. Among the jobs are real
+//! benchmarks, and an updater that dies with it: no measurement is lost between the three.
 
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use anyhow::Result;
 use pipeline::failpoint::{AGGREGATOR_AFTER_COMMIT, AGGREGATOR_BEFORE_COMMIT};
 
 use crate::{
+    measurements::{BENCHMARKS, Measuring},
     rig::{Rig, Setup, ensure_faults},
     row::{Outcome, Trial},
     world::Broker,
@@ -20,22 +22,35 @@ const FAILPOINT_DEATH_MAX: Duration = Duration::from_millis(600);
 
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let setup = Setup {
-        environment: vec![("AUGUR_AGGREGATOR__BATCH_MESSAGES_MAX", BATCH_MESSAGES_MAX.to_string())],
+        environment: vec![
+            ("AUGUR_AGGREGATOR__BATCH_MESSAGES_MAX", BATCH_MESSAGES_MAX.to_string()),
+            // What is measured here is disturbed, and must count all the same.
+            ("AUGUR_WORKER__WAITED_PCT_MAX", "100".to_owned()),
+        ],
         aggregator_failpoints: failpoints(0),
         ..Setup::default()
     };
-    let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, setup)?;
+    let (broker, jobs) = (Broker::undisturbed(trial)?, trial.amount.jobs + BENCHMARKS);
+    let mut rig = Rig::in_directory(&trial.directory, broker, setup, jobs, trial.random())?;
+    let mut measuring = Measuring::start(&rig.world, &mut rig.load)?;
     rig.under_load(trial, |rig, number| {
         let died = rig.aggregator.died(FAILPOINT_DEATH_MAX)?;
         rig.progress.note_fault();
         if !died {
             rig.aggregator.kill()?;
         }
+        measuring.kill_updater(&rig.world)?;
         // The last one lives.
         let next = number + 1;
         let failpoints = if next < trial.amount.faults { failpoints(next) } else { String::new() };
         rig.aggregator.start(&rig.world, &failpoints)
     })?;
+    rig.load.wait_for_confirms()?;
+    if let Err(stalled) = rig.wait_for_results() {
+        rig.note_stall(&stalled);
+    }
+    let wrong = measuring.finish(&rig.world)?;
+    rig.unexpected.extend(wrong);
     ensure_faults(rig.finish()?)
 }
 

@@ -12,6 +12,7 @@ use crate::{
     evidence,
     jobs::Work,
     limits::STALL_MAX,
+    measurements::MODEL,
     rig::{Rig, Setup, ensure_faults},
     row::{Outcome, Trial},
     verdict::Expected,
@@ -29,9 +30,7 @@ const SHARES: &[(Poison, usize)] = &[
     (Poison::WrongSchema, 200),
     (Poison::WrongType, 200),
 ];
-/// The zoo's smallest model: 14 MB of weights.
-const MODEL: &str = "mobilenet-v2";
-/// Memory of a job's process, in MB: enough to load the model, not for its batch.
+/// Memory of a job's process, in MB: enough to load the model, with 14 MB of weights, not for its batch.
 const CHILD_MEMORY_MB: u64 = 150;
 /// Lease of a claim, in seconds: heartbeats come every 5.
 const LEASE_S: u64 = 8;

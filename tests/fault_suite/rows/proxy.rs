@@ -15,10 +15,13 @@ use crate::{
     world::Broker,
 };
 
-/// How long the network swallows everything. AMQP's heartbeats of 10 s notice after two: the quick size is just past
-/// that, the full size well past everybody's patience.
+/// How long the network swallows everything: well past everybody's patience, since AMQP's heartbeats of 10 s notice
+/// after two.
 const BLACK_HOLE_FULL: Duration = Duration::from_secs(90);
-const BLACK_HOLE_QUICK: Duration = Duration::from_secs(25);
+/// The same at quick size, with [`QUICK_OPTIONS`]: it, too, outlasts two heartbeats and an attempt to connect.
+const BLACK_HOLE_QUICK: Duration = Duration::from_secs(7);
+/// Options of the quick size's URLs: heartbeats in seconds, and an attempt to connect in milliseconds.
+const QUICK_OPTIONS: &str = "?heartbeat=2&connection_timeout=2000";
 /// How much later everything arrives.
 const DELAY: Duration = Duration::from_millis(200);
 /// For how long, at most.
@@ -27,7 +30,7 @@ const DELAYED_MAX: Duration = Duration::from_secs(5);
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let broker = Broker::own(trial, PrivateNodeOptions::default())?;
     let proxy = TcpProxy::start_at(broker.port().context("the node has no port")?)?;
-    let direct: AmqpUrl = broker.url().parse()?;
+    let direct: AmqpUrl = format!("{}{}", broker.url(), trial.pick("", QUICK_OPTIONS)).parse()?;
     let through = Some(proxy.url_through(&direct).reveal());
     let mut rig = Rig::new(trial, broker, Setup { through, ..Setup::default() })?;
     rig.under_load(trial, |rig, number| {

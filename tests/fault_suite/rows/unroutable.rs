@@ -24,7 +24,7 @@ const LANE_MESSAGES_MAX: u8 = 3;
 /// Messages that go one after the other, enough to fill such a lane.
 const FILLING: usize = LANE_MESSAGES_MAX as usize + 2;
 /// How long a message is published again and again to a lane that refuses it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Exit code of a check that found something.
 const UNWELCOME: i32 = 1;
 

@@ -140,8 +140,7 @@ pub(super) fn prepare(
         fs::write(&path, text).map_err(failed_to_write(&path))
     };
     write("rabbitmq.conf", configuration(name, ports, options))?;
-    // No plugin: each costs start time, and none is needed.
-    write("enabled_plugins", "[].\n".to_owned())?;
+    write("enabled_plugins", format!("[{}].\n", options.plugins.join(",")))?;
     if let Some(interval) = options.channel_tick_interval_ms {
         // The other file has no word for it.
         write("advanced.config", format!("[{{rabbit, [{{channel_tick_interval, {interval}}}]}}].\n"))?;

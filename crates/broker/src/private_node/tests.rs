@@ -46,8 +46,11 @@ fn a_missing_server_is_named() {
 }
 
 #[test]
-fn alarms_come_and_go() {
-    let node = PrivateNode::start().expect("a node");
+fn a_tick_of_channels_is_set_and_alarms_come_and_go() {
+    let options = PrivateNodeOptions { channel_tick_interval_ms: Some(1_000), ..PrivateNodeOptions::default() };
+    let node = PrivateNode::start_with(&options).expect("a node");
+    let tick = node.evaluate("application:get_env(rabbit, channel_tick_interval).").expect("an answer");
+    assert_eq!(tick, "{ok, 1000}");
     let alarms = || node.evaluate("rabbit_alarm:get_alarms().").expect("an answer");
     for (resource, set) in [
         ("memory", PrivateNode::set_memory_alarm as fn(&PrivateNode, bool) -> _),
@@ -59,12 +62,4 @@ fn alarms_come_and_go() {
         assert_eq!(alarms(), "[]");
     }
     assert_eq!((node.connections().expect("a number"), node.channels().expect("a number")), (0, 0));
-}
-
-#[test]
-fn a_tick_of_channels_is_set() {
-    let options = PrivateNodeOptions { channel_tick_interval_ms: Some(1_000), ..PrivateNodeOptions::default() };
-    let node = PrivateNode::start_with(&options).expect("a node");
-    let tick = node.evaluate("application:get_env(rabbit, channel_tick_interval).").expect("an answer");
-    assert_eq!(tick, "{ok, 1000}");
 }

@@ -4,25 +4,38 @@ use std::{
     collections::BTreeSet,
     net::TcpListener,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use broker::{AmqpUrl, Patience, Publisher, Settlement, Start, Subscription, connect_once, server_version};
+use broker::{
+    AmqpUrl, BrokerError, Patience, Publisher, Settlement, Start, Subscription, connect_once, server_version,
+};
 use futures_util::{StreamExt, future::join_all, stream};
 use testkit::{Cluster, shared_broker};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use topology::QueueKind;
 
-use crate::support::{bounded, crash, declare, link, publisher, queue, queues, to_queue};
+use crate::support::{binding, bounded, crash, declare, fanout, link, publisher, queue, queues, to_exchange, to_queue};
 
 const MESSAGES: usize = 500;
 /// Messages on their way at once.
 const AT_ONCE: usize = 20;
 /// When a confirm is overdue: soon, since a dying leader takes some with it.
 const OVERDUE_AFTER: Duration = Duration::from_secs(2);
+
+/// One cluster for all tests here, which take turns at it: to start three nodes is most of what each would take.
+async fn cluster() -> MutexGuard<'static, Cluster> {
+    static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
+    let cluster = CLUSTER.get_or_init(|| Mutex::new(Cluster::start(3).unwrap())).lock().await;
+    for dead in cluster.nodes().iter().filter(|node| node.pid().is_none()) {
+        dead.restart().unwrap();
+    }
+    cluster
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_dead_address_of_three_is_passed_over() {
@@ -42,8 +55,8 @@ async fn one_dead_address_of_three_is_passed_over() {
 /// Each node in turn, so that among them are those that lead the queue and hold the connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_one_node_after_the_other_loses_nothing() {
+    let cluster = cluster().await;
     bounded(async {
-        let cluster = Cluster::start(3).unwrap();
         let url: AmqpUrl = cluster.url().parse().unwrap();
         declare(&url, &queues(vec![queue("lane", QueueKind::Quorum, &[])])).await;
         let publisher = publisher(&url, Patience::Endless).await;
@@ -73,25 +86,31 @@ async fn killing_one_node_after_the_other_loses_nothing() {
 }
 
 /// RabbitMQ 3.10 dropped and confirmed messages to a stream whose leader had died if the channel had published elsewhere
-/// too: it sent again under the wrong numbers, and took later messages for duplicates.
+/// too, or messages had come back on it: it sent again under the wrong numbers, and took later messages for duplicates.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_confirmed_is_on_the_stream_whatever_else_was_published() {
+    let cluster = cluster().await;
     bounded(async {
-        let cluster = Cluster::start(3).unwrap();
         let [leader, ..] = cluster.nodes() else { panic!("three nodes") };
         // A queue is led by the node that it is declared on.
-        let queues = queues(vec![queue("lane", QueueKind::Quorum, &[]), queue("log", QueueKind::Stream, &[])]);
-        declare(&leader.url().parse().unwrap(), &queues).await;
+        let mut topology = queues(vec![queue("other", QueueKind::Quorum, &[]), queue("log", QueueKind::Stream, &[])]);
+        topology.exchanges.push(fanout("logs"));
+        let on_leader = leader.url().parse().unwrap();
+        declare(&on_leader, &topology).await;
         let url: AmqpUrl = cluster.url().parse().unwrap();
         let (patience, stop) = (Patience::Endless, CancellationToken::new());
         let publisher = Publisher::start_with(&url, "test", patience, OVERDUE_AFTER, stop).await.unwrap();
         // Far more than are on their way when the leader dies.
-        join_all((0..MESSAGES).map(|id| publisher.publish(to_queue("lane", id)))).await;
+        join_all((0..MESSAGES).map(|id| publisher.publish(to_queue("other", id)))).await;
+        let returned = join_all((0..MESSAGES).map(|id| publisher.publish(to_exchange("logs", id)))).await;
+        assert!(returned.iter().all(|answer| matches!(answer, Err(BrokerError::Unroutable { .. }))), "{returned:?}");
+        topology.bindings.push(binding("logs", "log"));
+        declare(&on_leader, &topology).await;
         let confirmed = Arc::new(AtomicUsize::new(0));
         let counting = Arc::clone(&confirmed);
         let publishing = tokio::spawn(async move {
             let publish = async |id: usize| {
-                publisher.publish(to_queue("log", id)).await.unwrap();
+                publisher.publish(to_exchange("logs", id)).await.unwrap();
                 counting.fetch_add(1, Ordering::Relaxed);
             };
             stream::iter(0..MESSAGES).for_each_concurrent(AT_ONCE, publish).await;
@@ -116,16 +135,16 @@ async fn what_is_confirmed_is_on_the_stream_whatever_else_was_published() {
 /// A node takes connections before its replicas are up, and refuses to read a stream of which it has none yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_read_from_a_node_that_has_just_come_back() {
+    let cluster = cluster().await;
     bounded(async {
-        let cluster = Cluster::start(3).unwrap();
         let url: AmqpUrl = cluster.url().parse().unwrap();
-        declare(&url, &queues(vec![queue("log", QueueKind::Stream, &[])])).await;
-        publisher(&url, Patience::Endless).await.publish(to_queue("log", "first")).await.unwrap();
+        declare(&url, &queues(vec![queue("diary", QueueKind::Stream, &[])])).await;
+        publisher(&url, Patience::Endless).await.publish(to_queue("diary", "first")).await.unwrap();
         for node in cluster.nodes() {
             crash(node);
             node.restart().unwrap();
             let alone: AmqpUrl = node.url().parse().unwrap();
-            let mut log = Subscription::on(&link(&alone), "log", Start::StreamFirst, 10).await.unwrap();
+            let mut log = Subscription::on(&link(&alone), "diary", Start::StreamFirst, 10).await.unwrap();
             assert_eq!(log.next().await.unwrap().message_id(), Some("first"));
         }
     })

@@ -195,3 +195,20 @@ async fn what_the_broker_does_not_confirm_is_published_again() {
     })
     .await;
 }
+
+/// One that is stuck on the broker's side neither confirms nor closes, and its connection lives on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_does_not_close_is_left_behind() {
+    bounded(async {
+        let world = World::with(&queues(vec![queue("lane", QueueKind::Quorum, &[])])).await;
+        let (overdue_after, stop) = (Duration::from_millis(300), CancellationToken::new());
+        let publisher = Publisher::start_with(&world.url, "test", PATIENCE, overdue_after, stop).await.unwrap();
+        publisher.publish(to_queue("lane", "first")).await.unwrap();
+        let (node, name) = (world.vhost.node(), world.vhost.name());
+        let ours = format!("(catch rabbit_channel:info(C, [vhost])) =:= [{{vhost, <<\"{name}\">>}}]");
+        node.evaluate(&format!("[sys:suspend(C) || C <- rabbit_channel:list(), {ours}].")).unwrap();
+        publisher.publish(to_queue("lane", "late")).await.unwrap();
+        node.evaluate("[catch sys:resume(C) || C <- rabbit_channel:list()].").unwrap();
+    })
+    .await;
+}

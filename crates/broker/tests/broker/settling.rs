@@ -1,6 +1,7 @@
 //! How deliveries end: dead letters, returns, and settling after the stop.
 
-use broker::{Settlement, Start, Subscription};
+use broker::{Link, Settlement, Start, Subscription};
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 use topology::{QueueKind, Topology};
 
@@ -88,6 +89,36 @@ async fn what_is_in_hand_can_be_settled_after_the_stop() {
         in_hand.settle(Settlement::Done).await.unwrap();
         drop(lane);
 
+        publisher.publish(to_queue("lane", "marker")).await.unwrap();
+        let mut lane = world.subscribe("lane", Start::Queue).await;
+        assert_eq!(lane.next().await.unwrap().message_id(), Some("marker"));
+    })
+    .await;
+}
+
+/// A worker that ended right behind its last acks took some of them along.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_settled_before_its_link_closed_does_not_come_again() {
+    const MESSAGES: u16 = 3_000;
+    bounded(async {
+        let world = World::with(&queues(vec![queue("lane", QueueKind::Quorum, &[])])).await;
+        let publisher = world.publisher().await;
+        for answer in join_all((0..MESSAGES).map(|id| publisher.publish(to_queue("lane", id)))).await {
+            answer.unwrap();
+        }
+        let stop = CancellationToken::new();
+        let link = Link::new(&world.url, "test", PATIENCE, &stop);
+        let mut lane = Subscription::on(&link, "lane", Start::Queue, MESSAGES).await.unwrap();
+        let mut held = Vec::new();
+        for _ in 0..MESSAGES {
+            held.push(lane.next().await.unwrap());
+        }
+        for answer in join_all(held.into_iter().map(|delivery| delivery.settle(Settlement::Done))).await {
+            answer.unwrap();
+        }
+        stop.cancel();
+        drop(lane);
+        link.close().await;
         publisher.publish(to_queue("lane", "marker")).await.unwrap();
         let mut lane = world.subscribe("lane", Start::Queue).await;
         assert_eq!(lane.next().await.unwrap().message_id(), Some("marker"));

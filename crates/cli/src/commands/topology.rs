@@ -1,5 +1,7 @@
 //! `augur topology plan|apply|check|show`.
 
+mod policies;
+
 use anyhow::Context as _;
 use broker::AmqpUrl;
 use clap::Subcommand;
@@ -19,7 +21,7 @@ pub(crate) enum TopologyCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Fails (exit 1) if the broker lacks something or has it otherwise.
+    /// Fails (exit 1) if the broker lacks something or has it otherwise, or a policy makes it otherwise.
     #[command(after_help = "Example: augur topology check")]
     Check,
     /// Shows the topology that this program was built with.
@@ -45,15 +47,27 @@ pub(crate) async fn run(command: TopologyCommand, context: &Context) -> anyhow::
             apply(&url, &plan).await
         }
         TopologyCommand::Check => {
-            if plan.is_clean() {
+            let policies = policies(&url, context).await?;
+            if plan.is_clean() && policies.is_empty() {
                 output::print(&format!("{heading}: everything is as declared"))?;
                 return Ok(Exit::Done);
             }
             output::print(&format!("{heading}\n{plan}"))?;
+            policies.iter().try_for_each(|line| output::print(line))?;
             Ok(Exit::Unwelcome)
         }
         TopologyCommand::Show => unreachable!("answered above"),
     }
+}
+
+/// What policies set otherwise than the embedded topology, where the settings say whom to ask.
+async fn policies(url: &AmqpUrl, context: &Context) -> anyhow::Result<Vec<String>> {
+    let management_url = &context.loaded.settings.broker.management_url;
+    if management_url.is_empty() {
+        eprintln!("policies were not looked at, since AMQP does not show them: set broker.management_url");
+        return Ok(Vec::new());
+    }
+    policies::drift(management_url, url.virtual_host(), &Topology::embedded()?).await
 }
 
 /// Carries a plan out; drift is left alone and is an unwelcome answer.

@@ -27,6 +27,7 @@ pub(crate) struct Settings {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BrokerSection {
     pub(crate) patience_s: u64,
+    pub(crate) management_url: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

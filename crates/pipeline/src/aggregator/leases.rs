@@ -3,6 +3,7 @@
 //! A lapsed lease is a failed attempt that nobody was left to report: the job goes to its next attempt or, after the
 //! last, to the dead letters, exactly as its worker would have sent it.
 
+mod alarm;
 mod keeper;
 
 use std::{
@@ -20,6 +21,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
+
+pub(super) use alarm::listen;
 
 use super::blocking;
 use crate::{
@@ -39,20 +42,22 @@ pub(super) struct Leases {
     nearer: Notify,
     /// Whether what the result stream said is known up to now, so far as it is heard.
     is_current: watch::Sender<bool>,
+    /// Whether the broker lets anybody publish a heartbeat.
+    is_open: watch::Sender<bool>,
 }
 
 /// Whether a worker that holds a job would be heard. A lease lapses only then: its result or its heartbeat may be
 /// waiting.
 pub(super) struct Hearing {
-    /// What must be true: the records up to now are known, and each subscription stands.
+    /// What must be true: the records up to now are known, the broker has no alarm, and each subscription stands.
     parts: Vec<watch::Receiver<bool>>,
 }
 
 impl Hearing {
-    /// Follows what `leases` is told of the records, and these subscriptions.
+    /// Follows what `leases` is told of the records and the broker, and these subscriptions.
     pub(super) fn new(leases: &Leases, subscriptions: [&Subscription; 2]) -> Self {
-        let standing = subscriptions.map(Subscription::standing);
-        Self { parts: std::iter::once(leases.is_current.subscribe()).chain(standing).collect() }
+        let told = [leases.is_current.subscribe(), leases.is_open.subscribe()];
+        Self { parts: told.into_iter().chain(subscriptions.map(Subscription::standing)).collect() }
     }
 
     fn is_whole(&self) -> bool {
@@ -80,7 +85,12 @@ impl Leases {
         for claim in open_claims(store).await? {
             keeper.open(claim, now);
         }
-        Ok(Self { keeper: Mutex::new(keeper), nearer: Notify::new(), is_current: watch::Sender::new(false) })
+        Ok(Self { keeper: Mutex::new(keeper), is_current: watch::Sender::new(false), ..Self::empty() })
+    }
+
+    fn empty() -> Self {
+        let holds = || watch::Sender::new(true);
+        Self { keeper: Mutex::default(), nearer: Notify::new(), is_current: holds(), is_open: holds() }
     }
 
     /// Follows records that are committed.
@@ -104,6 +114,11 @@ impl Leases {
     /// Says whether all records up to now are committed.
     pub(super) fn set_current(&self, is_current: bool) {
         self.is_current.send_if_modified(|known| std::mem::replace(known, is_current) != is_current);
+    }
+
+    /// Says whether the broker lets anybody publish; gives whether that is news.
+    fn set_open(&self, is_open: bool) -> bool {
+        self.is_open.send_if_modified(|known| std::mem::replace(known, is_open) != is_open)
     }
 
     /// Ends leases as they lapse, until `stop`.
@@ -238,6 +253,9 @@ mod tests {
 
     use super::*;
 
+    /// What must be heard: records, the broker's alarm, two subscriptions.
+    const PARTS: usize = 4;
+
     fn farewell_of(attempt: u32) -> (Outgoing, Job, FailedAttempt) {
         let claim = JobClaimed {
             job: builders::benchmark_job(),
@@ -254,8 +272,8 @@ mod tests {
 
     /// Everything heard, and a claim that was not renewed for longer than its lease, which lasts a minute here.
     fn silent() -> (Leases, Vec<watch::Sender<bool>>, Hearing) {
-        let leases = Leases { keeper: Mutex::default(), nearer: Notify::new(), is_current: watch::Sender::new(true) };
-        let parts: Vec<_> = (0..3).map(|_| watch::Sender::new(true)).collect();
+        let leases = Leases::empty();
+        let parts: Vec<_> = (0..PARTS).map(|_| watch::Sender::new(true)).collect();
         let hearing = Hearing { parts: parts.iter().map(watch::Sender::subscribe).collect() };
         let (job, worker_id) = (builders::benchmark_job(), builders::worker_id());
         let claim = JobClaimed { job, attempt: 1, worker_id, claimed_at: builders::time(10), lease_ms: 48_000 };
@@ -272,7 +290,7 @@ mod tests {
     async fn no_lease_lapses_while_any_part_is_not_heard() {
         let (leases, _parts, mut hearing) = silent();
         assert!(has_lapsed(&leases, &mut hearing));
-        for part in 0..3 {
+        for part in 0..PARTS {
             let (leases, parts, mut hearing) = silent();
             parts[part].send_replace(false);
             assert!(!has_lapsed(&leases, &mut hearing), "part {part} was not heard");

@@ -98,7 +98,7 @@ impl<E: Execute> Worker<E> {
             warn!(%job_id, "the lease could not be renewed: the job was ended, and runs elsewhere");
             End::Replaced
         } else if was_cancelled && self.state.is_handing_back() {
-            self.give_up(&job, attempt, matches!(hold, Hold::Lease)).await
+            self.give_up(&job, attempt).await
         } else {
             self.conclude(job, attempt, started_at, execution).await
         };
@@ -171,6 +171,8 @@ impl<E: Execute> Worker<E> {
     }
 
     async fn publish_claim(&self, job: &Job, attempt: u32) -> bool {
+        debug!(job_id = %job.job_id, "claiming the job");
+        self.state.note_claiming(job.job_id);
         let claim = JobClaimed {
             job: job.clone(),
             attempt,
@@ -247,9 +249,11 @@ impl<E: Execute> Worker<E> {
         }
     }
 
-    /// Puts back what runs here, without a charge.
-    async fn give_up(&self, job: &Job, attempt: u32, is_leased: bool) -> End {
+    /// Puts back what runs here, without a charge. A claim whose confirm had not come yet may be on the stream all the
+    /// same, and its lease would lapse; the return comes behind it, since one exchange's messages keep their order.
+    async fn give_up(&self, job: &Job, attempt: u32) -> End {
         debug!(job_id = %job.job_id, "job handed back");
+        let is_claimed = self.state.may_be_claimed(job.job_id);
         let stored = self.store(outgoing_hand_back(job, attempt, None)).await;
         let returned = || ClaimReturned {
             job_id: job.job_id,
@@ -258,7 +262,7 @@ impl<E: Execute> Worker<E> {
             worker_id: self.settings.worker_id.clone(),
             returned_at: Timestamp::now(),
         };
-        if stored && (!is_leased || self.store(outgoing_record(job.job_id.to_string(), &returned())).await) {
+        if stored && (!is_claimed || self.store(outgoing_record(job.job_id.to_string(), &returned())).await) {
             End::Replaced
         } else {
             End::Kept

@@ -48,6 +48,8 @@ struct Running {
     key: AttemptKey,
     job: RunningJob,
     cancel: CancellationToken,
+    /// A claim of it may be on the result stream, and is known to be once the job is leased.
+    claiming: bool,
     fenced: bool,
     /// Deliveries of the same attempt that came while it ran.
     spares: Vec<Delivery>,
@@ -134,7 +136,9 @@ impl WorkerState {
             leased: false,
         };
         let key = key(job, attempt);
-        let running = Running { key, job: running, cancel: cancel.clone(), fenced: false, spares: Vec::new() };
+        let cancelling = cancel.clone();
+        let running =
+            Running { key, job: running, cancel: cancelling, claiming: false, fenced: false, spares: Vec::new() };
         jobs.running.insert(job.job_id, running);
         Begin::Run(cancel, delivery)
     }
@@ -147,6 +151,16 @@ impl WorkerState {
     /// Notes how far an attempt is.
     pub(super) fn report(&self, job_id: JobId, progress: Progress) {
         self.with_running(job_id, |running| running.job.progress = Some(progress));
+    }
+
+    /// Notes that a claim of the job is being published.
+    pub(super) fn note_claiming(&self, job_id: JobId) {
+        self.with_running(job_id, |running| running.claiming = true);
+    }
+
+    /// Whether the result stream may hold a claim of the job.
+    pub(super) fn may_be_claimed(&self, job_id: JobId) -> bool {
+        self.lock().running.get(&job_id).is_some_and(|running| running.claiming)
     }
 
     /// Notes that heartbeats hold the job from now on, and gives further deliveries of it: nobody needs them.

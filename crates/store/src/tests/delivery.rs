@@ -266,3 +266,21 @@ fn a_claim_is_open_until_something_ends_it() {
     commit(&store, &[returned(&again, 21)]);
     assert_eq!(open(&store), claims[2..3], "the earlier claim of that job does not open again");
 }
+
+#[test]
+fn an_order_is_open_until_what_it_is_about_has_ended() {
+    let run = run(1);
+    let orders = |n| [cancel(CancelTarget::Job(job_id(n)), 3), cancel(CancelTarget::Run(run_id(1)), 4)];
+    let store = stored(&others());
+    commit(&store, &orders(1));
+    commit(&store, &[cancel(CancelTarget::Job(job_id(2)), 5), cancel(CancelTarget::Job(job_id(1)), 6)]);
+    let open = |since, limit| {
+        let orders = store.open_cancels(seconds(since), limit).expect("read");
+        orders.into_iter().map(|order| (order.target, order.requested_at)).collect::<Vec<_>>()
+    };
+    let [of_job, of_run] = [(CancelTarget::Job(job_id(1)), seconds(6)), (CancelTarget::Run(run_id(1)), seconds(4))];
+    assert_eq!(open(0, 10), [of_job, of_run], "the other job has ended");
+    assert_eq!((open(0, 1), open(5, 10)), (vec![of_job], vec![of_job]));
+    commit(&store, &[record(benchmark(&run, 1))]);
+    assert!(open(0, 10).is_empty(), "the run is complete");
+}

@@ -86,6 +86,11 @@ impl LeaseKeeper {
         }
     }
 
+    /// Whether no job is claimed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
     /// When the next lease lapses if nothing is heard until then.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.leases.values().map(|lease| lease.deadline).min()
