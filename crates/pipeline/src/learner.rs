@@ -87,7 +87,8 @@ impl Planned {
     /// The proposals as a suite: each job carries what was predicted of it.
     pub fn to_suite(&self, name: &str, priority: Priority) -> Suite {
         let prediction = |proposal: &Proposal| {
-            self.release.as_ref().map(|release| proposal.predicted.to_prediction(&release.manifest.release_id))
+            let release = self.release.as_ref()?;
+            Some(proposal.predicted.to_prediction(&release.manifest.release_id, &proposal.device))
         };
         let case = |proposal: &Proposal| Case {
             name: proposal.configuration.to_string(),

@@ -316,6 +316,7 @@ pub fn prediction() -> Prediction {
     let metric = |metric, value: f64| PredictedMetric { metric, value, lower: value * 0.8, upper: value * 1.25 };
     Prediction {
         release_id: release_id(),
+        device: Some(device().name),
         metrics: vec![
             metric(Metric::LatencyMs, 52.0),
             metric(Metric::ThroughputItemsPerSecond, 76.0),
