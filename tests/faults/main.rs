@@ -10,4 +10,5 @@ mod models;
 mod outage;
 mod stopping;
 mod undecodable;
+mod updater;
 mod workers;

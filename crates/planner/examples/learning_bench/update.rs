@@ -81,7 +81,7 @@ fn updated(replay: &Replay, case: Case, seed: u64) -> Result<Updated, Box<dyn Er
     let mut predictors = train(old.clone())?;
     let before = errors(&predictors)?;
     let begun = Instant::now();
-    predictors.learn_more(&old, new.clone(), devices, operators)?;
+    predictors.learn_more(new.clone(), devices, operators)?;
     let more = begun.elapsed();
     let after = errors(&predictors)?;
     let begun = Instant::now();
