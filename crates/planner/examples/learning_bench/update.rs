@@ -159,6 +159,17 @@ pub(crate) fn table(all: &[Updated]) -> String {
     text
 }
 
+/// What share of the time learning more by rows like the old ones takes, and how many times as much it errs then on all
+/// tested rows, both beside training again; `None` if nothing was updated.
+pub(crate) fn shares(all: &[Updated]) -> Option<(f64, f64)> {
+    let alike: Vec<&Updated> = all.iter().filter(|updated| updated.case == Case::Alike).collect();
+    let sum = |value: fn(&Updated) -> f64| alike.iter().map(|updated| value(updated)).sum::<f64>();
+    let time = sum(|updated| updated.more.as_secs_f64()) / sum(|updated| updated.full.as_secs_f64());
+    // Both halves of the tested rows are like the old ones.
+    let error = sum(|updated| updated.new[1] + updated.others[1]) / sum(|updated| updated.new[2] + updated.others[2]);
+    (!alike.is_empty()).then_some((time, error))
+}
+
 /// Everything that was measured.
 pub(crate) fn json(all: &[Updated]) -> Vec<Value> {
     let of_one = |updated: &Updated| {
