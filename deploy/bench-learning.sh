@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Replays timm's published measurements as if their GPUs were devices that one can measure, and prints for every strategy
-# of `augur plan next` the error against the rows measured. Called by `make bench-learning`, which builds what it needs.
+# of `augur plan next` the error against the rows measured, then what it had to reach; exits with 1 if it missed some of it,
+# with 2 if it could not run. Called by `make bench-learning`, which builds what it needs.
 #
 #   deploy/bench-learning.sh [--data FOLDER] [--seeds N] [--json FILE] [--svg FILE]
 #

@@ -156,10 +156,10 @@ fn check_what_is_said(split: &Split) {
     let release = text(&world.augur(&["predictor", "show", "--format", "json"]).json(), "release").to_owned();
     let path = world.path("state").join("releases").join(release).join("manifest.json");
     let manifest = std::fs::read_to_string(&path).expect("read");
-    let older = manifest.replace("\"format_version\": 5", "\"format_version\": 4");
+    let older = manifest.replace("\"format_version\": 6", "\"format_version\": 5");
     std::fs::write(&path, older).expect("written");
     let refused = world.augur(&["predictor", "predict", "--model", model, "--devices", NEW]);
-    assert!(refused.stderr.contains("has format version 4; this Augur reads 5: train a new release"), "{refused:?}");
+    assert!(refused.stderr.contains("has format version 5; this Augur reads 6: train a new release"), "{refused:?}");
     refused.expect(2);
     std::fs::write(&path, manifest).expect("written");
 }

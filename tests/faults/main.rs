@@ -13,4 +13,5 @@ mod outage;
 mod policies;
 mod stopping;
 mod undecodable;
+mod updater;
 mod workers;

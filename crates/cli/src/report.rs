@@ -7,7 +7,7 @@ mod charts;
 mod csv;
 mod figures;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod html;
 mod json;
 mod junit;

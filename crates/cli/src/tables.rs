@@ -1,12 +1,16 @@
 //! Measurement tables as commands are given them: files, read and checked.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
 use clap::Args;
 use features::{
     BadRow, DeviceTable, MeasuredRow, MeasuredTable, OperatorTable, OwnTables, read_devices, read_operators,
 };
+use messages::JobId;
 use store::Store;
 
 /// Bad rows that are named one by one.
@@ -79,23 +83,20 @@ pub(crate) struct Learnable {
 }
 
 impl Learnable {
-    /// The tables that were named, and the database's measurements as such.
-    pub(crate) fn read(&self) -> anyhow::Result<OwnTables> {
-        let mut tables = match &self.db {
-            None => OwnTables::default(),
-            Some(path) => own(path)?,
-        };
+    /// The tables that were named, and the database's measurements as such with the jobs that made them.
+    pub(crate) fn read(&self) -> anyhow::Result<(OwnTables, BTreeSet<JobId>)> {
+        let (mut tables, jobs) = self.db.as_deref().map(own).transpose()?.unwrap_or_default();
         if !self.input.is_empty() {
             tables.rows.extend(self.beside.rows(&self.input)?);
         }
         // What a file says of a device or a model counts more than what is worked out from jobs.
         tables.devices.extend(self.beside.devices()?);
         tables.operators.extend(self.beside.operators()?);
-        Ok(tables)
+        Ok((tables, jobs))
     }
 }
 
-fn own(path: &Path) -> anyhow::Result<OwnTables> {
+fn own(path: &Path) -> anyhow::Result<(OwnTables, BTreeSet<JobId>)> {
     if !path.is_file() {
         bail!("there is no database `{}`", path.display());
     }
@@ -112,5 +113,5 @@ fn own(path: &Path) -> anyhow::Result<OwnTables> {
     }
     let mut tables = OwnTables::of(&measurements, pipeline::model_family);
     tables.rows.extend(brought.rows);
-    Ok(tables)
+    Ok((tables, measurements.iter().map(|measurement| measurement.job_id).collect()))
 }

@@ -5,6 +5,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use predictors::PredictorError;
 use serde::Serialize;
 use store::StoreError;
 use thiserror::Error;
@@ -50,18 +51,30 @@ pub(crate) enum ApiError {
     /// A read panicked.
     #[error("the database could not be read")]
     Panicked,
+    /// Nothing was trained yet.
+    #[error("there is no release of predictors yet")]
+    NoRelease,
+    /// The release knows no such name.
+    #[error("the current release did not learn from a {what} `{name}`")]
+    NotLearned { what: &'static str, name: String },
+    /// The release cannot be used; what it says stays in the log, since it may name files.
+    #[error("the current release cannot be asked")]
+    Predictors(#[from] PredictorError),
 }
 
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
-            Self::NoSuchRun { .. } | Self::NoSuchJob { .. } | Self::NoAttempts { .. } | Self::NoSuchPath => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NoSuchRun { .. }
+            | Self::NoSuchJob { .. }
+            | Self::NoAttempts { .. }
+            | Self::NoSuchPath
+            | Self::NoRelease
+            | Self::NotLearned { .. } => StatusCode::NOT_FOUND,
             Self::ReadOnly => StatusCode::METHOD_NOT_ALLOWED,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Store(_) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Store(_) | Self::Panicked | Self::Predictors(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -74,7 +87,12 @@ impl ApiError {
             Self::NoSuchPath => "the API begins at /api/health",
             Self::ReadOnly => "use GET; jobs are submitted through the broker",
             Self::Busy => "try again in a few seconds",
-            Self::Store(_) | Self::Panicked => "the aggregator's log says why",
+            Self::Store(_) | Self::Panicked | Self::Predictors(_) => "the aggregator's log says why",
+            Self::NoRelease => "the updater trains one once 20 configurations are measured",
+            Self::NotLearned { .. } => {
+                "`augur predictor show --format json` names what it learned from; `augur predictor predict` answers for \
+                 other models and devices too"
+            }
         }
     }
 }
@@ -89,6 +107,9 @@ impl IntoResponse for ApiError {
         if let Self::Store(error) = &self {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::error!(%error, cause, "a read for the dashboard failed");
+        }
+        if let Self::Predictors(error) = &self {
+            tracing::error!(%error, "a prediction for the dashboard failed");
         }
         let body = Body { error: self.to_string(), hint: self.hint() };
         (self.status(), [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()

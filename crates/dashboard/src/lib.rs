@@ -1,11 +1,12 @@
 //! The HTTP API over the store, and a page that shows it.
 //!
-//! Everything here only reads. Who waits for news of a run does so with a long poll that the aggregator's commits
+//! Everything here only reads, also the releases of predictors, which answer by name. Who waits for news of a run does so with a long poll that the aggregator's commits
 //! wake; nothing polls the database. The page is one file without anything from elsewhere.
 
 mod api;
 mod error;
 mod page;
+mod predict;
 mod run_state;
 mod state;
 mod wait;
@@ -20,6 +21,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 pub use api::Health;
 pub use error::DashboardError;
+pub use predict::Forecaster;
 pub use run_state::{RunState, RunningOn, WaitingJobs};
 pub use state::ApiState;
 
@@ -84,6 +86,7 @@ fn router(shared: Shared) -> Router {
         .route("/api/measured", get(api::measured))
         .route("/api/coverage", get(api::coverage))
         .route("/api/releases", get(api::releases))
+        .route("/api/predict", get(predict::predict))
         .route("/api/prediction-errors", get(api::prediction_errors))
         .route("/api/digest", get(api::digest))
         .fallback(|| async { ApiError::NoSuchPath })

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use store::{Store, StoreError};
 use tokio::sync::{Semaphore, watch};
 
-use crate::ApiError;
+use crate::{ApiError, Forecaster};
 
-/// Reads of the database at once. Each takes a thread and some of DuckDB's memory; more would only wait for the disk.
+/// Reads of the database, and predictions, at once. Each takes a thread and some of DuckDB's memory; more would only wait for the disk.
 const READS_MAX: usize = 8;
 
 /// Long polls at once.
@@ -20,6 +20,8 @@ pub struct ApiState {
     pub store: Store,
     /// Changes its value after each commit.
     pub changes: watch::Receiver<u64>,
+    /// Answers what nobody measured.
+    pub forecaster: Forecaster,
 }
 
 #[derive(Clone)]
@@ -41,18 +43,26 @@ impl Shared {
         }
     }
 
-    /// Runs `read` where it may block.
+    /// Reads the store where that may block.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let permit = Arc::clone(&self.reads).acquire_owned().await.expect("the semaphore is never closed");
         let store = self.state.store.clone();
+        Ok(self.blocking(move || read(&store)).await??)
+    }
+
+    /// Runs `work` where it may block.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let permit = Arc::clone(&self.reads).acquire_owned().await.expect("the semaphore is never closed");
         let answer = tokio::task::spawn_blocking(move || {
-            // Held until the read ends, even if the client leaves before.
+            // Held until the work ends, even if the client leaves before.
             let _permit = permit;
-            read(&store)
+            work()
         });
-        Ok(answer.await.map_err(|_| ApiError::Panicked)??)
+        answer.await.map_err(|_| ApiError::Panicked)
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{ApiState, DashboardError, serve};
+use crate::{ApiState, DashboardError, Forecaster, serve};
 
 const RUN: &str = "0193fa4a-1111-7000-8000-000000000001";
 const ABSENT: &str = "0193fa4a-1111-7000-8000-0000000000ff";
@@ -22,6 +22,7 @@ const ABSENT: &str = "0193fa4a-1111-7000-8000-0000000000ff";
 struct Server {
     address: std::net::SocketAddr,
     store: Store,
+    _releases: tempfile::TempDir,
     changes: watch::Sender<u64>,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), DashboardError>>,
@@ -33,11 +34,13 @@ async fn server() -> Server {
     let address = listener.local_addr().expect("bound");
     let (changes, receiver) = watch::channel(0);
     let (stop, stopped) = oneshot::channel();
-    let state = ApiState { store: store.clone(), changes: receiver };
+    let releases = tempfile::tempdir().expect("a directory");
+    let forecaster = Forecaster::open(releases.path()).expect("opened");
+    let state = ApiState { store: store.clone(), changes: receiver, forecaster };
     let ended = tokio::spawn(serve(listener, state, async {
         stopped.await.expect("told to stop");
     }));
-    Server { address, store, changes, stop, ended }
+    Server { address, store, _releases: releases, changes, stop, ended }
 }
 
 impl Server {

@@ -53,6 +53,15 @@ pub struct PredictedMetric {
 pub struct Prediction {
     /// The release that said it.
     pub release_id: ReleaseId,
+    /// Name of the device that it was said of; `None` in jobs from before that was said.
+    pub device: Option<String>,
     /// One entry per metric.
     pub metrics: Vec<PredictedMetric>,
+}
+
+impl Prediction {
+    /// Whether a measurement on this device can be held against it.
+    pub fn is_of(&self, device: &Device) -> bool {
+        self.device.as_ref().is_none_or(|name| *name == device.name)
+    }
 }

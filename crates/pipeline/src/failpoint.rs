@@ -29,6 +29,10 @@ pub const WORKER_AFTER_CONFIRM: &str = "worker-after-confirm";
 pub const AGGREGATOR_BEFORE_COMMIT: &str = "aggregator-before-commit";
 /// A batch is committed and not acked yet.
 pub const AGGREGATOR_AFTER_COMMIT: &str = "aggregator-after-commit";
+/// A release is trained and nothing of it is written yet.
+pub const UPDATER_BEFORE_RELEASE: &str = "updater-before-release";
+/// A release is the current one and nobody was told of it yet.
+pub const UPDATER_BEFORE_NEWS: &str = "updater-before-news";
 
 /// Aborts this process with the probability that `AUGUR_TEST_FAILPOINT` gives to `name`.
 ///

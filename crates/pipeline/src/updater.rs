@@ -8,22 +8,29 @@ mod due;
 mod evidence;
 mod files;
 mod making;
+mod news;
+mod split;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use broker::{AmqpUrl, Delivery, Outgoing, Patience, Publisher, Settlement, Start, Subscription, resume};
-use due::TrainingDue;
+use broker::{AmqpUrl, Delivery, Patience, Publisher, Settlement, Start, Subscription, resume};
+use due::Arrived;
 use evidence::ROWS_MIN;
 use features::TrainingTable;
 use files::{Position, load_training, save_training};
-use making::{Split, make, usable};
-use messages::{AcceptedMeasurement, encode};
-use predictors::{PredictorError, Releases, TrainSettings, Update, UpdateStrategy};
+use making::{Current, make};
+use messages::AcceptedMeasurement;
+use predictors::{PredictorError, ROWS_NEEDED, Releases, TrainSettings, UpdateStrategy};
+use split::Split;
 use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::{debug, info, warn};
 
-use crate::{PipelineError, election::while_active, worker::chain};
+use crate::{PipelineError, election::while_active, failpoint, worker::chain};
 
 pub use files::training_table;
 pub use making::model_family;
@@ -36,6 +43,8 @@ const BATCH_ROWS_MAX: usize = 1_000;
 const BATCH_WAIT_MAX: Duration = Duration::from_millis(200);
 /// How long training may wait for the benchmarks of this machine to let it in.
 const LEASE_WAIT_MAX: Duration = Duration::from_mins(10);
+/// Wait before training is tried again that failed by no fault of the measurements: a full disk takes a while to clear.
+const RETRY_WAIT: Duration = Duration::from_mins(1);
 
 /// How the updater works.
 #[derive(Debug, Clone)]
@@ -46,8 +55,8 @@ pub struct UpdaterSettings {
     pub lease_directory: PathBuf,
     /// Fewest new measurements that make a new release worth training soon.
     pub rows_new_min: usize,
-    /// A release is trained once no measurement has come for this long, or at once when half as many are new as the
-    /// last release was trained on.
+    /// A release is trained once no measurement has come for this long, or when the first new one has waited for 20 times
+    /// as long, or a hundred are new; at once when half as many are new as the last release was trained on.
     pub quiet: Duration,
     /// How a release learns of new measurements; `None` chooses by how far errors have drifted.
     pub strategy: Option<UpdateStrategy>,
@@ -65,7 +74,7 @@ pub struct UpdaterSettings {
 ///
 /// [`PipelineError::Broker`] if no broker answers in time; [`PipelineError::Features`], [`PipelineError::File`] and
 /// [`PipelineError::Predictors`] if its own files cannot be read or written. A training that fails is reported and
-/// tried again with the next measurements; the last good release stays.
+/// tried again, after a minute or, where the measurements were too few, with the next ones; the last good release stays.
 pub async fn update(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationToken) -> Result<(), PipelineError> {
     let elected = ("updater", names::UPDATER_LEADER);
     while_active(url, elected, settings.patience, &stop, |stop| session(url, settings.clone(), stop)).await
@@ -87,23 +96,42 @@ async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationTok
         Subscription::start(url, "augur updater read", names::MEASUREMENTS, start, PREFETCH, settings.patience, &stop)
             .await
             .map_err(failed())?;
-    let rows_tried = rows_tried(&releases).map_err(PipelineError::predictors("updater"))?;
-    info!(rows = table.len(), rows_tried, "updater ready");
-    let mut updater = Updater { measurements, next_offset, publisher, releases, table, rows_tried, settings, stop };
+    releases.recover().map_err(PipelineError::predictors("updater"))?;
+    let (arrived, is_urgent) = found(&releases, table.len()).map_err(PipelineError::predictors("updater"))?;
+    info!(rows = table.len(), rows_tried = arrived.rows_trained(), "updater ready");
+    let mut updater = Updater {
+        measurements,
+        next_offset,
+        publisher,
+        releases,
+        current: None,
+        table,
+        arrived,
+        is_urgent,
+        not_before: None,
+        settings,
+        stop,
+    };
+    updater.announce_last().await?;
     updater.run().await?;
     info!("updater stopped");
     Ok(())
 }
 
-/// How many of the table's rows the updater made a release of last, a candidate included; 0 if none is of use.
-fn rows_tried(releases: &Releases) -> Result<usize, PredictorError> {
-    let Some(release_id) = releases.current_id()? else { return Ok(0) };
-    if let Err(error) = releases.manifest(&release_id) {
-        warn!(%release_id, error = %chain(&error), "the current release is of no use; the next one replaces it");
-        return Ok(0);
+/// How many of the table's rows the updater made a release of last, a candidate included, and whether another is wanted
+/// at once, because the current one is of no use.
+fn found(releases: &Releases, rows: usize) -> Result<(Arrived, bool), PredictorError> {
+    let of_rows = |rows_tried| Arrived::found(rows, rows_tried, Instant::now());
+    match Current::load(releases) {
+        Ok(None) => return Ok((of_rows(0), false)),
+        Ok(Some(_)) => {}
+        Err(error) => {
+            warn!(error = %chain(&error), "the current release is of no use; another is trained at once");
+            return Ok((of_rows(0), true));
+        }
     }
     let tried = releases.list()?.into_iter().flatten().filter_map(|manifest| manifest.update);
-    Ok(tried.map(|update| update.table_rows as usize).max().unwrap_or_default())
+    Ok((of_rows(tried.map(|update| update.table_rows as usize).max().unwrap_or_default()), false))
 }
 
 struct Updater {
@@ -112,37 +140,50 @@ struct Updater {
     next_offset: u64,
     publisher: Publisher,
     releases: Releases,
+    /// The current release as it was loaded last.
+    current: Option<Arc<Current>>,
     table: TrainingTable,
-    /// The table's rows when a release was made last.
-    rows_tried: usize,
+    arrived: Arrived,
+    /// Whether a release is wanted without delay.
+    is_urgent: bool,
+    /// When training may be tried again after it failed.
+    not_before: Option<Instant>,
     settings: UpdaterSettings,
     stop: CancellationToken,
 }
 
 impl Updater {
     async fn run(&mut self) -> Result<(), PipelineError> {
-        loop {
-            let quiet = self.due().quiet;
+        while !self.stop.is_cancelled() {
+            let due_at = self.due_at();
+            if due_at.is_some_and(|due_at| due_at <= Instant::now()) {
+                self.train().await?;
+                continue;
+            }
+            let due = tokio::time::sleep_until(due_at.unwrap_or_else(Instant::now).into());
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 first = self.measurements.next() => first,
-                () = tokio::time::sleep(quiet.unwrap_or_default()), if quiet.is_some() => {
-                    self.train().await?;
-                    continue;
-                }
+                () = due, if due_at.is_some() => continue,
             };
             let Some(first) = first else { return Ok(()) };
             let batch = self.fill_batch(first).await;
             self.take_in(batch).await?;
-            if self.due().is_now || self.has_drifted().await? {
-                self.train().await?;
-            }
+            self.is_urgent |= self.has_drifted().await?;
         }
+        Ok(())
     }
 
-    fn due(&self) -> TrainingDue {
-        TrainingDue::of(self.table.len(), self.rows_tried, self.settings.rows_new_min, self.settings.quiet)
+    /// When to train next, which may be past; `None` if there is nothing to train on.
+    fn due_at(&self) -> Option<Instant> {
+        let is_now = self.is_urgent && self.table.len() >= ROWS_NEEDED;
+        let due_at = if is_now {
+            Some(Instant::now())
+        } else {
+            self.arrived.due_at(self.settings.rows_new_min, self.settings.quiet)
+        };
+        due_at.max(due_at.and(self.not_before))
     }
 
     /// Takes what arrives right behind the first measurement.
@@ -184,6 +225,7 @@ impl Updater {
         let next_offset = last.stream_offset().expect("stream messages have offsets") + 1;
         self.next_offset = next_offset;
         let added = self.table.append(&decoded);
+        self.arrived.grew(self.table.len(), Instant::now());
         let position = Position { next_offset, last_message: last.stream_fingerprint() };
         save_training(&self.settings.releases_directory, &self.table, &position)?;
         debug!(added, rows = self.table.len(), next_offset, "measurements taken in");
@@ -193,50 +235,81 @@ impl Updater {
         Ok(())
     }
 
-    /// Whether what came since the last release says that the current one errs more than it promised.
-    async fn has_drifted(&self) -> Result<bool, PipelineError> {
-        if self.table.len() < self.rows_tried + ROWS_MIN {
+    /// Whether what came since the last release says that the current one errs more than it promised, or that one cannot
+    /// be used any more. That nobody can say is no reason to stop collecting measurements.
+    async fn has_drifted(&mut self) -> Result<bool, PipelineError> {
+        let first = self.arrived.rows_trained();
+        if self.table.len() < first + ROWS_MIN {
             return Ok(false);
         }
-        let rows = self.table.measurements().to_vec();
-        let (releases, rows_tried) = (self.releases.clone(), self.rows_tried);
+        let (rows, releases, known) = (self.table.measurements().to_vec(), self.releases.clone(), self.current.take());
         let looking = tokio::task::spawn_blocking(move || {
-            let Some(current) = usable(&releases) else { return Ok(false) };
-            let since = Split::since(&rows, &current.manifest, rows_tried);
-            Ok(since.evidence(&current.predictors)?.has_drifted())
+            let current = still_current(&releases, known)?;
+            let Some(of) = &current else { return Ok((current, Ok(false))) };
+            let since = Split::since(&rows, &of.jobs, first);
+            let has_drifted = since.evidence(&of.release.predictors).map(|evidence| evidence.has_drifted());
+            Ok((current, has_drifted))
         });
-        let found: Result<bool, PredictorError> =
+        let looked: Result<_, PredictorError> =
             looking.await.map_err(|source| PipelineError::Panicked { stage: "updater", source })?;
-        let has_drifted = found.map_err(PipelineError::predictors("updater"))?;
-        if has_drifted {
-            info!("predictions have drifted; updating at once");
+        match looked {
+            Err(error) => {
+                warn!(error = %chain(&error), "the current release is of no use; another is trained at once");
+                Ok(true)
+            }
+            Ok((current, looked)) => {
+                self.current = current;
+                let has_drifted = looked.unwrap_or_else(|error| {
+                    warn!(error = %chain(&error), "whether predictions have drifted is not known");
+                    false
+                });
+                if has_drifted {
+                    info!("predictions have drifted; updating at once");
+                }
+                Ok(has_drifted)
+            }
         }
-        Ok(has_drifted)
     }
 
     /// Makes a release of the table, and says so to everyone.
     async fn train(&mut self) -> Result<(), PipelineError> {
+        let began = Instant::now();
         let rows = self.table.measurements().to_vec();
-        self.rows_tried = rows.len();
         let (settings, releases) = (self.settings.clone(), self.releases.clone());
         let training = tokio::task::spawn_blocking(move || make(&rows, &settings, &releases));
-        let manifest = match training.await.map_err(|source| PipelineError::Panicked { stage: "updater", source })? {
-            Ok(manifest) => manifest,
+        let made = training.await.map_err(|source| PipelineError::Panicked { stage: "updater", source })?;
+        let now = Instant::now();
+        match made {
+            Ok(manifest) => {
+                failpoint::hit(failpoint::UPDATER_BEFORE_NEWS);
+                self.was_tried(began, now);
+                self.announce(&manifest).await
+            }
             Err(error) => {
                 warn!(error = %chain(&error), "no release was made; the last one stays");
-                return Ok(());
+                match error {
+                    PipelineError::Predictors { source: PredictorError::TooFewRows { .. }, .. } => {
+                        self.was_tried(began, now);
+                    }
+                    _ => self.not_before = Some(now + RETRY_WAIT),
+                }
+                Ok(())
             }
-        };
-        if let Some(Update { strategy, reason, is_promoted, .. }) = &manifest.update {
-            let release_id = &manifest.release_id;
-            info!(%release_id, training_rows = manifest.training_rows, %strategy, is_promoted, %reason, "release made");
         }
-        // Of a candidate too: whoever waits for what comes of some measurements need not wait longer.
-        let message = encode(&manifest.to_published())?;
-        let outgoing = Outgoing::new(names::RELEASES, String::new(), manifest.release_id.to_string(), message);
-        if let Err(error) = self.publisher.publish(outgoing).await {
-            warn!(%error, "the release is on disk, but its news was not published");
-        }
-        Ok(())
+    }
+
+    /// The table's rows were made a release of, or are too few for one.
+    fn was_tried(&mut self, began: Instant, now: Instant) {
+        self.arrived.trained(began, now);
+        (self.is_urgent, self.not_before) = (false, None);
+    }
+}
+
+/// The current release, loaded unless it is the one that is known.
+fn still_current(releases: &Releases, known: Option<Arc<Current>>) -> Result<Option<Arc<Current>>, PredictorError> {
+    let current_id = releases.current_id()?;
+    match known {
+        Some(known) if current_id.as_ref() == Some(&known.release.manifest.release_id) => Ok(Some(known)),
+        _ => Ok(Current::load(releases)?.map(Arc::new)),
     }
 }

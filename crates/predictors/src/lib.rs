@@ -26,7 +26,7 @@ pub use error::PredictorError;
 pub use evaluation::{Evaluation, Grouping};
 pub use manifest::{FewShotDevice, Manifest, ReleaseFile, Source};
 pub use predicted::{Predicted, PredictedWithSpread};
-pub use releases::{Release, Releases};
+pub use releases::{KnownJobs, Provenance, Release, Releases};
 pub use tables::{
     Answer, Baseline, Baselines, Choose, Group, Held, Learner, MemoryFit, Novelty, Predictors, Protocol, Questions,
     ROWS_NEEDED, Report, Shots, TableData, TablePrediction, TablePredictor, TrainSettings, WarmStart, evaluate,

@@ -39,10 +39,11 @@ impl Predicted {
         self.metrics.iter().find(|predicted| predicted.metric == metric)
     }
 
-    /// As it travels, in the name of the release that said it.
-    pub fn to_prediction(&self, release: &ReleaseId) -> Prediction {
+    /// As it travels, in the name of the release that said it of this device.
+    pub fn to_prediction(&self, release: &ReleaseId, device: &str) -> Prediction {
         Prediction {
             release_id: release.clone(),
+            device: Some(device.to_owned()),
             metrics: self
                 .metrics
                 .iter()

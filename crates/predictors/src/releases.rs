@@ -12,11 +12,15 @@ use messages::{ReleaseId, Timestamp};
 use tracing::info;
 
 use crate::{
-    Manifest, PredictorError, Predictors, ReleaseFile, Source, Update,
+    Manifest, PredictorError, Predictors, ReleaseFile,
     files::{file_error, replace, sha256, sync_directory, write_synced},
 };
 
 mod contents;
+mod provenance;
+mod recovery;
+
+pub use provenance::{KnownJobs, Provenance};
 
 const MANIFEST_FILE: &str = "manifest.json";
 const CURRENT_FILE: &str = "current";
@@ -96,7 +100,16 @@ impl Releases {
         Ok(Release { manifest, predictors })
     }
 
-    /// Writes a release, whole or not at all, and makes it the current one.
+    /// Which of our own jobs a release learned from; also of one whose features this program does not compute.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictorError::Damaged`] if a file is missing or was changed.
+    pub fn known_jobs(&self, manifest: &Manifest) -> Result<KnownJobs, PredictorError> {
+        provenance::load(manifest, |name| self.read_checked(manifest, name))
+    }
+
+    /// Writes a release, whole or not at all, and makes it the current one unless its update says that it is not to be.
     ///
     /// # Errors
     ///
@@ -104,32 +117,21 @@ impl Releases {
     pub fn publish(
         &self,
         predictors: &Predictors,
-        source: Source,
+        provenance: Provenance,
         created_at: Timestamp,
         augur_version: &str,
     ) -> Result<Manifest, PredictorError> {
-        self.publish_update(predictors, source, created_at, augur_version, None)
-    }
-
-    /// The same of one that came of the current release; it becomes the current one only if the update says so.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::publish`].
-    pub fn publish_update(
-        &self,
-        predictors: &Predictors,
-        source: Source,
-        created_at: Timestamp,
-        augur_version: &str,
-        update: Option<Update>,
-    ) -> Result<Manifest, PredictorError> {
-        let contents = contents::save(predictors);
+        let Provenance { source, jobs, update } = provenance;
+        let contents = [contents::save(predictors), provenance::save(&jobs)].concat();
         let files: Vec<ReleaseFile> =
             contents.iter().map(|(name, bytes)| ReleaseFile { name: name.clone(), sha256: sha256(bytes) }).collect();
         let manifest = Manifest {
             release_id: self.next_id(&files, created_at)?,
-            parent: self.current_id()?,
+            parent: match self.current_id() {
+                // What names no release is replaced.
+                Err(PredictorError::Current { .. }) => None,
+                current => current?,
+            },
             created_at,
             augur_version: augur_version.to_owned(),
             feature_schema: features::schema_id(),
@@ -145,10 +147,14 @@ impl Releases {
             settings: predictors.settings,
             files,
         };
+        let is_promoted = manifest.update.as_ref().is_none_or(|update| update.is_promoted);
+        if is_promoted {
+            self.begin_promotion(&manifest.release_id)?;
+        }
         self.write_release(&manifest, &contents)?;
         // Read back before anyone is told: a release that cannot be loaded does not become the current one.
         let manifest = self.load(&manifest.release_id)?.manifest;
-        if manifest.update.as_ref().is_none_or(|update| update.is_promoted) {
+        if is_promoted {
             self.make_current(&manifest.release_id)?;
             info!(release_id = %manifest.release_id, training_rows = manifest.training_rows, "release published");
         }
@@ -180,7 +186,8 @@ impl Releases {
     }
 
     fn make_current(&self, release: &ReleaseId) -> Result<(), PredictorError> {
-        replace(&self.directory.join(CURRENT_FILE), format!("{release}\n").as_bytes())
+        replace(&self.directory.join(CURRENT_FILE), format!("{release}\n").as_bytes())?;
+        self.end_promotion()
     }
 
     fn write_release(&self, manifest: &Manifest, contents: &[(String, Vec<u8>)]) -> Result<(), PredictorError> {

@@ -247,8 +247,8 @@ mod tests {
         let mut predictors = train(&old, &settings()).expect("trained");
         let (new, asked, known) = (slow(0), tables(&slow(1)), tables(&measurements(3..5)));
         let (before, known_before) = (mean_error_pct(&predictors, &asked), mean_error_pct(&predictors, &known));
-        let OwnTables { rows, devices, operators } = tables(&[old.clone(), new.clone()].concat());
-        predictors.learn_more(&rows[..old.len()], rows[old.len()..].to_vec(), &devices, &operators).expect("learned");
+        let OwnTables { rows, devices, operators } = tables(&new);
+        predictors.learn_more(rows, &devices, &operators).expect("learned");
         let (after, known_after) = (mean_error_pct(&predictors, &asked), mean_error_pct(&predictors, &known));
         assert!(after < before / 3.0, "{after} after {before}");
         assert!(known_after < known_before + 3.0, "{known_after} after {known_before}");

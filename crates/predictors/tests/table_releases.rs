@@ -7,7 +7,8 @@ use std::fs;
 use features::{DeviceTable, MeasuredRow, ModelOperators, OperatorTable, PublishedDevice};
 use messages::{Metric, OperatorCost, OperatorKind, Timestamp};
 use predictors::{
-    Answer, Grouping, Learner, MemoryFit, Novelty, PredictorError, Predictors, Releases, Source, TrainSettings,
+    Answer, Grouping, KnownJobs, Learner, MemoryFit, Novelty, PredictorError, Predictors, Provenance, Releases, Source,
+    TrainSettings,
 };
 
 /// Few trees and folds, so that the test takes seconds.
@@ -121,7 +122,8 @@ fn releases() -> (tempfile::TempDir, Releases) {
 
 fn publish(releases: &Releases, predictors: &Predictors) -> messages::ReleaseId {
     let at = Timestamp::from_micros(1_700_000_000_123_456);
-    releases.publish(predictors, Source::Tables, at, "0.1.0").expect("published").release_id
+    let provenance = Provenance { source: Source::Tables, jobs: KnownJobs::default(), update: None };
+    releases.publish(predictors, provenance, at, "0.1.0").expect("published").release_id
 }
 
 /// Asserts that a release answers as the predictors that it was made of, every bit.

@@ -6,8 +6,8 @@
 //! and says nothing. Rejected results are stored all the same, with the reason.
 //!
 //! A measurement that cannot be, by these rules or those of [`crate::plausible`], is quarantined: somebody who knows better
-//! can lift that. One that its worker marked, because the device was throttled or disturbed, is true and still not what
-//! the device can do.
+//! can lift that. One that its worker marked, because the device was throttled or disturbed, is not what the device can do,
+//! whatever it says, and nobody can lift that.
 
 use messages::{AcceptedMeasurement, JobResult, Mark, Metric, Outcome, Platform, WebOutcome};
 use thiserror::Error;
@@ -101,10 +101,10 @@ pub fn accept(result: &JobResult) -> Result<AcceptedMeasurement, Rejection> {
     {
         return Err(Rejection::Unproven { platform: web.platform });
     }
-    plausible::check(result, outcome)?;
     if let Some(mark) = outcome.conditions.as_ref().and_then(|conditions| conditions.mark.clone()) {
         return Err(Rejection::Marked(mark));
     }
+    plausible::check(result, outcome)?;
     Ok(AcceptedMeasurement {
         job_id: result.job.job_id,
         run_id: result.job.run.run_id,
@@ -179,11 +179,11 @@ mod tests {
         let hot = marked(Mark::Throttled("hot".to_owned()));
         assert_eq!((hot.standing(), hot.to_string()), (Standing::Throttled, "hot".to_owned()));
         assert_eq!(marked(Mark::Disturbed("busy".to_owned())).standing(), Standing::Disturbed);
-        let impossible = rejected(|o| {
+        let both = rejected(|o| {
             o.load_ms = 0.0;
             o.conditions = Some(Conditions { mark: Some(Mark::Throttled("hot".to_owned())), ..Conditions::default() });
         });
-        assert_eq!(impossible.standing(), Standing::Quarantined, "what cannot be is not merely slow");
+        assert_eq!(both.standing(), Standing::Throttled, "if its quarantine were lifted it would be learned from");
     }
 
     #[test]

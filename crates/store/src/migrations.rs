@@ -56,6 +56,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "runs of one",
         apply: |connection| connection.execute_batch(include_str!("../migrations/0008_runs_of_one.sql")),
     },
+    Migration {
+        version: 9,
+        name: "predicted devices",
+        apply: |connection| connection.execute_batch(include_str!("../migrations/0009_predicted_devices.sql")),
+    },
 ];
 
 /// Names that migrations take for Augur's own tables.

@@ -311,11 +311,36 @@ pub fn accepted_measurement() -> AcceptedMeasurement {
     }
 }
 
+/// Measurements of one model at these batch sizes with 1 to 4 threads each, on a machine that is `slower` times as slow as
+/// usual, with noise of up to 8 % that is a configuration's own; each call gives new jobs.
+pub fn batch_grid(batch_sizes: impl IntoIterator<Item = u32>, slower: f64) -> Vec<AcceptedMeasurement> {
+    let of_size = |size| [1, 2, 3, 4].map(|threads| batch_measurement(size, threads, slower));
+    batch_sizes.into_iter().flat_map(of_size).collect()
+}
+
+fn batch_measurement(batch_size: u32, threads: u32, slower: f64) -> AcceptedMeasurement {
+    let mut row = AcceptedMeasurement { job_id: JobId::new(), ..accepted_measurement() };
+    row.configuration.batch_size = batch_size;
+    row.configuration.threads = threads;
+    for operator in &mut row.costs.operators {
+        operator.macs = 1_000_000 * u64::from(batch_size);
+        operator.activation_elements = 10_000 * u64::from(batch_size);
+    }
+    // The golden ratio's multiples lie evenly, modulo 1 (Knuth, The Art of Computer Programming, section 6.4).
+    let noise = 0.92 + 0.16 * (f64::from(batch_size * 31 + threads) * 0.618_033_988_749_894_9).fract();
+    row.latency_ms = slower * noise * 10.0 * f64::from(batch_size).powf(0.9) / f64::from(threads).sqrt();
+    row.throughput_items_per_second = f64::from(batch_size) * 1e3 / row.latency_ms;
+    row.memory_peak_mb = None;
+    row.power_w = None;
+    row
+}
+
 /// What [`release_id`] said about [`configuration`].
 pub fn prediction() -> Prediction {
     let metric = |metric, value: f64| PredictedMetric { metric, value, lower: value * 0.8, upper: value * 1.25 };
     Prediction {
         release_id: release_id(),
+        device: Some(device().name),
         metrics: vec![
             metric(Metric::LatencyMs, 52.0),
             metric(Metric::ThroughputItemsPerSecond, 76.0),

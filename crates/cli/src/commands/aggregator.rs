@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use dashboard::ApiState;
+use dashboard::{ApiState, Forecaster};
 use pipeline::AggregatorSettings;
 use store::Store;
 use tokio::{net::TcpListener, sync::watch};
@@ -23,11 +23,14 @@ pub(crate) enum AggregatorCommand {
         /// Where to listen; overrides `aggregator.listen`.
         #[arg(long)]
         listen: Option<String>,
+        /// Where the updater keeps the releases that `/api/predict` asks. Not given: `releases` in the state directory.
+        #[arg(long)]
+        releases: Option<PathBuf>,
     },
 }
 
 pub(crate) async fn run(command: AggregatorCommand, context: &Context) -> anyhow::Result<Exit> {
-    let AggregatorCommand::Start { db, listen } = command;
+    let AggregatorCommand::Start { db, listen, releases } = command;
     let url = context.amqp_url()?;
     let section = &context.loaded.settings.aggregator;
     let db = context.database(db)?;
@@ -38,7 +41,8 @@ pub(crate) async fn run(command: AggregatorCommand, context: &Context) -> anyhow
     let address = listener.local_addr()?;
     let stop = shutdown::token()?;
     let (changes, watching) = watch::channel(0);
-    let state = ApiState { store: store.clone(), changes: watching };
+    let forecaster = Forecaster::open(&context.releases_directory(releases.as_deref())?)?;
+    let state = ApiState { store: store.clone(), changes: watching, forecaster };
     let serving = tokio::spawn(dashboard::serve(listener, state, stop.clone().cancelled_owned()));
     info!(db = %db.display(), "dashboard and HTTP API at http://{address}/");
     let settings = AggregatorSettings {

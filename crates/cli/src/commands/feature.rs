@@ -25,7 +25,7 @@ pub(crate) enum FeatureCommand {
 
 pub(crate) fn run(command: FeatureCommand) -> anyhow::Result<Exit> {
     let FeatureCommand::Extract { tables, output } = command;
-    let OwnTables { rows, devices, operators } = tables.read()?;
+    let (OwnTables { rows, devices, operators }, _) = tables.read()?;
     let features = FeatureFrame::build(&rows, &devices, &operators)?;
     features.write_parquet(&output)?;
     eprintln!("{} rows of {} features written to {}", features.rows(), features.frame().width(), output.display());

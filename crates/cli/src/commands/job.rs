@@ -254,6 +254,6 @@ fn predicted(configuration: &Configuration, device: Device, context: &Context) -
     let release = Releases::open(&context.releases_directory(None)?)?.current()?;
     let Some(release) = release else { bail!("there is no release of predictors yet; leave --predict out") };
     let subject = prediction_subject(&context.models()?, configuration.clone(), device)?;
-    let predicted = release.predictors.predict_subjects(&[subject])?.remove(0);
-    Ok(predicted.to_prediction(&release.manifest.release_id))
+    let predicted = release.predictors.predict_subjects(std::slice::from_ref(&subject))?.remove(0);
+    Ok(predicted.to_prediction(&release.manifest.release_id, &subject.device.name))
 }

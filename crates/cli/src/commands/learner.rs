@@ -1,6 +1,6 @@
 //! `augur learner start`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use broker::AmqpUrl;
 use clap::Subcommand;
@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{plan, recommend::above_zero, roster::ApiRoster};
 use crate::{context::Context, exit::Exit, output, shutdown};
+
+/// How long a worker may take to appear, or to come back, before the learner goes on without its platform.
+const WORKER_WAIT_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LearnerCommand {
@@ -70,6 +73,7 @@ fn settings(context: &Context, releases_directory: PathBuf, budget: usize) -> an
         releases_directory,
         batch: context.loaded.settings.learner.batch.max(1),
         budget,
+        worker_wait_max: WORKER_WAIT_MAX,
         patience: context.daemon_patience(),
     })
 }

@@ -10,7 +10,6 @@ use messages::{Device, Metric, Origin, Timestamp};
 use pipeline::{Ledger, PlanRequest, Planned, Roster as _, Submission};
 use planner::{Constraints, Proposal, Strategy, Withheld};
 use serde::Serialize;
-use store::{ResultRow, WorkerRow};
 
 use super::{recommend::above_zero, roster::ApiRoster, waiting};
 use crate::{
@@ -18,11 +17,6 @@ use crate::{
     exit::Exit,
     output::{self, Format},
 };
-
-/// Results that are looked through for failures, the latest; the aggregator's own limit.
-const RESULTS_MAX: usize = 1_000;
-/// How long a configuration that failed is left alone, in seconds.
-const FAILED_S: i64 = 24 * 3_600;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
@@ -94,8 +88,11 @@ pub(crate) async fn run(command: PlanCommand, context: &Context) -> anyhow::Resu
 async fn request(arguments: &NextArguments, directory: &Path, context: &Context) -> anyhow::Result<PlanRequest> {
     let mut constraints = constraints(arguments.constraints.as_deref())?;
     constraints.budget_seconds = arguments.budget_seconds.or(constraints.budget_seconds);
-    let mut withheld = Ledger::open(directory, Timestamp::now())?.withheld();
-    withheld.extend(withheld_by_aggregator(context).await);
+    let (mut withheld, web_places) = match context.api().map(ApiRoster) {
+        Ok(roster) => (roster.withheld().await, roster.web_places().await),
+        Err(_) => Default::default(),
+    };
+    withheld.extend(Ledger::open(directory, Timestamp::now())?.withheld());
     Ok(PlanRequest {
         search: super::learner::search(context)?,
         strategy: super::learner::strategy(context, arguments.strategy)?,
@@ -103,10 +100,7 @@ async fn request(arguments: &NextArguments, directory: &Path, context: &Context)
         constraints,
         withheld,
         first_device: first_device(directory, context)?,
-        web_places: match context.api() {
-            Ok(api) => ApiRoster(api).web_places().await,
-            Err(_) => Vec::new(),
-        },
+        web_places,
     })
 }
 
@@ -122,43 +116,6 @@ pub(crate) fn first_device(directory: &Path, context: &Context) -> anyhow::Resul
     }
     let cache = context.cache_directory()?;
     Ok(tokio::task::block_in_place(|| hardware::detect(&cache))?.devices.into_iter().next())
-}
-
-/// What runs now or failed a short while ago, by its configuration's text; nothing where no aggregator answers.
-async fn withheld_by_aggregator(context: &Context) -> HashMap<String, Withheld> {
-    let known = async {
-        let api = context.api()?;
-        let workers: Vec<WorkerRow> = api.get("/api/workers").await?;
-        let results: Vec<ResultRow> = api.get(&format!("/api/results?limit={RESULTS_MAX}")).await?;
-        anyhow::Ok((workers, results))
-    };
-    let Ok((workers, results)) = known.await else {
-        eprintln!("note: no aggregator answers, so what runs or failed elsewhere is not known");
-        return HashMap::new();
-    };
-    let since = Timestamp::from_micros((Timestamp::now().as_seconds() - FAILED_S) * 1_000_000).to_string();
-    let failed = results.iter().filter(|row| row.status == "error" && row.finished_at >= since).filter_map(text);
-    let running = workers.iter().flat_map(|worker| &worker.running).map(|job| job.case.clone());
-    failed
-        .map(|configuration| (configuration, Withheld::Failed))
-        .chain(running.map(|case| (case, Withheld::Queued)))
-        .collect()
-}
-
-/// A benchmark's configuration as it is written everywhere.
-fn text(row: &ResultRow) -> Option<String> {
-    let of = |name: &str, size: Option<u32>| size.map_or_else(String::new, |size| format!(" {name} {size}"));
-    let browser = row.browser.as_ref().map_or_else(String::new, |browser| format!(" {browser}"));
-    Some(format!(
-        "{} {} {} batch {}{}{} threads {}{browser}",
-        row.model.as_ref()?,
-        row.platform,
-        row.precision.as_ref()?,
-        row.batch_size?,
-        of("sequence", row.sequence_length),
-        of("image", row.image_size),
-        row.threads?
-    ))
 }
 
 /// Says who was asked, and why there are not more proposals.
@@ -245,22 +202,4 @@ fn table(rows: &[ProposalRow]) -> comfy_table::Table {
         ]);
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_result_names_its_configuration_as_a_proposal_does() {
-        let row: ResultRow = serde_json::from_value(serde_json::json!({
-            "job_id": "j", "run_id": "r", "case": "c", "kind": "benchmark", "status": "error", "platform": "cpu",
-            "priority": "low", "attempt": 1, "worker_id": "w", "device": null, "submitted_at": "", "started_at": "",
-            "finished_at": "", "queue_wait_s": 0.0, "duration_s": 0.0, "model": "bert-tiny", "model_sha256": null,
-            "backend": "onnxruntime", "precision": "fp32", "batch_size": 4, "sequence_length": 128, "threads": 2,
-            "predictions": []
-        }))
-        .expect("a row");
-        assert_eq!(text(&row).as_deref(), Some("bert-tiny cpu fp32 batch 4 sequence 128 threads 2"));
-    }
 }

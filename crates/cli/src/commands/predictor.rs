@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use broker::{BrokerError, Settlement, Start, Subscription};
 use clap::Subcommand;
 use messages::ReleaseId;
-use predictors::{Manifest, Releases};
+use predictors::Releases;
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, exit::Exit, output};
@@ -109,9 +109,10 @@ async fn wait(context: &Context, releases: &Releases, rows: u32) -> anyhow::Resu
     )
     .await?;
     loop {
-        // Some of the rows that a release has seen were held back to judge it; one that failed is a candidate.
-        let seen = |manifest: Manifest| manifest.update.map_or(manifest.training_rows, |of| of.table_rows);
-        let most = releases.list()?.into_iter().flatten().map(seen).max();
+        // Some of the rows that a release has seen were held back to judge it; one that failed is a candidate. One that
+        // somebody trained by hand says nothing of how far the updater is.
+        let updates = releases.list()?.into_iter().flatten().filter_map(|manifest| manifest.update);
+        let most = updates.map(|update| update.table_rows).max();
         if let Some(current) = releases.current_id()?.filter(|_| most.is_some_and(|most| most >= rows)) {
             return Ok(current);
         }

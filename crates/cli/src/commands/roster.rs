@@ -1,14 +1,21 @@
-//! Which workers live, as the aggregator knows them.
+//! Which workers live and what became of jobs, as the aggregator knows it.
+
+use std::collections::HashMap;
 
 use messages::{Platform, Timestamp};
 use pipeline::Roster;
-use store::WorkerRow;
+use planner::Withheld;
+use store::{ResultRow, WorkerRow};
 use tracing::warn;
 
 use crate::api::Api;
 
 /// A worker that was not heard of for this long, in seconds, is taken for gone; heartbeats come every 5.
 const SILENT_S_MAX: i64 = 30;
+/// Results that are looked through for failures, the latest; the aggregator's own limit.
+const RESULTS_MAX: usize = 1_000;
+/// How long a configuration that failed is left alone, in seconds.
+const FAILED_S: i64 = 24 * 3_600;
 
 /// Asks the aggregator.
 pub(crate) struct ApiRoster(pub(crate) Api);
@@ -33,6 +40,48 @@ impl Roster for ApiRoster {
             }
         }
     }
+
+    async fn withheld(&self) -> HashMap<String, Withheld> {
+        let known = async {
+            let workers: Vec<WorkerRow> = self.0.get("/api/workers").await?;
+            let results: Vec<ResultRow> = self.0.get(&format!("/api/results?limit={RESULTS_MAX}")).await?;
+            anyhow::Ok((workers, results))
+        };
+        match known.await {
+            Ok((workers, results)) => withheld(&workers, &results, Timestamp::now()),
+            Err(error) => {
+                warn!(%error, "what runs or failed elsewhere is not known");
+                HashMap::new()
+            }
+        }
+    }
+}
+
+/// What runs on these workers, or failed a short while ago.
+fn withheld(workers: &[WorkerRow], results: &[ResultRow], now: Timestamp) -> HashMap<String, Withheld> {
+    let since = Timestamp::from_micros((now.as_seconds() - FAILED_S) * 1_000_000).to_string();
+    let failed = results.iter().filter(|row| row.status == "error" && row.finished_at >= since).filter_map(text);
+    let running = workers.iter().flat_map(|worker| &worker.running).map(|job| job.case.clone());
+    failed
+        .map(|configuration| (configuration, Withheld::Failed))
+        .chain(running.map(|case| (case, Withheld::Queued)))
+        .collect()
+}
+
+/// A benchmark's configuration as it is written everywhere.
+fn text(row: &ResultRow) -> Option<String> {
+    let of = |name: &str, size: Option<u32>| size.map_or_else(String::new, |size| format!(" {name} {size}"));
+    let browser = row.browser.as_ref().map_or_else(String::new, |browser| format!(" {browser}"));
+    Some(format!(
+        "{} {} {} batch {}{}{} threads {}{browser}",
+        row.model.as_ref()?,
+        row.platform,
+        row.precision.as_ref()?,
+        row.batch_size?,
+        of("sequence", row.sequence_length),
+        of("image", row.image_size),
+        row.threads?
+    ))
 }
 
 /// Every browser of these workers, with every platform for browsers that its worker takes.
@@ -93,6 +142,22 @@ mod tests {
     fn check(workers: &[WorkerRow], expected: Option<&str>) {
         let now = Timestamp::from_micros(1_000 * 1_000_000);
         assert_eq!(why_unserved(workers, Platform::Cpu, now).as_deref(), expected);
+    }
+
+    #[test]
+    fn what_failed_lately_is_withheld_by_the_name_that_a_proposal_has() {
+        let row: ResultRow = serde_json::from_value(serde_json::json!({
+            "job_id": "j", "run_id": "r", "case": "c", "kind": "benchmark", "status": "error", "platform": "cpu",
+            "priority": "low", "attempt": 1, "worker_id": "w", "device": null, "submitted_at": "", "started_at": "",
+            "finished_at": Timestamp::from_micros(0).to_string(), "queue_wait_s": 0.0, "duration_s": 0.0,
+            "model": "bert-tiny", "model_sha256": null, "backend": "onnxruntime", "precision": "fp32", "batch_size": 4,
+            "sequence_length": 128, "threads": 2, "predictions": []
+        }))
+        .expect("a row");
+        let withheld = |after_s| withheld(&[], std::slice::from_ref(&row), Timestamp::from_micros(after_s * 1_000_000));
+        let name = "bert-tiny cpu fp32 batch 4 sequence 128 threads 2".to_owned();
+        assert_eq!(withheld(FAILED_S), HashMap::from([(name, Withheld::Failed)]));
+        assert_eq!(withheld(FAILED_S + 1), HashMap::new());
     }
 
     #[test]

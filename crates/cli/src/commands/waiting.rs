@@ -190,13 +190,16 @@ fn reason(outcome: &Outcome) -> String {
     }
 }
 
-/// What was predicted of each measured job beside what was measured.
+/// What was predicted of each measured job beside what was measured, unless another device measured it.
 pub(crate) fn predicted_against_measured(results: &[JobResult]) -> comfy_table::Table {
     let mut table =
         output::table(["configuration", "metric", "predicted", "90 % interval", "measured", "error", "inside"]);
     for result in results {
         let prediction = result.job.spec.benchmark().and_then(|spec| spec.prediction.as_ref());
         let (Some(prediction), Some(measured)) = (prediction, result.outcome.benchmark()) else { continue };
+        if result.device.as_ref().is_some_and(|device| !prediction.is_of(device)) {
+            continue;
+        }
         let configuration = result.configuration().map(|configuration| configuration.to_string());
         for predicted in &prediction.metrics {
             let truth = match predicted.metric {

@@ -114,7 +114,7 @@ fn predicted(metric: &str, value: f64, (lower, upper): (f64, f64), measured: Opt
 }
 
 /// A benchmark that passed with 128 tokens on 2 threads, its memory unknown.
-pub(super) fn benchmark(case: &str, model: &str, batch_size: u32, latency_ms: f64, throughput: f64) -> ResultRow {
+pub(crate) fn benchmark(case: &str, model: &str, batch_size: u32, latency_ms: f64, throughput: f64) -> ResultRow {
     ResultRow {
         kind: "benchmark".to_owned(),
         device: Some("EPYC, 2 cores".to_owned()),

@@ -62,6 +62,8 @@ impl TryFrom<ConfigurationV1> for Configuration {
 #[derive(Serialize, Deserialize)]
 pub(super) struct PredictionV1 {
     release: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
     /// Metric, value, lower and upper end.
     metrics: Vec<(String, f64, f64, f64)>,
 }
@@ -69,7 +71,11 @@ pub(super) struct PredictionV1 {
 impl From<&Prediction> for PredictionV1 {
     fn from(prediction: &Prediction) -> Self {
         let metric = |m: &PredictedMetric| (m.metric.to_string(), m.value, m.lower, m.upper);
-        Self { release: prediction.release_id.to_string(), metrics: prediction.metrics.iter().map(metric).collect() }
+        Self {
+            release: prediction.release_id.to_string(),
+            device: prediction.device.clone(),
+            metrics: prediction.metrics.iter().map(metric).collect(),
+        }
     }
 }
 
@@ -87,6 +93,7 @@ impl TryFrom<PredictionV1> for Prediction {
         };
         Ok(Self {
             release_id: word::<ReleaseId>("prediction.release", &on_wire.release)?,
+            device: on_wire.device,
             metrics: on_wire.metrics.into_iter().map(metric).collect::<Result<_, _>>()?,
         })
     }

@@ -84,10 +84,22 @@ fn job(spec: JobSpec) -> Job {
 fn benchmark_job() -> Job {
     let prediction = Prediction {
         release_id: ReleaseId::parse("r000001-abcd").unwrap(),
+        device: None,
         metrics: vec![PredictedMetric { metric: Metric::LatencyMs, value: 20.0, lower: 15.0, upper: 30.0 }],
     };
     let spec = BenchmarkSpec { prediction: Some(prediction), ..BenchmarkSpec::usual(configuration()) };
     job(JobSpec::Benchmark(Box::new(spec)))
+}
+
+/// A job whose prediction says of which device it is, which the first ones did not.
+fn job_predicted_on_a_device() -> Job {
+    let mut job = benchmark_job();
+    if let JobSpec::Benchmark(spec) = &mut job.spec
+        && let Some(prediction) = &mut spec.prediction
+    {
+        prediction.device = Some(device().name);
+    }
+    job
 }
 
 fn result(outcome: Outcome) -> JobResult {
@@ -289,6 +301,7 @@ fn check_golden<M: Message + PartialEq + std::fmt::Debug>(name: &str, message: &
 #[test]
 fn golden_files_decode_and_bytes_are_frozen() {
     check_golden("job-benchmark", &benchmark_job());
+    check_golden("job-predicted-device", &job_predicted_on_a_device());
     check_golden(
         "job-test",
         &job(JobSpec::Test(TestSpec {

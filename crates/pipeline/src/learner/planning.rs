@@ -12,7 +12,7 @@ use planner::{
     Candidate, Constraints, PassedOver, Past, Plan, Proposal, SearchModel, SearchSpace, Shape, Strategy, Wish,
     Withheld, candidate_grid, propose,
 };
-use predictors::{PredictorError, Release, Releases, Update};
+use predictors::{PredictorError, Predictors, Release, Releases, Update};
 
 use crate::{PipelineError, updater::training_table};
 
@@ -69,7 +69,7 @@ pub struct Planned {
     /// The devices that are to measure.
     pub devices: Vec<Device>,
     /// The platforms that the last update asked for, because its predictions are still astray there; then only their
-    /// devices are to measure.
+    /// devices are to measure. None if nothing could be proposed for those.
     pub asked_for: Vec<Platform>,
     /// The proposals, the most wanted first.
     pub proposals: Vec<Proposal>,
@@ -99,44 +99,67 @@ pub fn plan_next(
             devices.push(device.clone());
         }
     }
-    let mut in_browsers = web_devices(request, &web, &devices);
+    let in_browsers = web_devices(request, &web, &devices);
     if devices.is_empty() && in_browsers.is_empty() {
         return Err(PipelineError::NoDevice { directory: releases_directory.to_owned() });
     }
     if !in_browsers.is_empty() {
         measured.extend(web);
     }
+    let native = devices.into_iter().map(|device| (device, None));
+    let places: Vec<Place> =
+        native.chain(in_browsers.into_iter().map(|(device, browser)| (device, Some(browser)))).collect();
     let mut asked_for = astray(&releases).map_err(PipelineError::predictors("learner"))?;
-    let is_there = |platform: &Platform| {
-        devices.iter().chain(in_browsers.iter().map(|(device, _)| device)).any(|device| device.platform == *platform)
-    };
-    asked_for.retain(is_there);
-    if !asked_for.is_empty() {
-        devices.retain(|device| asked_for.contains(&device.platform));
-        in_browsers.retain(|(device, _)| asked_for.contains(&device.platform));
-    }
-    let mut costs = Costs { models, graphs: HashMap::new() };
-    let mut candidates: Vec<Candidate> = Vec::new();
-    let native = devices.iter().map(|device| (device, None));
-    for (device, browser) in native.chain(in_browsers.iter().map(|(device, browser)| (device, Some(browser)))) {
-        let mut space = search_space(&request.search, device, &measured, models)?;
-        if let Some(browser) = browser {
-            space = web_space(space, browser.clone());
-        }
-        candidates.extend(candidate_grid(&space, |model, shape| costs.of(model, *shape))?);
-    }
-    devices.extend(in_browsers.into_iter().map(|(device, _)| device));
-    devices.dedup_by(|a, b| (&a.name, a.platform) == (&b.name, b.platform));
-    let wish = Wish {
-        strategy: request.strategy,
-        count: request.count,
-        constraints: &request.constraints,
-        seed: request.search.seed.wrapping_mul(SEED_STEP).wrapping_add(table.len() as u64),
-    };
-    let past = Past { measured: &measured, withheld: &request.withheld };
+    asked_for.retain(|platform| places.iter().any(|(device, _)| device.platform == *platform));
+    let asked: Vec<Place> = places.iter().filter(|(device, _)| asked_for.contains(&device.platform)).cloned().collect();
+    let ground = Ground { request, models, measured, rows: table.len() };
     let predictors = release.as_ref().map(|release| &release.predictors);
-    let Plan { proposals, passed_over } = propose(predictors, &candidates, past, wish)?;
+    // Where nothing that was asked for can be proposed, the others are no worse for it.
+    let of_asked = if asked.is_empty() { Plan::default() } else { ground.plan(predictors, &asked)? };
+    let (plan, places) = if of_asked.proposals.is_empty() {
+        asked_for.clear();
+        (ground.plan(predictors, &places)?, places)
+    } else {
+        (of_asked, asked)
+    };
+    let mut devices: Vec<Device> = places.into_iter().map(|(device, _)| device).collect();
+    devices.dedup_by(|a, b| (&a.name, a.platform) == (&b.name, b.platform));
+    let Plan { proposals, passed_over } = plan;
     Ok(Planned { release, devices, asked_for, proposals, passed_over: passed_over.into_iter().collect() })
+}
+
+/// A device, and the browser that it is seen from, if from one.
+type Place = (Device, Option<String>);
+
+/// What every plan of a request rests on.
+struct Ground<'a> {
+    request: &'a PlanRequest,
+    models: &'a ModelCache,
+    measured: Vec<Subject>,
+    /// Of the training table.
+    rows: usize,
+}
+
+impl Ground<'_> {
+    fn plan(&self, predictors: Option<&Predictors>, places: &[Place]) -> Result<Plan, PipelineError> {
+        let Self { request, models, measured, rows } = self;
+        let mut costs = Costs { models, graphs: HashMap::new() };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (device, browser) in places {
+            let mut space = search_space(&request.search, device, measured, models)?;
+            if let Some(browser) = browser {
+                space = web_space(space, browser.clone());
+            }
+            candidates.extend(candidate_grid(&space, |model, shape| costs.of(model, *shape))?);
+        }
+        let wish = Wish {
+            strategy: request.strategy,
+            count: request.count,
+            constraints: &request.constraints,
+            seed: request.search.seed.wrapping_mul(SEED_STEP).wrapping_add(*rows as u64),
+        };
+        Ok(propose(predictors, &candidates, Past { measured, withheld: &request.withheld }, wish)?)
+    }
 }
 
 /// The platforms where the last update did not help.

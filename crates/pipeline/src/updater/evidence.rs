@@ -1,9 +1,12 @@
 //! What new measurements say of the current release, and how the next one should learn because of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+};
 
 use features::OwnTables;
-use messages::AcceptedMeasurement;
+use messages::{AcceptedMeasurement, Configuration, Platform};
 use predictors::{Miss, PredictorError, Predictors, UpdateStrategy};
 
 /// New rows of a platform below which their errors say nothing.
@@ -22,15 +25,34 @@ const GROWN_SHARE: f64 = 0.5;
 /// Times that a release may learn more before it is trained from the beginning.
 const AMENDMENTS_MAX: usize = 5;
 
+/// A device as one of its platforms uses it: browsers on a processor may change while what runs there natively does not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    device: String,
+    platform: Platform,
+}
+
+impl Place {
+    pub(super) fn of(row: &AcceptedMeasurement) -> Self {
+        Self { device: row.device.name.clone(), platform: row.configuration.platform }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.device, self.platform)
+    }
+}
+
 /// What the rows that a release has not seen say of it.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     /// By platform.
-    platforms: BTreeMap<String, Held>,
+    platforms: BTreeMap<Platform, Held>,
     /// Devices that the release knows nothing of.
-    new_devices: BTreeSet<String>,
+    new_places: BTreeSet<Place>,
     /// How far each device's repeated configurations moved, as logs.
-    shifts: BTreeMap<String, f64>,
+    shifts: BTreeMap<Place, f64>,
 }
 
 /// How predictions of latency came out on a platform.
@@ -66,6 +88,8 @@ pub(super) struct Learned {
     pub(super) rows_since: usize,
     /// Times that it learned more.
     pub(super) amendments: usize,
+    /// Whether it came of measurement tables, which an update does not have.
+    pub(super) is_of_tables: bool,
 }
 
 impl Evidence {
@@ -76,16 +100,16 @@ impl Evidence {
         unseen: &[&AcceptedMeasurement],
         tables: &OwnTables,
     ) -> Result<Self, PredictorError> {
-        let known: BTreeSet<&str> = predictors.devices().collect();
-        let mut evidence = Self { shifts: shifts(seen, unseen), ..Self::default() };
-        for row in unseen {
-            if !known.contains(row.device.name.as_str()) {
-                evidence.new_devices.insert(row.device.name.clone());
-            }
-        }
+        let is_new = |place: &Place| {
+            let mut known = predictors.measured_on(place.platform.as_str());
+            known.all(|(device, _)| device != place.device)
+        };
+        let places: BTreeSet<Place> = unseen.iter().map(|row| Place::of(row)).collect();
+        let new_places = places.into_iter().filter(is_new).collect();
+        let mut evidence = Self { new_places, shifts: shifts(seen, unseen), ..Self::default() };
         for Miss { row, metric, is_inside, .. } in predictors.hold_against(tables)? {
             if metric == messages::Metric::LatencyMs {
-                let held = evidence.platforms.entry(unseen[row].configuration.platform.to_string()).or_default();
+                let held = evidence.platforms.entry(unseen[row].configuration.platform).or_default();
                 held.rows += 1;
                 held.inside += usize::from(is_inside);
             }
@@ -93,29 +117,48 @@ impl Evidence {
         Ok(evidence)
     }
 
+    /// Errors have grown on a platform.
+    #[cfg(test)]
+    pub(super) fn drifted(platform: Platform) -> Self {
+        let held = Held { rows: ROWS_MIN, inside: 0 };
+        Self { platforms: BTreeMap::from([(platform, held)]), ..Self::default() }
+    }
+
     /// Whether errors have grown, or a device has changed, so that no time should be lost.
     pub(super) fn has_drifted(&self) -> bool {
         !self.shifts.is_empty() || self.platforms.values().any(Held::has_drifted)
     }
 
-    /// The devices that are no longer as they were.
-    pub(super) fn changed_devices(&self) -> BTreeSet<&str> {
-        self.shifts.keys().map(String::as_str).collect()
+    /// Whether a row was measured where nothing is as it was.
+    pub(super) fn has_changed(&self, row: &AcceptedMeasurement) -> bool {
+        !self.shifts.is_empty() && self.shifts.contains_key(&Place::of(row))
+    }
+
+    /// The platforms where errors have grown.
+    pub(super) fn drifted_platforms(&self) -> BTreeSet<Platform> {
+        self.platforms.iter().filter(|(_, held)| held.has_drifted()).map(|(platform, _)| *platform).collect()
     }
 
     /// Chooses by how far errors have drifted.
     pub(super) fn choose(&self, learned: Learned) -> Choice {
-        let Learned { whole_rows, rows_since, amendments } = learned;
+        let Learned { whole_rows, rows_since, amendments, is_of_tables } = learned;
         let choice = |strategy, reason| Choice { strategy, reason };
+        if is_of_tables {
+            let reason = format!(
+                "the release before came of tables, which only learning more keeps ({amendments} times already); \
+                 `augur predictor train` learns anew from them and from jobs"
+            );
+            return choice(UpdateStrategy::Incremental, reason);
+        }
         if !self.shifts.is_empty() {
-            let moved = |(device, log): (&String, &f64)| format!("{device} by {:+.0} %", 100.0 * (log.exp() - 1.0));
+            let moved = |(place, log): (&Place, &f64)| format!("{place} by {:+.0} %", 100.0 * (log.exp() - 1.0));
             let moved: Vec<String> = self.shifts.iter().map(moved).collect();
             let reason = format!("what was measured before came out otherwise: {}", moved.join(", "));
             return choice(UpdateStrategy::Window, reason);
         }
-        if !self.new_devices.is_empty() {
-            let devices: Vec<&str> = self.new_devices.iter().map(String::as_str).collect();
-            return choice(UpdateStrategy::Full, format!("new devices: {}", devices.join(", ")));
+        if !self.new_places.is_empty() {
+            let places: Vec<String> = self.new_places.iter().map(Place::to_string).collect();
+            return choice(UpdateStrategy::Full, format!("new devices: {}", places.join(", ")));
         }
         if rows_since as f64 >= GROWN_SHARE * whole_rows as f64 {
             let reason = format!("{rows_since} rows came since the last whole training, of {whole_rows}");
@@ -138,24 +181,25 @@ impl Evidence {
     }
 }
 
-/// The devices whose configurations that were measured before came out otherwise now, and how far, as a log: the mean of
-/// at least 5 repeated configurations, beyond three of its standard errors and 10 %.
-fn shifts(seen: &[&AcceptedMeasurement], unseen: &[&AcceptedMeasurement]) -> BTreeMap<String, f64> {
-    let key = |row: &AcceptedMeasurement| (row.device.name.clone(), row.configuration.to_string());
-    let mut before: HashMap<(String, String), Vec<f64>> = HashMap::new();
-    for row in seen {
-        before.entry(key(row)).or_default().push(row.latency_ms.ln());
+/// Where configurations that were measured before came out otherwise now, and how far, as a log: the mean of at least 5
+/// repeated configurations, beyond three of its standard errors and 10 %.
+fn shifts(seen: &[&AcceptedMeasurement], unseen: &[&AcceptedMeasurement]) -> BTreeMap<Place, f64> {
+    // Somebody may have lifted the quarantine of 0 ms, which moved by no percentage.
+    let is_timed = |row: &&&AcceptedMeasurement| row.latency_ms > 0.0;
+    let mut before: HashMap<(&str, &Configuration), Vec<f64>> = HashMap::new();
+    for row in seen.iter().filter(is_timed) {
+        before.entry((&row.device.name, &row.configuration)).or_default().push(row.latency_ms.ln());
     }
-    let mut moved: BTreeMap<String, HashMap<String, Vec<f64>>> = BTreeMap::new();
-    for row in unseen {
-        if let Some(logs) = before.get(&key(row)) {
+    let mut moved: BTreeMap<Place, HashMap<&Configuration, Vec<f64>>> = BTreeMap::new();
+    for row in unseen.iter().filter(is_timed) {
+        if let Some(logs) = before.get(&(row.device.name.as_str(), &row.configuration)) {
             let usual = logs.iter().sum::<f64>() / logs.len() as f64;
-            let of_device = moved.entry(row.device.name.clone()).or_default();
-            of_device.entry(row.configuration.to_string()).or_default().push(row.latency_ms.ln() - usual);
+            let of_place = moved.entry(Place::of(row)).or_default();
+            of_place.entry(&row.configuration).or_default().push(row.latency_ms.ln() - usual);
         }
     }
     let mean = |logs: &[f64]| logs.iter().sum::<f64>() / logs.len() as f64;
-    let shift = |configurations: HashMap<String, Vec<f64>>| {
+    let shift = |configurations: HashMap<&Configuration, Vec<f64>>| {
         let logs: Vec<f64> = configurations.values().map(|logs| mean(logs)).collect();
         let (count, middle) = (logs.len() as f64, mean(&logs));
         let variance = logs.iter().map(|log| (log - middle).powi(2)).sum::<f64>() / (count - 1.0);
@@ -164,7 +208,7 @@ fn shifts(seen: &[&AcceptedMeasurement], unseen: &[&AcceptedMeasurement]) -> BTr
             && middle.abs() > SHIFT_ERRORS * (variance / count).sqrt();
         is_shift.then_some(middle)
     };
-    moved.into_iter().filter_map(|(device, of_device)| Some((device, shift(of_device)?))).collect()
+    moved.into_iter().filter_map(|(place, of_place)| Some((place, shift(of_place)?))).collect()
 }
 
 #[cfg(test)]
@@ -180,10 +224,14 @@ mod tests {
         row
     }
 
-    fn shift(factor: impl Fn(u32) -> f64, count: u32) -> BTreeMap<String, f64> {
+    fn shift(factor: impl Fn(u32) -> f64, count: u32) -> BTreeMap<Place, f64> {
         let before: Vec<_> = (1..=count).map(|size| row(size, f64::from(size))).collect();
         let after: Vec<_> = (1..=count).map(|size| row(size, f64::from(size) * factor(size))).collect();
         shifts(&before.iter().collect::<Vec<_>>(), &after.iter().collect::<Vec<_>>())
+    }
+
+    fn place(device: &str, platform: Platform) -> Place {
+        Place { device: device.to_owned(), platform }
     }
 
     #[test]
@@ -193,12 +241,33 @@ mod tests {
         assert!(shift(|_| 1.05, 6).is_empty(), "5 % is no change");
         assert!(shift(|_| 1.3, 4).is_empty(), "4 are too few");
         assert!(shift(|size| if size % 2 == 0 { 1.6 } else { 0.8 }, 6).is_empty(), "they do not move together");
+        assert!(shift(|size| if size == 1 { 0.0 } else { 1.3 }, 6).len() == 1, "0 ms hides nothing");
     }
 
-    const LEARNED: Learned = Learned { whole_rows: 1_000, rows_since: 100, amendments: 1 };
+    /// Browsers run under the name of their processor: what was measured natively was dropped with what they changed.
+    #[test]
+    fn a_slower_browser_is_no_slower_processor() {
+        let web = |size, latency_ms| {
+            let mut row = row(size, latency_ms);
+            row.configuration.platform = Platform::Wasm;
+            row
+        };
+        let both = |slower: f64| -> Vec<_> {
+            (1..=6).flat_map(|size| [row(size, f64::from(size)), web(size, slower * f64::from(size))]).collect()
+        };
+        let (before, after) = (both(3.0), both(6.0));
+        let shifts = shifts(&before.iter().collect::<Vec<_>>(), &after.iter().collect::<Vec<_>>());
+        let evidence = Evidence { shifts, ..Evidence::default() };
+        assert_eq!(evidence.shifts.len(), 1);
+        let changed = |platform| before.iter().filter(move |row| row.configuration.platform == platform);
+        assert!(changed(Platform::Wasm).all(|row| evidence.has_changed(row)));
+        assert!(!changed(Platform::Cpu).any(|row| evidence.has_changed(row)));
+    }
+
+    const LEARNED: Learned = Learned { whole_rows: 1_000, rows_since: 100, amendments: 1, is_of_tables: false };
 
     fn held(inside: usize) -> Evidence {
-        let platforms = BTreeMap::from([("cpu".to_owned(), Held { rows: 20, inside })]);
+        let platforms = BTreeMap::from([(Platform::Cpu, Held { rows: 20, inside })]);
         Evidence { platforms, ..Evidence::default() }
     }
 
@@ -211,12 +280,14 @@ mod tests {
     fn the_further_errors_have_drifted_the_more_is_learned_again() {
         check(&held(18), LEARNED, UpdateStrategy::Incremental, "errors are what was promised");
         check(&held(13), LEARNED, UpdateStrategy::Weighted, "65 % of 20 90 % intervals held on cpu");
-        let shifted = Evidence { shifts: BTreeMap::from([("EPYC".to_owned(), 0.2)]), ..held(5) };
-        check(&shifted, LEARNED, UpdateStrategy::Window, "EPYC by +22 %");
-        let strange = Evidence { new_devices: BTreeSet::from(["H200".to_owned()]), ..held(5) };
-        check(&strange, LEARNED, UpdateStrategy::Full, "new devices: H200");
+        let shifted = Evidence { shifts: BTreeMap::from([(place("EPYC", Platform::Cpu), 0.2)]), ..held(5) };
+        check(&shifted, LEARNED, UpdateStrategy::Window, "EPYC on cpu by +22 %");
+        let strange = Evidence { new_places: BTreeSet::from([place("H200", Platform::Cuda)]), ..held(5) };
+        check(&strange, LEARNED, UpdateStrategy::Full, "new devices: H200 on cuda");
         check(&held(18), Learned { rows_since: 500, ..LEARNED }, UpdateStrategy::Full, "500 rows came since");
         check(&held(18), Learned { amendments: 5, ..LEARNED }, UpdateStrategy::Full, "5 times already");
+        let of_tables = Learned { is_of_tables: true, rows_since: 500, ..LEARNED };
+        check(&shifted, of_tables, UpdateStrategy::Incremental, "came of tables, which only learning more keeps");
         assert_eq!([held(18), held(13), shifted].map(|evidence| evidence.has_drifted()), [false, true, true]);
     }
 }

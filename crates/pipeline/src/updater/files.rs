@@ -1,8 +1,10 @@
-//! The updater's own files: the training table and the stream offset behind it, written together.
+//! The updater's own files: the training table and the stream offset behind it, written together, and the name of the
+//! release that everyone was told of last.
 
 use std::path::{Path, PathBuf};
 
 use features::TrainingTable;
+use messages::ReleaseId;
 
 use crate::PipelineError;
 
@@ -10,6 +12,8 @@ use crate::PipelineError;
 const TRAINING_DIRECTORY: &str = "training";
 /// File that names the current training table.
 const POSITION_FILE: &str = "position";
+/// File that names the release that everyone was told of last.
+const ANNOUNCED_FILE: &str = "announced";
 
 /// The measurements that the updater has collected so far.
 ///
@@ -77,12 +81,7 @@ pub(super) fn save_training(
     std::fs::create_dir_all(&directory).map_err(file_error("create", &directory))?;
     let path = table_path(releases_directory, position.next_offset);
     table.write(&path).map_err(PipelineError::features("updater"))?;
-    let position_path = directory.join(POSITION_FILE);
-    let failed = || file_error("write", &position_path);
-    let mut new = tempfile::NamedTempFile::new_in(&directory).map_err(failed())?;
-    std::io::Write::write_all(&mut new, position.to_text().as_bytes()).map_err(failed())?;
-    new.as_file().sync_all().map_err(failed())?;
-    new.persist(&position_path).map_err(|error| failed()(error.error))?;
+    replace(&directory, POSITION_FILE, &position.to_text())?;
     for entry in std::fs::read_dir(&directory).map_err(file_error("list", &directory))? {
         let old = entry.map_err(file_error("list", &directory))?.path();
         if old.extension().is_some_and(|extension| extension == "parquet") && old != path {
@@ -90,6 +89,32 @@ pub(super) fn save_training(
         }
     }
     Ok(())
+}
+
+/// The release that everyone was told of last, as far as anybody knows.
+pub(super) fn load_announced(releases_directory: &Path) -> Result<Option<ReleaseId>, PipelineError> {
+    let path = releases_directory.join(TRAINING_DIRECTORY).join(ANNOUNCED_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(ReleaseId::parse(text.trim()).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PipelineError::File { action: "read", path, source }),
+    }
+}
+
+pub(super) fn save_announced(releases_directory: &Path, release_id: &ReleaseId) -> Result<(), PipelineError> {
+    let directory = releases_directory.join(TRAINING_DIRECTORY);
+    std::fs::create_dir_all(&directory).map_err(file_error("create", &directory))?;
+    replace(&directory, ANNOUNCED_FILE, &format!("{release_id}\n"))
+}
+
+/// Writes a file, whole or not at all.
+fn replace(directory: &Path, name: &str, text: &str) -> Result<(), PipelineError> {
+    let path = directory.join(name);
+    let failed = || file_error("write", &path);
+    let mut new = tempfile::NamedTempFile::new_in(directory).map_err(failed())?;
+    std::io::Write::write_all(&mut new, text.as_bytes()).map_err(failed())?;
+    new.as_file().sync_all().map_err(failed())?;
+    new.persist(&path).map(drop).map_err(|error| failed()(error.error))
 }
 
 #[cfg(test)]

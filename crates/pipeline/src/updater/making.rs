@@ -1,77 +1,40 @@
 //! Makes the next release: chooses how to learn, holds rows back to judge it on, and promotes it if it is not worse.
 
-use std::{borrow::Borrow, collections::HashSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeSet, HashMap},
+    fmt::Display,
+};
 
 use features::OwnTables;
 use hardware::DeviceLease;
 use messages::{AcceptedMeasurement, JobId, Metric, Platform, Timestamp};
 use predictors::{
-    Judged, Manifest, PredictorError, Predictors, Release, Releases, Source, TrainSettings, Update, UpdateStrategy,
-    judge,
+    Judged, KnownJobs, Manifest, PredictorError, Predictors, Provenance, Release, Releases, Source, TrainSettings,
+    Update, UpdateStrategy, judge,
 };
 use tracing::{debug, warn};
 
 use super::{
     LEASE_WAIT_MAX, UpdaterSettings,
-    evidence::{Choice, Evidence, Learned, ROWS_MIN},
+    evidence::{Choice, Evidence, Learned},
+    split::Split,
 };
-use crate::{PipelineError, worker::chain};
+use crate::{PipelineError, failpoint, worker::chain};
 
-/// One of so many new rows is held back to judge the release on.
-const ROWS_PER_JUDGE: usize = 5;
-/// Fewest and most rows held back; below [`ROWS_MIN`] new rows none is.
-const JUDGES: (usize, usize) = (5, 50);
-
-/// The table's rows as the current release sees them.
-pub(super) struct Split<'a> {
-    /// Those that it learned from, or could have.
-    pub(super) seen: Vec<&'a AcceptedMeasurement>,
-    /// Those that it did not.
-    pub(super) unseen: Vec<&'a AcceptedMeasurement>,
+/// The release that is current, and which jobs it knows.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) release: Release,
+    pub(super) jobs: KnownJobs,
 }
 
-impl<'a> Split<'a> {
-    pub(super) fn of(rows: &'a [AcceptedMeasurement], current: &Manifest) -> Self {
-        match (&current.update, current.source) {
-            (Some(update), _) => Self::behind(rows, update.table_rows, &update.held_out),
-            (None, Source::Jobs) => Self::behind(rows, current.training_rows, &[]),
-            // Someone trained it from tables, which these rows are not of.
-            (None, Source::Tables) => Self::behind(rows, 0, &[]),
-        }
-    }
-
-    /// The same, but that only the rows from `first` on are unseen: those before were made a release of already.
-    pub(super) fn since(rows: &'a [AcceptedMeasurement], current: &Manifest, first: usize) -> Self {
-        let recent: HashSet<&JobId> = rows.iter().skip(first).map(|row| &row.job_id).collect();
-        let mut split = Self::of(rows, current);
-        split.unseen.retain(|row| recent.contains(&row.job_id));
-        split
-    }
-
-    /// The first rows were seen, but for those held out.
-    fn behind(rows: &'a [AcceptedMeasurement], table_rows: u32, held_out: &[JobId]) -> Self {
-        let held_out: HashSet<&JobId> = held_out.iter().collect();
-        let is_seen = |(index, row): &(usize, &AcceptedMeasurement)| {
-            *index < table_rows as usize && !held_out.contains(&row.job_id)
-        };
-        let (seen, unseen): (Vec<_>, Vec<_>) = rows.iter().enumerate().partition(is_seen);
-        let rows = |part: Vec<(usize, &'a AcceptedMeasurement)>| part.into_iter().map(|(_, row)| row).collect();
-        Self { seen: rows(seen), unseen: rows(unseen) }
-    }
-
-    /// What the unseen rows say of a release.
-    pub(super) fn evidence(&self, predictors: &Predictors) -> Result<Evidence, PredictorError> {
-        Evidence::of(predictors, &self.seen, &self.unseen, &tables(&self.unseen))
-    }
-
-    /// Holds unseen rows back, chosen at random.
-    fn hold_back(&self, seed: u64) -> HashSet<JobId> {
-        let count = match self.unseen.len() {
-            few if few < ROWS_MIN => 0,
-            rows => (rows / ROWS_PER_JUDGE).clamp(JUDGES.0, JUDGES.1),
-        };
-        let chosen = fastrand::Rng::with_seed(seed).choose_multiple(self.unseen.iter(), count);
-        chosen.into_iter().map(|row| row.job_id).collect()
+impl Current {
+    /// Loads it; `None` if there is none yet.
+    pub(super) fn load(releases: &Releases) -> Result<Option<Self>, PredictorError> {
+        let Some(release) = releases.current()? else { return Ok(None) };
+        let jobs = releases.known_jobs(&release.manifest)?;
+        Ok(Some(Self { release, jobs }))
     }
 }
 
@@ -91,93 +54,158 @@ pub(super) fn make(
     }
     let made = learned(rows, settings, releases).map_err(PipelineError::predictors("updater"))?;
     drop(lease);
-    let (predictors, update) = made;
-    let published =
-        releases.publish_update(&predictors, Source::Jobs, Timestamp::now(), &settings.version, Some(update));
+    let (predictors, provenance) = made;
+    failpoint::hit(failpoint::UPDATER_BEFORE_RELEASE);
+    let published = releases.publish(&predictors, provenance, Timestamp::now(), &settings.version);
     published.map_err(PipelineError::predictors("updater"))
-}
-
-/// The release that is current, if it is of use.
-pub(super) fn usable(releases: &Releases) -> Option<Release> {
-    releases.current().unwrap_or_else(|error| {
-        warn!(error = %chain(&error), "the current release is of no use; the next one replaces it");
-        None
-    })
 }
 
 fn learned(
     rows: &[AcceptedMeasurement],
     settings: &UpdaterSettings,
     releases: &Releases,
-) -> Result<(Predictors, Update), PredictorError> {
-    let Some(current) = usable(releases) else {
-        let predictors = learn(rows, &settings.train)?;
-        let reason = "there was no release before".to_owned();
-        return Ok((predictors, update(Choice { strategy: UpdateStrategy::Full, reason }, rows.len(), rows.len())));
-    };
-    let split = Split::of(rows, &current.manifest);
-    let evidence = split.evidence(&current.predictors)?;
-    let whole_rows = current.manifest.update.as_ref().map_or(split.seen.len(), |update| update.whole_rows as usize);
+) -> Result<(Predictors, Provenance), PredictorError> {
+    match Current::load(releases) {
+        Ok(Some(current)) => learned_after(&current, rows, settings, releases),
+        Ok(None) => first(rows, settings, BTreeSet::new(), "there was no release before".to_owned()),
+        Err(error) => {
+            let reason = format!("the release before is of no use: {}", chain(&error));
+            first(rows, settings, dropped_before(releases).unwrap_or_default(), reason)
+        }
+    }
+}
+
+/// What does not count any more by a current release that cannot be used, as far as that can be read.
+fn dropped_before(releases: &Releases) -> Result<BTreeSet<JobId>, PredictorError> {
+    let Some(release_id) = releases.current_id()? else { return Ok(BTreeSet::new()) };
+    Ok(releases.known_jobs(&releases.manifest(&release_id)?)?.dropped)
+}
+
+/// Learns of all rows that count, with nothing to hold the release against.
+fn first(
+    rows: &[AcceptedMeasurement],
+    settings: &UpdaterSettings,
+    dropped: BTreeSet<JobId>,
+    reason: String,
+) -> Result<(Predictors, Provenance), PredictorError> {
+    let Split { unseen, .. } = Split::of(rows, &KnownJobs { dropped: dropped.clone(), ..KnownJobs::default() });
+    let predictors = learn(&unseen, &settings.train)?;
+    let update = update(Choice { strategy: UpdateStrategy::Full, reason }, rows.len(), unseen.len());
+    let jobs = KnownJobs { learned: ids(&unseen), dropped };
+    Ok((predictors, Provenance { source: Source::Jobs, jobs, update: Some(update) }))
+}
+
+fn learned_after(
+    current: &Current,
+    rows: &[AcceptedMeasurement],
+    settings: &UpdaterSettings,
+    releases: &Releases,
+) -> Result<(Predictors, Provenance), PredictorError> {
+    let Current { release: Release { manifest, predictors: before }, jobs } = current;
+    let split = Split::of(rows, jobs);
+    let evidence = split.evidence(before)?;
+    let whole_rows = manifest.update.as_ref().map_or(split.seen.len(), |update| update.whole_rows as usize);
     let choice = match settings.strategy {
         None => evidence.choose(Learned {
             whole_rows,
             rows_since: (split.seen.len() + split.unseen.len()).saturating_sub(whole_rows),
-            amendments: current.predictors.amendments(),
+            amendments: before.amendments(),
+            is_of_tables: manifest.source == Source::Tables,
         }),
         Some(strategy) => Choice { strategy, reason: "the settings say so".to_owned() },
     };
     let held_out = split.hold_back(rows.len() as u64);
-    let (judges, new): (Vec<_>, Vec<_>) = split.unseen.iter().partition(|row| held_out.contains(&row.job_id));
-    let Next { choice, predictors, whole_rows } = if choice.strategy == UpdateStrategy::Incremental {
-        let own = releases.load(&current.manifest.release_id)?.predictors;
-        Next { choice, predictors: learn_more(own, &split.seen, &new)?, whole_rows }
+    let is_judge = |row: &&AcceptedMeasurement| held_out.contains(&row.job_id);
+    let (judges, new): (Vec<_>, Vec<_>) = split.unseen.iter().copied().partition(is_judge);
+    let old = Old { rows, seen: &split.seen, evidence: &evidence };
+    let next = if choice.strategy == UpdateStrategy::Incremental {
+        let kept = old.kept(UpdateStrategy::Incremental, new.len());
+        let own = releases.load(&manifest.release_id)?.predictors;
+        let predictors = learn_more(own, &new)?;
+        Next { choice, predictors, source: manifest.source, kept, whole_rows }
     } else {
-        learn_again(choice, &split.seen, new, &evidence, &settings.train)?
+        learn_again(choice, &old, &new, &settings.train)?
     };
-    let judgements =
-        if judges.is_empty() { Vec::new() } else { judge(&predictors, &current.predictors, &tables(&judges))? };
+    let Next { choice, predictors, source, kept, whole_rows } = next;
+    let judgements = if judges.is_empty() { Vec::new() } else { judge(&predictors, before, &tables(&judges))? };
     let update = Update {
         held_out: held_out.into_iter().collect(),
-        ..decided(
-            update(choice, rows.len(), whole_rows),
-            judgements,
-            &predictors.metrics(),
-            &current.predictors.metrics(),
-        )
+        ..decided(update(choice, rows.len(), whole_rows), judgements, lost(&predictors, before, manifest.source))
     };
-    Ok((predictors, update))
+    let kept = ids(&kept);
+    let gone: BTreeSet<JobId> = ids(&split.seen).difference(&kept).copied().collect();
+    let of_before = if update.strategy == UpdateStrategy::Incremental { &jobs.learned - &gone } else { kept };
+    let jobs = KnownJobs { learned: &of_before | &ids(&new), dropped: &jobs.dropped | &gone };
+    Ok((predictors, Provenance { source, jobs, update: Some(update) }))
+}
+
+/// What a release learned from, for the next one to choose what of it still counts.
+struct Old<'a> {
+    /// The whole table.
+    rows: &'a [AcceptedMeasurement],
+    seen: &'a [&'a AcceptedMeasurement],
+    evidence: &'a Evidence,
+}
+
+impl<'a> Old<'a> {
+    /// The rows that a strategy keeps; the others count no more, neither now nor later.
+    fn kept(&self, strategy: UpdateStrategy, new: usize) -> Vec<&'a AcceptedMeasurement> {
+        match strategy {
+            UpdateStrategy::Full => self.seen.to_vec(),
+            UpdateStrategy::Weighted => self.weighted(new),
+            UpdateStrategy::Window | UpdateStrategy::Incremental => {
+                self.seen.iter().copied().filter(|row| !self.evidence.has_changed(row)).collect()
+            }
+        }
+    }
+
+    /// Rows from where errors have grown or a device has changed, or all if that is nowhere, each kept with a chance that
+    /// halves with every so many newer ones: half of the table, or as many as are new. A row's luck stays what it was, so
+    /// that nothing is gained or lost by drawing again; the other rows are all kept.
+    fn weighted(&self, new: usize) -> Vec<&'a AcceptedMeasurement> {
+        let half_life = new.max(self.rows.len() / 2).max(1) as f64;
+        let ages: HashMap<&JobId, usize> = self.rows.iter().rev().map(|row| &row.job_id).zip(1..).collect();
+        let (drifted, has_cause) = (self.evidence.drifted_platforms(), self.evidence.has_drifted());
+        let is_kept = |row: &&AcceptedMeasurement| {
+            let is_astray = drifted.contains(&row.configuration.platform) || self.evidence.has_changed(row);
+            (has_cause && !is_astray) || luck(&row.job_id) < (-(ages[&row.job_id] as f64) / half_life).exp2()
+        };
+        self.seen.iter().copied().filter(is_kept).collect()
+    }
+}
+
+/// A number from 0 to 1 that is a job's for ever.
+fn luck(job_id: &JobId) -> f64 {
+    // The first half of an id is mostly the time of its making.
+    let random = job_id.as_bytes().last_chunk().expect("an id has 16 bytes");
+    fastrand::Rng::with_seed(u64::from_be_bytes(*random)).f64()
 }
 
 /// The next release before it is judged.
-struct Next {
+struct Next<'a> {
     choice: Choice,
     predictors: Predictors,
+    source: Source,
+    /// Of what the release before learned from, the rows that still count.
+    kept: Vec<&'a AcceptedMeasurement>,
     whole_rows: usize,
 }
 
 /// Learns from the beginning, from those of the rows that the strategy keeps.
-fn learn_again(
+fn learn_again<'a>(
     choice: Choice,
-    seen: &[&AcceptedMeasurement],
-    new: Vec<&AcceptedMeasurement>,
-    evidence: &Evidence,
+    old: &Old<'a>,
+    new: &[&'a AcceptedMeasurement],
     settings: &TrainSettings,
-) -> Result<Next, PredictorError> {
-    let changed = evidence.changed_devices();
-    let old = match choice.strategy {
-        UpdateStrategy::Window => {
-            seen.iter().copied().filter(|row| !changed.contains(row.device.name.as_str())).collect()
-        }
-        UpdateStrategy::Weighted => weighted(seen, new.len()),
-        UpdateStrategy::Full | UpdateStrategy::Incremental => seen.to_vec(),
-    };
-    let rows = [old, new.clone()].concat();
+) -> Result<Next<'a>, PredictorError> {
+    let kept = old.kept(choice.strategy, new.len());
+    let rows = [&kept[..], new].concat();
     match learn(&rows, settings) {
         Err(PredictorError::TooFewRows { found, .. }) if choice.strategy == UpdateStrategy::Window => {
             let reason = format!("{}; {found} rows since are too few alone", choice.reason);
-            learn_again(Choice { strategy: UpdateStrategy::Weighted, reason }, seen, new, evidence, settings)
+            learn_again(Choice { strategy: UpdateStrategy::Weighted, reason }, old, new, settings)
         }
-        learned => Ok(Next { choice, predictors: learned?, whole_rows: rows.len() }),
+        learned => Ok(Next { choice, predictors: learned?, source: Source::Jobs, kept, whole_rows: rows.len() }),
     }
 }
 
@@ -194,15 +222,13 @@ fn update(Choice { strategy, reason }: Choice, table_rows: usize, whole_rows: us
     }
 }
 
-/// Decides whether a release takes the place of the current one, and says why not.
-fn decided(mut update: Update, judged: Vec<Judged>, metrics: &[Metric], of_current: &[Metric]) -> Update {
-    let lost = of_current.iter().find(|metric| !metrics.contains(metric));
-    let against = lost.map(|lost| format!("it does not predict {lost}, as the current release does"));
+/// Decides whether a release takes the place of the current one, and says why not; `lost` is what only that one knows.
+fn decided(mut update: Update, judged: Vec<Judged>, lost: Option<String>) -> Update {
     let worse = |Judged { metric, platform, rows, mape_pct, current_mape_pct, .. }: &Judged| {
         format!("it errs more in {metric} on {platform}, {mape_pct:.1} % after {current_mape_pct:.1} % on {rows} rows")
     };
-    let against: Vec<String> =
-        against.into_iter().chain(judged.iter().filter(|judged| judged.is_worse).map(worse)).collect();
+    let worse = judged.iter().filter(|judged| judged.is_worse).map(worse);
+    let against: Vec<String> = lost.into_iter().chain(worse).collect();
     update.is_promoted = against.is_empty();
     if !against.is_empty() {
         update.reason = format!("{}; not promoted: {}", update.reason, against.join(", "));
@@ -212,23 +238,29 @@ fn decided(mut update: Update, judged: Vec<Judged>, metrics: &[Metric], of_curre
     Update { judged, ..update }
 }
 
-/// Old rows, each kept with a chance that halves with every so many newer ones: half of all, or as many as are new.
-fn weighted<'a>(seen: &[&'a AcceptedMeasurement], new: usize) -> Vec<&'a AcceptedMeasurement> {
-    let half_life = new.max(seen.len() / 2).max(1) as f64;
-    let mut random = fastrand::Rng::with_seed(seen.len() as u64);
-    let age = |index: usize| (seen.len() - index) as f64;
-    let kept = seen.iter().enumerate().filter(|(index, _)| random.f64() < (-age(*index) / half_life).exp2());
-    kept.map(|(_, row)| *row).collect()
+/// Says what a release knows nothing of that the current one knows: metrics, platforms, devices of tables.
+fn lost(candidate: &Predictors, current: &Predictors, source: Source) -> Option<String> {
+    let metrics = missing(current.metrics(), &candidate.metrics());
+    let platforms = missing(current.platforms(), &candidate.platforms());
+    let devices = match source {
+        Source::Jobs => Vec::new(),
+        Source::Tables => missing(current.devices(), &candidate.devices().collect::<Vec<_>>()),
+    };
+    let lost = [metrics, platforms, devices].concat().join(", ");
+    (!lost.is_empty()).then(|| format!("it knows nothing of {lost}, as the current release does"))
 }
 
-fn learn_more(
-    mut predictors: Predictors,
-    seen: &[&AcceptedMeasurement],
-    new: &[&AcceptedMeasurement],
-) -> Result<Predictors, PredictorError> {
-    let OwnTables { mut rows, devices, operators } = tables(&[seen, new].concat());
-    let new = rows.split_off(seen.len());
-    predictors.learn_more(&rows, new, &devices, &operators)?;
+fn missing<T: PartialEq + Display>(wanted: impl IntoIterator<Item = T>, there: &[T]) -> Vec<String> {
+    wanted.into_iter().filter(|wanted| !there.contains(wanted)).map(|wanted| wanted.to_string()).collect()
+}
+
+fn ids(rows: &[&AcceptedMeasurement]) -> BTreeSet<JobId> {
+    rows.iter().map(|row| row.job_id).collect()
+}
+
+fn learn_more(mut predictors: Predictors, new: &[&AcceptedMeasurement]) -> Result<Predictors, PredictorError> {
+    let OwnTables { rows, devices, operators } = tables(new);
+    predictors.learn_more(rows, &devices, &operators)?;
     Ok(predictors)
 }
 
@@ -243,7 +275,7 @@ fn learn(rows: &[impl Borrow<AcceptedMeasurement>], settings: &TrainSettings) ->
     Predictors::train(rows, &devices, &operators, &metrics, settings, |step| debug!("{step}"))
 }
 
-fn tables(rows: &[impl Borrow<AcceptedMeasurement>]) -> OwnTables {
+pub(super) fn tables(rows: &[impl Borrow<AcceptedMeasurement>]) -> OwnTables {
     OwnTables::of(rows, model_family)
 }
 
@@ -253,61 +285,4 @@ pub fn model_family(model: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use testkit::builders;
-
-    use super::*;
-
-    fn rows(count: usize) -> Vec<AcceptedMeasurement> {
-        let row = |_| AcceptedMeasurement { job_id: JobId::new(), ..builders::accepted_measurement() };
-        (0..count).map(row).collect()
-    }
-
-    #[test]
-    fn what_judged_a_release_is_new_to_it_and_learned_from_next() {
-        let rows = rows(100);
-        let first = Split::behind(&rows, 60, &[]);
-        assert_eq!((first.seen.len(), first.unseen.len()), (60, 40));
-        let judges: Vec<JobId> = first.hold_back(1).into_iter().collect();
-        assert_eq!(judges.len(), 8);
-        let next = Split::behind(&rows, 100, &judges);
-        assert_eq!((next.seen.len(), next.unseen.len()), (92, 8));
-        assert!(next.unseen.iter().all(|row| judges.contains(&row.job_id)));
-        assert_eq!(next.hold_back(1).len(), 0, "too few to spare any");
-    }
-
-    #[test]
-    fn the_older_a_row_is_the_likelier_it_is_left_out() {
-        let rows = rows(1_000);
-        let kept = weighted(&rows.iter().collect::<Vec<_>>(), 100);
-        let is_old = |row: &&&AcceptedMeasurement| rows[..500].iter().any(|old| old.job_id == row.job_id);
-        let old = kept.iter().filter(is_old).count();
-        // Chances are 1/4 to 1/2 for the older half, 1/2 to 1 for the newer one.
-        assert!((120..240).contains(&old) && (300..430).contains(&(kept.len() - old)), "{old} of {}", kept.len());
-    }
-
-    #[test]
-    fn only_what_is_not_worse_anywhere_is_promoted() {
-        let judged = |platform: &str, is_worse| Judged {
-            metric: Metric::LatencyMs,
-            platform: platform.to_owned(),
-            rows: 12,
-            mape_pct: 12.0,
-            current_mape_pct: 8.0,
-            inside_pct: 75.0,
-            is_worse,
-        };
-        let made = || update(Choice { strategy: UpdateStrategy::Full, reason: "new devices: X".to_owned() }, 100, 88);
-        let both = [Metric::LatencyMs, Metric::MemoryPeakMb];
-        let decide = |judged, metrics: &[Metric]| decided(made(), judged, metrics, &both);
-        let good = decide(vec![judged("cpu", false), judged("wasm", false)], &both);
-        assert!(good.is_promoted && good.reason == "new devices: X", "{good:?}");
-        let bad = decide(vec![judged("cpu", false), judged("wasm", true)], &both);
-        assert!(!bad.is_promoted, "{bad:?}");
-        assert!(bad.reason.ends_with("latency_ms on wasm, 12.0 % after 8.0 % on 12 rows"), "{bad:?}");
-        let poorer = decide(vec![judged("cpu", false)], &both[..1]);
-        assert!(!poorer.is_promoted && poorer.reason.contains("does not predict memory_peak_mb"), "{poorer:?}");
-        let few = decide(Vec::new(), &both);
-        assert!(few.is_promoted && few.reason.ends_with("too few new rows to judge it on"), "{few:?}");
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 mod dead_letters;
 mod deaths;
 mod history;
+mod learner;
 mod leases;
 mod support;
 mod updates;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use broker::{Outgoing, Settlement, Start, Subscription};
 use futures_util::future::join_all;
-use messages::{AcceptedMeasurement, JobId, ReleasePublished, encode};
+use messages::{AcceptedMeasurement, ReleasePublished, encode};
 use pipeline::{PipelineError, UpdaterSettings, update};
 use predictors::{Learner, Manifest, Releases, TrainSettings, Update, UpdateStrategy};
 use testkit::builders;
@@ -29,31 +29,6 @@ const RELEASE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Rows of the first release.
 const ROWS_FIRST: usize = 80;
-
-/// A measurement of a machine that is `slower` times as slow as usual, with noise of up to 8 %.
-fn measurement(batch_size: u32, threads: u32, slower: f64) -> AcceptedMeasurement {
-    let mut row = builders::accepted_measurement();
-    // Small seeds give numbers that are alike.
-    let seed = u64::from(batch_size * 31 + threads).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let noise = 0.92 + 0.16 * fastrand::Rng::with_seed(seed).f64();
-    row.job_id = JobId::new();
-    row.configuration.batch_size = batch_size;
-    for operator in &mut row.costs.operators {
-        operator.macs = 1_000_000 * u64::from(batch_size);
-        operator.activation_elements = 10_000 * u64::from(batch_size);
-    }
-    row.configuration.threads = threads;
-    row.latency_ms = slower * noise * 10.0 * f64::from(batch_size).powf(0.9) / f64::from(threads).sqrt();
-    row.throughput_items_per_second = f64::from(batch_size) * 1e3 / row.latency_ms;
-    row.memory_peak_mb = None;
-    row.power_w = None;
-    row
-}
-
-fn grid(batch_sizes: impl IntoIterator<Item = u32>, slower: f64) -> Vec<AcceptedMeasurement> {
-    let of_size = |size| [1, 2, 3, 4].map(|threads| measurement(size, threads, slower));
-    batch_sizes.into_iter().flat_map(of_size).collect()
-}
 
 /// An updater, and the news of its releases.
 struct Updating {
@@ -122,13 +97,13 @@ fn strategy(manifest: &Manifest) -> (UpdateStrategy, &Update) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_learns_in_the_way_that_the_new_measurements_call_for() {
     let mut updating = Updating::new().await;
-    let first = updating.release_of(grid((1..=39).step_by(2), 1.0)).await;
+    let first = updating.release_of(builders::batch_grid((1..=39).step_by(2), 1.0)).await;
     let (how, update) = strategy(&first);
     let rows = u32::try_from(ROWS_FIRST).unwrap();
     assert_eq!((how, update.table_rows, first.training_rows), (UpdateStrategy::Full, rows, rows), "{update:?}");
 
     // Half as slow again as it was before: what is older no longer counts.
-    let second = updating.release_of(grid((1..=19).step_by(2), 1.5)).await;
+    let second = updating.release_of(builders::batch_grid((1..=19).step_by(2), 1.5)).await;
     let (how, update) = strategy(&second);
     assert_eq!(how, UpdateStrategy::Window, "{update:?}");
     assert!(update.reason.contains("by +50 %"), "{update:?}");

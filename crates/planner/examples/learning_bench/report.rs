@@ -94,15 +94,21 @@ impl Curves {
         text
     }
 
-    /// Where a strategy errs more than chance by more than two standard errors.
+    /// The steps at which a strategy errs more than chance by more than two standard errors, and by how much.
+    pub(crate) fn worse_at(&self, strategy: Strategy) -> impl Iterator<Item = (usize, Mean)> {
+        let over = self.steps.iter().copied().zip(self.over_random(strategy));
+        over.filter(|(_, over)| over.value > 2.0 * over.error)
+    }
+
+    /// The same for people.
     fn worse(&self, strategy: Strategy) -> String {
         if strategy == Strategy::Random {
             return "–".to_owned();
         }
-        let over = self.over_random(strategy);
-        let beyond = self.steps.iter().zip(over).filter(|(_, over)| over.value > 2.0 * over.error);
-        let told: Vec<String> =
-            beyond.map(|(step, over)| format!("at {step} by {:.2} ± {:.2}", over.value, over.error)).collect();
+        let told: Vec<String> = self
+            .worse_at(strategy)
+            .map(|(step, over)| format!("at {step} by {:.2} ± {:.2}", over.value, over.error))
+            .collect();
         if told.is_empty() { "nowhere beyond noise".to_owned() } else { told.join(", ") }
     }
 

@@ -81,7 +81,7 @@ fn updated(replay: &Replay, case: Case, seed: u64) -> Result<Updated, Box<dyn Er
     let mut predictors = train(old.clone())?;
     let before = errors(&predictors)?;
     let begun = Instant::now();
-    predictors.learn_more(&old, new.clone(), devices, operators)?;
+    predictors.learn_more(new.clone(), devices, operators)?;
     let more = begun.elapsed();
     let after = errors(&predictors)?;
     let begun = Instant::now();
@@ -157,6 +157,17 @@ pub(crate) fn table(all: &[Updated]) -> String {
         .expect("writing to a String cannot fail");
     }
     text
+}
+
+/// What share of the time learning more by rows like the old ones takes, and how many times as much it errs then on all
+/// tested rows, both beside training again; `None` if nothing was updated.
+pub(crate) fn shares(all: &[Updated]) -> Option<(f64, f64)> {
+    let alike: Vec<&Updated> = all.iter().filter(|updated| updated.case == Case::Alike).collect();
+    let sum = |value: fn(&Updated) -> f64| alike.iter().map(|updated| value(updated)).sum::<f64>();
+    let time = sum(|updated| updated.more.as_secs_f64()) / sum(|updated| updated.full.as_secs_f64());
+    // Both halves of the tested rows are like the old ones.
+    let error = sum(|updated| updated.new[1] + updated.others[1]) / sum(|updated| updated.new[2] + updated.others[2]);
+    (!alike.is_empty()).then_some((time, error))
 }
 
 /// Everything that was measured.

@@ -8,7 +8,7 @@ use super::{FewShotDevice, Manifest, ReleaseFile};
 use crate::{Evaluation, Judged, TrainSettings, Update};
 
 /// Version of the form. Releases of earlier ones learned otherwise and are of no use any more.
-pub(super) const FORMAT_VERSION: u64 = 5;
+pub(super) const FORMAT_VERSION: u64 = 6;
 
 /// Why a manifest's JSON could not be read.
 pub(super) enum WireError {
@@ -20,7 +20,7 @@ pub(super) enum WireError {
 
 pub(super) fn to_json(manifest: &Manifest) -> Vec<u8> {
     let mut json =
-        serde_json::to_vec_pretty(&ManifestV5::from(manifest)).expect("a manifest has only text and numbers");
+        serde_json::to_vec_pretty(&ManifestV6::from(manifest)).expect("a manifest has only text and numbers");
     json.push(b'\n');
     json
 }
@@ -31,7 +31,7 @@ pub(super) fn from_json(json: &[u8]) -> Result<Manifest, WireError> {
     if format_version != FORMAT_VERSION {
         return Err(WireError::Version(format_version));
     }
-    let manifest: ManifestV5 = serde_json::from_slice(json).map_err(unreadable)?;
+    let manifest: ManifestV6 = serde_json::from_slice(json).map_err(unreadable)?;
     manifest.try_into().map_err(WireError::Unreadable)
 }
 
@@ -42,7 +42,7 @@ struct VersionOnly {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ManifestV5 {
+struct ManifestV6 {
     format_version: u64,
     release_id: String,
     parent: Option<String>,
@@ -53,19 +53,19 @@ struct ManifestV5 {
     source: String,
     models: u32,
     devices: Vec<String>,
-    few_shots: Vec<FewShotDeviceV5>,
+    few_shots: Vec<FewShotDeviceV6>,
     metrics: Vec<String>,
     #[serde(default)]
-    update: Option<UpdateV5>,
-    settings: SettingsV5,
-    evaluation: Vec<EvaluationV5>,
-    files: Vec<FileV5>,
+    update: Option<UpdateV6>,
+    settings: SettingsV6,
+    evaluation: Vec<EvaluationV6>,
+    files: Vec<FileV6>,
     feature_names: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SettingsV5 {
+struct SettingsV6 {
     learner: String,
     rounds: u32,
     ensemble: u32,
@@ -77,7 +77,7 @@ struct SettingsV5 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FewShotDeviceV5 {
+struct FewShotDeviceV6 {
     metric: String,
     device: String,
     shots: u32,
@@ -85,7 +85,7 @@ struct FewShotDeviceV5 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EvaluationV5 {
+struct EvaluationV6 {
     metric: String,
     grouping: String,
     rows: u32,
@@ -99,19 +99,19 @@ struct EvaluationV5 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct UpdateV5 {
+struct UpdateV6 {
     strategy: String,
     reason: String,
     table_rows: u32,
     whole_rows: u32,
     held_out: Vec<String>,
-    judged: Vec<JudgedV5>,
+    judged: Vec<JudgedV6>,
     is_promoted: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct JudgedV5 {
+struct JudgedV6 {
     metric: String,
     platform: String,
     rows: u32,
@@ -123,12 +123,12 @@ struct JudgedV5 {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileV5 {
+struct FileV6 {
     name: String,
     sha256: String,
 }
 
-impl From<&Manifest> for ManifestV5 {
+impl From<&Manifest> for ManifestV6 {
     fn from(manifest: &Manifest) -> Self {
         Self {
             format_version: FORMAT_VERSION,
@@ -141,21 +141,21 @@ impl From<&Manifest> for ManifestV5 {
             source: manifest.source.to_string(),
             models: manifest.models,
             devices: manifest.devices.clone(),
-            few_shots: manifest.few_shots.iter().map(FewShotDeviceV5::from).collect(),
+            few_shots: manifest.few_shots.iter().map(FewShotDeviceV6::from).collect(),
             metrics: manifest.metrics.iter().map(ToString::to_string).collect(),
-            update: manifest.update.as_ref().map(UpdateV5::from),
+            update: manifest.update.as_ref().map(UpdateV6::from),
             settings: manifest.settings.into(),
-            evaluation: manifest.evaluation.iter().map(EvaluationV5::from).collect(),
-            files: manifest.files.iter().map(FileV5::from).collect(),
+            evaluation: manifest.evaluation.iter().map(EvaluationV6::from).collect(),
+            files: manifest.files.iter().map(FileV6::from).collect(),
             feature_names: manifest.feature_names.clone(),
         }
     }
 }
 
-impl TryFrom<ManifestV5> for Manifest {
+impl TryFrom<ManifestV6> for Manifest {
     type Error = String;
 
-    fn try_from(wire: ManifestV5) -> Result<Self, String> {
+    fn try_from(wire: ManifestV6) -> Result<Self, String> {
         Ok(Self {
             release_id: parse(&wire.release_id)?,
             parent: wire.parent.as_deref().map(parse).transpose()?,
@@ -177,39 +177,39 @@ impl TryFrom<ManifestV5> for Manifest {
     }
 }
 
-impl From<TrainSettings> for SettingsV5 {
+impl From<TrainSettings> for SettingsV6 {
     fn from(settings: TrainSettings) -> Self {
         let TrainSettings { learner, rounds, ensemble, folds, few_shot_below, threads, seed } = settings;
         Self { learner: learner.as_str().to_owned(), rounds, ensemble, folds, few_shot_below, threads, seed }
     }
 }
 
-impl TryFrom<SettingsV5> for TrainSettings {
+impl TryFrom<SettingsV6> for TrainSettings {
     type Error = String;
 
-    fn try_from(wire: SettingsV5) -> Result<Self, String> {
-        let SettingsV5 { learner, rounds, ensemble, folds, few_shot_below, threads, seed } = wire;
+    fn try_from(wire: SettingsV6) -> Result<Self, String> {
+        let SettingsV6 { learner, rounds, ensemble, folds, few_shot_below, threads, seed } = wire;
         Ok(Self { learner: parse(&learner)?, rounds, ensemble, folds, few_shot_below, threads, seed })
     }
 }
 
-impl From<&FewShotDevice> for FewShotDeviceV5 {
+impl From<&FewShotDevice> for FewShotDeviceV6 {
     fn from(few_shot: &FewShotDevice) -> Self {
         let FewShotDevice { metric, device, shots } = few_shot;
         Self { metric: metric.to_string(), device: device.clone(), shots: *shots }
     }
 }
 
-impl TryFrom<FewShotDeviceV5> for FewShotDevice {
+impl TryFrom<FewShotDeviceV6> for FewShotDevice {
     type Error = String;
 
-    fn try_from(wire: FewShotDeviceV5) -> Result<Self, String> {
-        let FewShotDeviceV5 { metric, device, shots } = wire;
+    fn try_from(wire: FewShotDeviceV6) -> Result<Self, String> {
+        let FewShotDeviceV6 { metric, device, shots } = wire;
         Ok(Self { metric: parse(&metric)?, device, shots })
     }
 }
 
-impl From<&Update> for UpdateV5 {
+impl From<&Update> for UpdateV6 {
     fn from(update: &Update) -> Self {
         let Update { strategy, reason, table_rows, whole_rows, held_out, judged, is_promoted } = update;
         Self {
@@ -218,17 +218,17 @@ impl From<&Update> for UpdateV5 {
             table_rows: *table_rows,
             whole_rows: *whole_rows,
             held_out: held_out.iter().map(ToString::to_string).collect(),
-            judged: judged.iter().map(JudgedV5::from).collect(),
+            judged: judged.iter().map(JudgedV6::from).collect(),
             is_promoted: *is_promoted,
         }
     }
 }
 
-impl TryFrom<UpdateV5> for Update {
+impl TryFrom<UpdateV6> for Update {
     type Error = String;
 
-    fn try_from(wire: UpdateV5) -> Result<Self, String> {
-        let UpdateV5 { strategy, reason, table_rows, whole_rows, held_out, judged, is_promoted } = wire;
+    fn try_from(wire: UpdateV6) -> Result<Self, String> {
+        let UpdateV6 { strategy, reason, table_rows, whole_rows, held_out, judged, is_promoted } = wire;
         Ok(Self {
             strategy: parse(&strategy)?,
             reason,
@@ -241,37 +241,37 @@ impl TryFrom<UpdateV5> for Update {
     }
 }
 
-impl From<&Judged> for JudgedV5 {
+impl From<&Judged> for JudgedV6 {
     fn from(judged: &Judged) -> Self {
         let Judged { metric, platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse } = judged.clone();
         Self { metric: metric.to_string(), platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse }
     }
 }
 
-impl TryFrom<JudgedV5> for Judged {
+impl TryFrom<JudgedV6> for Judged {
     type Error = String;
 
-    fn try_from(wire: JudgedV5) -> Result<Self, String> {
-        let JudgedV5 { metric, platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse } = wire;
+    fn try_from(wire: JudgedV6) -> Result<Self, String> {
+        let JudgedV6 { metric, platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse } = wire;
         Ok(Self { metric: parse(&metric)?, platform, rows, mape_pct, current_mape_pct, inside_pct, is_worse })
     }
 }
 
-impl From<&ReleaseFile> for FileV5 {
+impl From<&ReleaseFile> for FileV6 {
     fn from(file: &ReleaseFile) -> Self {
         Self { name: file.name.clone(), sha256: file.sha256.to_string() }
     }
 }
 
-impl TryFrom<FileV5> for ReleaseFile {
+impl TryFrom<FileV6> for ReleaseFile {
     type Error = String;
 
-    fn try_from(wire: FileV5) -> Result<Self, String> {
+    fn try_from(wire: FileV6) -> Result<Self, String> {
         Ok(Self { name: wire.name, sha256: parse(&wire.sha256)? })
     }
 }
 
-impl From<&Evaluation> for EvaluationV5 {
+impl From<&Evaluation> for EvaluationV6 {
     fn from(evaluation: &Evaluation) -> Self {
         Self {
             metric: evaluation.metric.to_string(),
@@ -287,10 +287,10 @@ impl From<&Evaluation> for EvaluationV5 {
     }
 }
 
-impl TryFrom<EvaluationV5> for Evaluation {
+impl TryFrom<EvaluationV6> for Evaluation {
     type Error = String;
 
-    fn try_from(wire: EvaluationV5) -> Result<Self, String> {
+    fn try_from(wire: EvaluationV6) -> Result<Self, String> {
         Ok(Self {
             metric: parse(&wire.metric)?,
             grouping: parse(&wire.grouping)?,

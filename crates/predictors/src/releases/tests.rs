@@ -4,7 +4,7 @@ use messages::Metric;
 
 use super::*;
 use crate::{
-    Judged, Learner, TrainSettings, UpdateStrategy,
+    Judged, Learner, Source, TrainSettings, Update, UpdateStrategy,
     synthetic::{measurements, subject, train},
 };
 
@@ -19,8 +19,12 @@ fn created_at() -> Timestamp {
     Timestamp::from_micros(1_700_000_000_123_456)
 }
 
+fn of_jobs() -> Provenance {
+    Provenance { source: Source::Jobs, jobs: KnownJobs::default(), update: None }
+}
+
 fn publish(releases: &Releases) -> Manifest {
-    releases.publish(&PREDICTORS, Source::Jobs, created_at(), "0.1.0").expect("published")
+    releases.publish(&PREDICTORS, of_jobs(), created_at(), "0.1.0").expect("published")
 }
 
 fn releases() -> (tempfile::TempDir, Releases) {
@@ -131,7 +135,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn a_broken_manifest_is_an_error() {
-    let error = damage("manifest.json", |path| fs::write(path, "{\"format_version\": 5, \"rel").expect("written"));
+    let error = damage("manifest.json", |path| fs::write(path, "{\"format_version\": 6, \"rel").expect("written"));
     assert!(matches!(error, PredictorError::Manifest { .. }), "{error}");
     let error = damage("manifest.json", edit("\"training_rows\"", "\"surprise\": 1, \"training_rows\""));
     assert!(error.to_string().contains("surprise"), "{error}");
@@ -141,8 +145,8 @@ fn a_broken_manifest_is_an_error() {
 
 #[test]
 fn an_unknown_format_or_schema_is_an_error_with_both_sides() {
-    let error = damage("manifest.json", edit("\"format_version\": 5", "\"format_version\": 4"));
-    assert!(matches!(error, PredictorError::ManifestVersion { found: 4, supported: 5, .. }), "{error}");
+    let error = damage("manifest.json", edit("\"format_version\": 6", "\"format_version\": 5"));
+    assert!(matches!(error, PredictorError::ManifestVersion { found: 5, supported: 6, .. }), "{error}");
     let schema = features::schema_id();
     let error = damage("manifest.json", edit(&schema, "0123456789abcdef"));
     let PredictorError::FeatureSchema { found, expected, .. } = error else { panic!("{error}") };
@@ -168,7 +172,7 @@ fn a_release_of_another_form_does_not_hide_the_others() {
     let (_directory, releases) = releases();
     let (old, new) = (publish(&releases), publish(&releases));
     let path = releases.directory.join(old.release_id.as_str()).join(MANIFEST_FILE);
-    edit("\"format_version\": 5", "\"format_version\": 1")(&path);
+    edit("\"format_version\": 6", "\"format_version\": 1")(&path);
     let listed = releases.list().expect("listed");
     let [Err(PredictorError::ManifestVersion { release, found: 1, .. }), Ok(found)] = &listed[..] else {
         panic!("{listed:?}")
@@ -200,11 +204,64 @@ fn a_candidate_is_kept_with_its_reasons_and_the_current_release_stays() {
         judged: vec![judged],
         is_promoted: false,
     };
-    let made = releases.publish_update(&PREDICTORS, Source::Jobs, created_at(), "0.1.0", Some(update.clone()));
-    let candidate = made.expect("written").release_id;
+    let provenance = Provenance { update: Some(update.clone()), ..of_jobs() };
+    let candidate = releases.publish(&PREDICTORS, provenance, created_at(), "0.1.0").expect("written").release_id;
     assert_eq!(releases.current_id().expect("readable"), Some(current.clone()));
     let kept = releases.manifest(&candidate).expect("readable");
     assert_eq!((kept.parent, kept.update), (Some(current), Some(update)));
     releases.promote(&candidate).expect("whoever knows better may");
     assert_eq!(releases.current_id().expect("readable"), Some(candidate));
+}
+
+#[test]
+fn a_release_knows_its_jobs_also_where_its_features_are_of_another_schema() {
+    let (_directory, releases) = releases();
+    let ids = |count| std::iter::repeat_with(messages::JobId::new).take(count).collect();
+    let jobs = KnownJobs { learned: ids(3), dropped: ids(2) };
+    let provenance = Provenance { jobs: jobs.clone(), ..of_jobs() };
+    let release = releases.publish(&PREDICTORS, provenance, created_at(), "0.1.0").expect("published").release_id;
+    let directory = releases.directory.join(release.as_str());
+    edit(&features::schema_id(), "0123456789abcdef")(&directory.join(MANIFEST_FILE));
+    let manifest = releases.manifest(&release).expect("readable");
+    assert_eq!(releases.known_jobs(&manifest).expect("whole"), jobs);
+    fs::write(directory.join("jobs-dropped.bin"), [1; 15]).expect("written");
+    let error = releases.known_jobs(&manifest).expect_err("damaged");
+    assert!(error.to_string().contains("`jobs-dropped.bin` is not what was published"), "{error}");
+}
+
+#[test]
+fn a_crash_before_a_release_became_the_current_one_is_made_good() {
+    let (_directory, releases) = releases();
+    let (first, second) = (publish(&releases).release_id, publish(&releases).release_id);
+    let current = || releases.current_id().expect("readable");
+    // What a crash leaves between the release's own rename and that of `current`.
+    releases.begin_promotion(&second).expect("written");
+    replace(&releases.directory.join(CURRENT_FILE), format!("{first}\n").as_bytes()).expect("written");
+    releases.recover().expect("recovered");
+    assert_eq!(current(), Some(second.clone()));
+    // Whoever goes back since then is not overruled.
+    assert_eq!(releases.rollback().expect("there is one before"), first);
+    releases.recover().expect("nothing to do");
+    assert_eq!(current(), Some(first.clone()));
+    // The crash came before the release was whole.
+    releases.begin_promotion(&ReleaseId::parse("r000003-00000000").expect("a name")).expect("written");
+    releases.recover().expect("nothing to do");
+    assert_eq!(current(), Some(first));
+}
+
+#[test]
+fn old_temporary_files_are_removed_and_young_ones_may_be_someones() {
+    let (_directory, releases) = releases();
+    let names = [".tmp-r000001-00000000-1", ".tmp-current-1", ".tmp-r000002-00000000-2"];
+    let paths = names.map(|name| releases.directory.join(name));
+    fs::create_dir(&paths[0]).expect("made");
+    fs::write(paths[0].join("latency_ms.cbor"), "half").expect("written");
+    fs::write(&paths[1], "r00").expect("written");
+    fs::create_dir(&paths[2]).expect("made");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
+    for path in &paths[..2] {
+        fs::File::open(path).and_then(|file| file.set_modified(long_ago)).expect("changed");
+    }
+    releases.recover().expect("recovered");
+    assert_eq!(paths.map(|path| path.exists()), [false, false, true]);
 }

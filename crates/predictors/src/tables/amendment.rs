@@ -18,10 +18,8 @@ use crate::PredictorError;
 
 /// Rows of those learned before for every new one.
 const OLD_PER_NEW: usize = 4;
-/// Fewest rows of those learned before, if there are as many.
+/// Fewest rows of those learned before, if as many are kept.
 const OLD_MIN: usize = 200;
-/// Most of them: what they cost must not grow with the table.
-const OLD_MAX: usize = 2_000;
 
 /// Trees on what a predictor missed of later rows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,15 +28,14 @@ pub(crate) struct Amendment {
 }
 
 impl Predictors {
-    /// Learns of `new` rows, which none of these predictors has seen; `old` are the rows that they learned from, of
-    /// which a sample is looked at again. `devices` and `operators` describe both.
+    /// Learns of `new` rows, which none of these predictors has seen and which `devices` and `operators` describe. A
+    /// sample of those that they learned from is looked at again.
     ///
     /// # Errors
     ///
     /// [`PredictorError::Features`] if the features cannot be computed, [`PredictorError::Booster`] if XGBoost fails.
     pub fn learn_more(
         &mut self,
-        old: &[MeasuredRow],
         new: Vec<MeasuredRow>,
         devices: &DeviceTable,
         operators: &OperatorTable,
@@ -49,15 +46,17 @@ impl Predictors {
         }
         // What a model costs must stay what it was when its efficiency was learned.
         self.context.known.prefer_known_sizes(&mut operators);
-        let count = (OLD_PER_NEW * new.len()).clamp(OLD_MIN, OLD_MAX).min(old.len());
-        let sample = fastrand::Rng::with_seed(self.settings.seed).choose_multiple(old.iter().cloned(), count);
+        let old = self.context.sample.some((OLD_PER_NEW * new.len()).max(OLD_MIN));
+        self.context.sample.add(&new);
         self.context.names.extend(&new);
         self.context.known.extend(&new, devices, &operators);
+        let (mut old_devices, mut old_operators) = (DeviceTable::new(), OperatorTable::new());
+        self.context.known.supplement(&old, &mut old_devices, &mut old_operators);
         self.training_rows = self.training_rows.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX));
         let is_measured = |rows: &[MeasuredRow], metric| rows.iter().any(|row| row.measured(metric).is_some());
         let names = &self.context.names;
         let mut new = TableData::described(new, devices, &operators, names, false)?;
-        let mut old = TableData::questions(sample, devices, &operators, names)?;
+        let mut old = TableData::questions(old, &old_devices, &old_operators, names)?;
         self.context.domain.extend(&new);
         for (metric, trained) in &mut self.trained {
             if is_measured(new.rows(), *metric) {

@@ -94,8 +94,11 @@ impl Known {
             count(&mut device.ways, way, |way| &mut way.rows);
         }
         for (name, model) in &mut self.models {
-            if let Some(described) = operators.get(name) {
-                model.operators.clone_from(described);
+            for described in operators.get(name).into_iter().flatten() {
+                match model.operators.iter_mut().find(|known| is_same_size(known, described)) {
+                    Some(known) => known.clone_from(described),
+                    None => model.operators.push(described.clone()),
+                }
             }
         }
         for (name, device) in &mut self.devices {
@@ -111,6 +114,11 @@ impl Known {
 
     pub(crate) fn devices(&self) -> impl Iterator<Item = &str> {
         self.devices.keys().map(String::as_str)
+    }
+
+    /// The platforms that something was measured on.
+    pub(crate) fn platforms(&self) -> BTreeSet<&str> {
+        self.devices.values().flat_map(|device| &device.ways).filter_map(|way| way.platform.as_deref()).collect()
     }
 
     /// Devices that were measured on a platform, each with what compiled there: on a web platform, the browser.
@@ -197,10 +205,7 @@ impl Known {
         for (name, entries) in operators.iter_mut() {
             let Some(model) = self.models.get(name) else { continue };
             for entry in entries {
-                let same_size = |known: &&ModelOperators| {
-                    (known.image_size, known.sequence_length) == (entry.image_size, entry.sequence_length)
-                };
-                if let Some(known) = model.operators.iter().find(same_size) {
+                if let Some(known) = model.operators.iter().find(|known| is_same_size(known, entry)) {
                     entry.clone_from(known);
                 }
             }
@@ -269,6 +274,10 @@ impl Model {
         row.gmacs = row.gmacs.or(shape.gmacs.map(|gmacs| gmacs * resized));
         row.activations_m = row.activations_m.or(shape.activations_m.map(|millions| millions * resized));
     }
+}
+
+fn is_same_size(one: &ModelOperators, other: &ModelOperators) -> bool {
+    (one.image_size, one.sequence_length) == (other.image_size, other.sequence_length)
 }
 
 /// Counts an item among those that are equal but for their count.

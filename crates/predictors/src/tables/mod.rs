@@ -30,6 +30,7 @@ mod references;
 mod reliability;
 mod report;
 mod residuals;
+mod sample;
 mod shots;
 mod trained;
 mod warm_start;

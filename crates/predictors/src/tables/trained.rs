@@ -18,6 +18,7 @@ use super::{
     novelty::Novelty,
     questions::{Answer, MemoryFit, Questions},
     reliability::quantile,
+    sample::Sample,
 };
 use crate::{
     Evaluation, FewShotDevice, Predicted, PredictedWithSpread, PredictorError,
@@ -51,6 +52,8 @@ pub(crate) struct Context {
     pub(super) names: Names,
     pub(crate) known: Known,
     pub(super) domain: Domain,
+    /// Some of the rows that were learned from.
+    pub(super) sample: Sample,
     /// Whether physics of memory knows each graph's peak of activations.
     pub(super) has_activation_peaks: bool,
 }
@@ -113,7 +116,8 @@ impl Predictors {
             trained.insert(metric, Trained { predictor, amendments: Vec::new(), deviation, half_width_min });
         }
         evaluation.sort_by_key(|evaluation| evaluation.metric);
-        let context = Context { names, known, domain, has_activation_peaks };
+        let sample = Sample::of(data.rows(), settings.seed);
+        let context = Context { names, known, domain, sample, has_activation_peaks };
         Ok(Self { context, trained, evaluation, few_shots, settings: *settings, training_rows })
     }
 
@@ -145,6 +149,11 @@ impl Predictors {
     /// Names of the devices that something was measured on, in their order.
     pub fn devices(&self) -> impl Iterator<Item = &str> {
         self.context.known.devices()
+    }
+
+    /// The platforms that something was measured on, in the order of their names.
+    pub fn platforms(&self) -> Vec<&str> {
+        self.context.known.platforms().into_iter().collect()
     }
 
     /// Devices that were measured on a platform, each with what compiled there: on a web platform, the browser.
@@ -187,7 +196,7 @@ impl Predictors {
         mut devices: DeviceTable,
         mut operators: OperatorTable,
     ) -> Result<Questions, PredictorError> {
-        let Context { names, known, domain, has_activation_peaks } = &self.context;
+        let Context { names, known, domain, has_activation_peaks, .. } = &self.context;
         for row in &mut rows {
             if row.platform.is_none() {
                 row.platform = devices.get(&row.device).and_then(|device| device.platform.clone());

@@ -162,6 +162,7 @@ pub(crate) fn predicted_benchmark(run: &RunRef, n: u32, value: f64) -> JobResult
     if let JobSpec::Benchmark(spec) = &mut result.job.spec {
         spec.prediction = Some(Prediction {
             release_id: ReleaseId::parse("r000001-0a1b2c3d").expect("a name"),
+            device: result.device.as_ref().map(|device| device.name.clone()),
             metrics: vec![
                 PredictedMetric { metric: Metric::LatencyMs, value, lower: value * 0.9, upper: value * 1.1 },
                 PredictedMetric { metric: Metric::PowerW, value: 5.0, lower: 4.0, upper: 6.0 },

@@ -1,9 +1,9 @@
 //! What cannot be measured is kept and teaches nothing until somebody says otherwise.
 
-use messages::{AcceptedMeasurement, Conditions, MachineState, Mark, Outcome, decode};
+use messages::{AcceptedMeasurement, Conditions, JobResult, JobSpec, MachineState, Mark, Outcome, decode};
 
 use super::{
-    builders::{benchmark, job_id, lifted, poisoned_benchmark, record, run, run_id},
+    builders::{benchmark, job_id, lifted, poisoned_benchmark, predicted_benchmark, record, run, run_id},
     commit::count,
 };
 use crate::{MachineStateRow, OutboxMode, Record, Store};
@@ -89,6 +89,28 @@ fn a_released_measurement_is_held_against_its_prediction() {
     // 4 ms were predicted, and 3 ms measured; the bounds are a tenth away.
     assert_eq!((error.metric.as_str(), error.measured, error.inside), ("latency_ms", Some(3.0), false));
     assert!(error.error_pct.is_some_and(|pct| (pct - 100.0 / 3.0).abs() < 1e-9), "{error:?}");
+}
+
+/// Two unlike machines may take the jobs of one platform.
+#[test]
+fn what_was_said_of_a_device_is_not_held_against_another() {
+    let store = Store::in_memory().expect("a store");
+    let of_another = |mut result: JobResult| {
+        if let JobSpec::Benchmark(spec) = &mut result.job.spec
+            && let Some(prediction) = &mut spec.prediction
+        {
+            prediction.device = Some("another machine".to_owned());
+        }
+        record(result)
+    };
+    let mut late = predicted_benchmark(&run(1), 2, 4.0);
+    if let Outcome::Benchmark(outcome) = &mut late.outcome {
+        outcome.load_ms = 0.0;
+    }
+    let records = [of_another(predicted_benchmark(&run(1), 1, 4.0)), of_another(late), lifted(2, 50)];
+    assert_eq!(committed(&store, &records), 2);
+    assert_eq!(store.prediction_errors(None).expect("read"), []);
+    assert_eq!(count(&store, "SELECT count(*) FROM predictions"), 4, "what was said stays known");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Rows of `predictions` and `prediction_errors`: what a job's release said, and how right it was.
+//! Rows of `predictions` and `prediction_errors`: what a job's release said, and how right it was, unless another device
+//! measured than it was said of.
 
 use duckdb::{Connection, Result, params};
 use messages::Prediction;
@@ -24,6 +25,7 @@ pub(super) fn append(connection: &Connection, entries: &[Entry<'_>]) -> Result<(
                 metric.lower,
                 metric.upper,
                 moment(entry.result.job.submitted_at),
+                prediction.device,
             ])?;
         }
     }
@@ -35,6 +37,9 @@ fn append_errors(connection: &Connection, predicted: &[(&Entry<'_>, &Prediction)
     let mut rows = connection.appender("prediction_errors")?;
     for (entry, prediction) in predicted {
         let Ok(measurement) = &entry.measurement else { continue };
+        if !prediction.is_of(&measurement.device) {
+            continue;
+        }
         for metric in &prediction.metrics {
             let Some(truth) = measured(measurement, metric.metric) else { continue };
             rows.append_row(params![

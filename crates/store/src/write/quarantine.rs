@@ -33,7 +33,8 @@ FROM (
                          WHEN 'power_w' THEN m.power_w
                          WHEN 'load_ms' THEN m.load_ms END AS measured
     FROM predictions p JOIN measurements m ON m.job_id = p.job_id JOIN jobs j ON j.job_id = p.job_id
-    WHERE p.job_id IN (SELECT unnest(string_split(?, ','))::UUID)
+    LEFT JOIN hardware_platforms h ON h.hardware_id = j.hardware_id
+    WHERE p.job_id IN (SELECT unnest(string_split(?, ','))::UUID) AND coalesce(p.device = h.device_name, true)
 )
 WHERE measured > 0";
 

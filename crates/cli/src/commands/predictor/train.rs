@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use features::OwnTables;
 use messages::{Metric, Timestamp};
-use predictors::{Learner, Predictors, Source, TrainSettings};
+use predictors::{KnownJobs, Learner, Predictors, Provenance, Source, TrainSettings};
 
 use super::releases::{evaluation_table, line, open};
 use crate::{
@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &TrainArguments, context: &Context) -> anyhow::Resu
         bail!("load_ms is in no measurement table, so there is nothing to learn it from");
     }
     let releases = open(context, arguments.releases.as_deref())?;
-    let OwnTables { rows, devices, operators } = arguments.tables.read()?;
+    let (OwnTables { rows, devices, operators }, learned) = arguments.tables.read()?;
     let metrics = if arguments.metrics.is_empty() { Predictors::trainable(&rows) } else { arguments.metrics.clone() };
     if metrics.is_empty() {
         bail!("{} rows are too few to train on; {} are needed", rows.len(), predictors::ROWS_NEEDED);
@@ -60,9 +60,12 @@ pub(super) fn run(arguments: &TrainArguments, context: &Context) -> anyhow::Resu
         seed: arguments.seed,
         ..TrainSettings::default()
     };
-    let source = if arguments.tables.input.is_empty() { Source::Jobs } else { Source::Tables };
+    // A database may hold rows from elsewhere too.
+    let source = if rows.len() > learned.len() { Source::Tables } else { Source::Jobs };
     let predictors = Predictors::train(rows, &devices, &operators, &metrics, &settings, |step| eprintln!("{step}"))?;
-    let manifest = releases.publish(&predictors, source, Timestamp::now(), env!("CARGO_PKG_VERSION"))?;
+    let jobs = KnownJobs { learned, ..KnownJobs::default() };
+    let provenance = Provenance { source, jobs, update: None };
+    let manifest = releases.publish(&predictors, provenance, Timestamp::now(), env!("CARGO_PKG_VERSION"))?;
     let line = line(&manifest, Some(&manifest.release_id));
     output::answer(arguments.format, &line, evaluation_table)
 }

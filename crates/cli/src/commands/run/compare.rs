@@ -124,18 +124,23 @@ async fn iterations(api: &Api, run: RunId) -> anyhow::Result<BTreeMap<String, Ve
     Ok(by_name)
 }
 
-/// What must be equal for two jobs to be repeats of each other: the configuration and the device.
+/// What must be equal for two jobs to be repeats of each other: everything that a job may choose, and the device; of the
+/// model's file the beginning of its hash.
 fn name(row: &ResultRow) -> String {
+    let word = |word: &Option<String>| word.as_ref().map_or_else(String::new, |word| format!(" {word}"));
     let of = |name: &str, size: Option<u32>| size.map_or_else(String::new, |size| format!(" {name} {size}"));
     format!(
-        "{} {} {}{}{}{}{} on {}",
+        "{} {}{}{}{}{}{}{}{}{} on {}",
         output::text(row.model.as_ref()),
         row.platform,
-        output::text(row.precision.as_ref()),
+        word(&row.browser),
+        word(&row.backend),
+        word(&row.precision),
         of("batch", row.batch_size),
         of("sequence", row.sequence_length),
         of("image", row.image_size),
         of("threads", row.threads),
+        row.model_sha256.as_ref().map_or_else(String::new, |hash| format!(" file {hash:.8}")),
         output::text(row.device.as_ref()),
     )
 }
@@ -233,5 +238,29 @@ fn explain(answer: &Answer, compared: &[Compared]) {
         if !names.is_empty() {
             eprintln!("measured by {what} only, and not compared: {}", names.join("; "));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    /// Two browsers, runtimes or files under one name passed for repeats of one configuration.
+    #[test]
+    fn repeats_are_equal_in_everything_that_a_job_may_choose() {
+        let row = ResultRow {
+            model_sha256: Some("1a2b3c4d5e6f".to_owned()),
+            ..fixture::benchmark("case", "bert", 1, 10.0, 100.0)
+        };
+        let expected = "bert cpu onnxruntime fp32 batch 1 sequence 128 threads 2 file 1a2b3c4d on EPYC, 2 cores";
+        assert_eq!(name(&row), expected);
+        let others = [
+            ResultRow { browser: Some("firefox".to_owned()), ..row.clone() },
+            ResultRow { backend: Some("ort-web".to_owned()), ..row.clone() },
+            ResultRow { model_sha256: Some("2b3c4d5e6f70".to_owned()), ..row.clone() },
+            ResultRow { image_size: Some(224), ..row.clone() },
+        ];
+        assert!(others.iter().all(|other| name(other) != name(&row)));
     }
 }

@@ -1,0 +1,201 @@
+use std::collections::HashSet;
+
+use testkit::builders;
+
+use super::*;
+
+/// Small boosters.
+const TRAIN: TrainSettings = TrainSettings {
+    learner: predictors::Learner::GradientBoosting,
+    rounds: 60,
+    ensemble: 2,
+    folds: 3,
+    few_shot_below: 0,
+    threads: 1,
+    seed: 1,
+};
+
+/// A releases directory whose updater makes releases only when it is told to.
+struct World {
+    directory: tempfile::TempDir,
+    settings: UpdaterSettings,
+    releases: Releases,
+    /// The training table.
+    rows: Vec<AcceptedMeasurement>,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = UpdaterSettings {
+            releases_directory: directory.path().join("releases"),
+            lease_directory: directory.path().to_owned(),
+            rows_new_min: 1,
+            quiet: std::time::Duration::ZERO,
+            strategy: None,
+            train: TRAIN,
+            version: "0.1.0".to_owned(),
+            patience: broker::Patience::For(std::time::Duration::ZERO),
+        };
+        let releases = Releases::open(&settings.releases_directory).expect("opened");
+        Self { directory, settings, releases, rows: Vec::new() }
+    }
+
+    /// Adds rows to the table and makes a release of it.
+    fn update(&mut self, rows: impl IntoIterator<Item = AcceptedMeasurement>) -> (Manifest, Update) {
+        self.rows.extend(rows);
+        let manifest = make(&self.rows, &self.settings, &self.releases).expect("made");
+        let update = manifest.update.clone().expect("it is an update");
+        (manifest, update)
+    }
+
+    fn jobs(&self, manifest: &Manifest) -> KnownJobs {
+        self.releases.known_jobs(manifest).expect("whole")
+    }
+
+    /// Changes a file of the current release.
+    fn damage(&self, file: &str, harm: impl FnOnce(String) -> String) {
+        let release_id = self.releases.current_id().expect("readable").expect("there is one");
+        let path = self.directory.path().join("releases").join(release_id.as_str()).join(file);
+        std::fs::write(&path, harm(std::fs::read_to_string(&path).unwrap_or_default())).expect("written");
+    }
+}
+
+fn on(platform: Platform, device: &str, mut rows: Vec<AcceptedMeasurement>) -> Vec<AcceptedMeasurement> {
+    for row in &mut rows {
+        row.configuration.platform = platform;
+        device.clone_into(&mut row.device.name);
+    }
+    rows
+}
+
+/// The next whole training learned again from all that a window had left out, and took the change for a new one.
+#[test]
+fn what_an_update_dropped_stays_dropped() {
+    let mut world = World::new();
+    let (first, update) = world.update(builders::batch_grid((1..=39).step_by(2), 1.0));
+    assert_eq!((update.strategy, first.training_rows), (UpdateStrategy::Full, 80), "{update:?}");
+    let (second, update) = world.update(builders::batch_grid((1..=19).step_by(2), 1.5));
+    assert_eq!((update.strategy, update.is_promoted), (UpdateStrategy::Window, true), "{update:?}");
+    let old: BTreeSet<JobId> = world.rows[..80].iter().map(|row| row.job_id).collect();
+    assert_eq!(world.jobs(&second).dropped, old);
+    let (third, update) = world.update(builders::batch_grid((1..=19).step_by(2), 1.5));
+    assert_eq!(update.strategy, UpdateStrategy::Full, "40 came, and 35 count: {update:?}");
+    let jobs = world.jobs(&third);
+    assert!(third.training_rows <= 80 && jobs.learned.is_disjoint(&old) && jobs.dropped == old, "{update:?}");
+}
+
+#[test]
+fn a_release_of_no_use_is_replaced_and_says_why() {
+    let mut world = World::new();
+    world.update(builders::batch_grid((1..=39).step_by(2), 1.0));
+    let (second, _) = world.update(builders::batch_grid((1..=19).step_by(2), 1.5));
+    world.damage("manifest.json", |text| text.replace(&second.feature_schema, "0123456789abcdef"));
+    let (third, update) = world.update([]);
+    assert_eq!((update.strategy, update.is_promoted), (UpdateStrategy::Full, true), "{update:?}");
+    assert!(update.reason.contains("was trained on feature schema 0123456789abcdef"), "{update:?}");
+    assert_eq!((third.training_rows, world.jobs(&third).dropped.len()), (40, 80), "what was dropped stays so");
+    world.damage("latency_ms.cbor", |_| String::new());
+    let (_, update) = world.update([]);
+    assert!(update.reason.contains("`latency_ms.cbor` is not what was published"), "{update:?}");
+    world.damage("../current", |_| "nonsense".to_owned());
+    let (fifth, update) = world.update([]);
+    assert!(update.is_promoted && update.reason.contains("names no release"), "{update:?}");
+    assert_eq!(world.releases.current_id().expect("readable"), Some(fifth.release_id));
+}
+
+/// A release of tables lost their devices, or was never replaced because jobs do not measure all that tables have.
+#[test]
+fn a_release_of_tables_learns_more_and_keeps_what_they_say() {
+    let mut world = World::new();
+    let elsewhere = on(Platform::Cuda, "H200", builders::batch_grid((1..=39).step_by(2), 0.1));
+    let predictors = learn(&elsewhere, &TRAIN).expect("learned");
+    let of_tables = Provenance { source: Source::Tables, jobs: KnownJobs::default(), update: None };
+    world.releases.publish(&predictors, of_tables, Timestamp::now(), "0.1.0").expect("published");
+    let of_tables = world.releases.current().expect("whole").expect("published");
+    let (next, update) = world.update(builders::batch_grid((1..=39).step_by(2), 1.0));
+    assert_eq!((update.strategy, next.source), (UpdateStrategy::Incremental, Source::Tables), "{update:?}");
+    let release = world.releases.load(&next.release_id).expect("loaded").predictors;
+    assert_eq!(release.platforms(), ["cpu", "cuda"]);
+    assert!(release.devices().any(|device| device == "H200") && release.devices().count() == 2);
+    assert_eq!(world.jobs(&next).learned.len(), 80 - update.held_out.len());
+    // Without a sample of the tables' rows everything was taken for as slow as this machine is.
+    let elsewhere = tables(&elsewhere);
+    let error_pct = |predictors: &Predictors| {
+        let misses = predictors.hold_against(&elsewhere).expect("described");
+        misses.iter().map(predictors::Miss::error_pct).sum::<f64>() / misses.len() as f64
+    };
+    let (before, after) = (error_pct(&of_tables.predictors), error_pct(&release));
+    assert!(after < before + 3.0, "{after} after {before}");
+
+    world.settings.strategy = Some(UpdateStrategy::Full);
+    let (_, update) = world.update([]);
+    assert!(!update.is_promoted, "{update:?}");
+    assert!(update.reason.contains("it knows nothing of cuda, H200, as the current release does"), "{update:?}");
+}
+
+#[test]
+fn a_release_that_loses_a_platform_is_a_candidate() {
+    let mut world = World::new();
+    let web = on(Platform::Wasm, "EPYC", builders::batch_grid((1..=9).step_by(2), 3.0));
+    world.update([builders::batch_grid((1..=39).step_by(2), 1.0), web].concat());
+    let both = Current::load(&world.releases).expect("loaded").expect("there is one").release.predictors;
+    let native = learn(&world.rows[..80], &TRAIN).expect("learned");
+    let found = lost(&native, &both, Source::Jobs);
+    assert_eq!(found.as_deref(), Some("it knows nothing of wasm, as the current release does"));
+    assert_eq!(lost(&both, &native, Source::Jobs), None);
+}
+
+/// What a weighted update keeps of old rows, by the number of new ones.
+fn weighted(rows: &[AcceptedMeasurement], seen: &[&AcceptedMeasurement], new: usize) -> HashSet<JobId> {
+    let evidence = Evidence::default();
+    Old { rows, seen, evidence: &evidence }.weighted(new).into_iter().map(|row| row.job_id).collect()
+}
+
+#[test]
+fn the_older_a_row_is_the_likelier_it_is_left_out_and_never_to_come_back() {
+    let row = |_| AcceptedMeasurement { job_id: JobId::new(), ..builders::accepted_measurement() };
+    let rows: Vec<_> = (0..1_200).map(row).collect();
+    let seen: Vec<_> = rows.iter().collect();
+    let kept = weighted(&rows[..1_000], &seen[..1_000], 100);
+    let old = rows[..500].iter().filter(|row| kept.contains(&row.job_id)).count();
+    // Chances are 1/4 to 1/2 for the older half, 1/2 to 1 for the newer one.
+    assert!((120..240).contains(&old) && (300..430).contains(&(kept.len() - old)), "{old} of {}", kept.len());
+    let later = weighted(&rows, &seen, 100);
+    assert!(rows[..1_000].iter().all(|row| !later.contains(&row.job_id) || kept.contains(&row.job_id)));
+}
+
+#[test]
+fn only_where_errors_have_grown_rows_are_left_out() {
+    let rows =
+        [builders::batch_grid(1..=20, 1.0), on(Platform::Wasm, "EPYC", builders::batch_grid(1..=20, 3.0))].concat();
+    let seen: Vec<_> = rows.iter().collect();
+    let evidence = Evidence::drifted(Platform::Wasm);
+    let kept = Old { rows: &rows, seen: &seen, evidence: &evidence }.weighted(10);
+    let count = |platform| kept.iter().filter(|row| row.configuration.platform == platform).count();
+    assert!(count(Platform::Cpu) == 80 && count(Platform::Wasm) < 80, "{}", kept.len());
+}
+
+#[test]
+fn only_what_is_not_worse_anywhere_is_promoted() {
+    let judged = |platform: &str, is_worse| Judged {
+        metric: Metric::LatencyMs,
+        platform: platform.to_owned(),
+        rows: 12,
+        mape_pct: 12.0,
+        current_mape_pct: 8.0,
+        inside_pct: 75.0,
+        is_worse,
+    };
+    let made = || update(Choice { strategy: UpdateStrategy::Full, reason: "new devices: X".to_owned() }, 100, 88);
+    let decide = |judged, lost| decided(made(), judged, lost);
+    let good = decide(vec![judged("cpu", false), judged("wasm", false)], None);
+    assert!(good.is_promoted && good.reason == "new devices: X", "{good:?}");
+    let bad = decide(vec![judged("cpu", false), judged("wasm", true)], None);
+    assert!(!bad.is_promoted, "{bad:?}");
+    assert!(bad.reason.ends_with("latency_ms on wasm, 12.0 % after 8.0 % on 12 rows"), "{bad:?}");
+    let poorer = decide(vec![judged("cpu", false)], Some("it knows nothing of memory_peak_mb".to_owned()));
+    assert!(!poorer.is_promoted && poorer.reason.ends_with("knows nothing of memory_peak_mb"), "{poorer:?}");
+    let few = decide(Vec::new(), None);
+    assert!(few.is_promoted && few.reason.ends_with("too few new rows to judge it on"), "{few:?}");
+}

@@ -1,0 +1,140 @@
+//! The learner where not every platform has a worker, and the one that has loses it; and where its release is of no use.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use features::TrainingTable;
+use graphs::ModelCache;
+use messages::{Job, Platform, Priority};
+use pipeline::{LearnerSettings, PipelineError, Roster, SearchSettings, learn};
+use planner::{Constraints, Strategy, Withheld};
+use testkit::builders;
+use tokio::sync::watch;
+
+use crate::support::{PATIENCE, World, bounded};
+
+/// Jobs of the batch.
+const BATCH: usize = 4;
+
+/// Nobody takes `cuda`; whoever takes `cpu` dies right behind the submission, which follows the second plan.
+#[derive(Default)]
+struct Dying {
+    plans: AtomicUsize,
+    is_asked: AtomicBool,
+}
+
+impl Roster for Dying {
+    async fn unserved(&self, platform: Platform) -> Option<String> {
+        let lives = || self.plans.load(Ordering::Relaxed) < 2 || !self.is_asked.swap(true, Ordering::Relaxed);
+        let is_served = platform == Platform::Cpu && lives();
+        (!is_served).then(|| format!("no live worker takes {platform}"))
+    }
+
+    async fn web_places(&self) -> Vec<(Platform, String)> {
+        Vec::new()
+    }
+
+    async fn withheld(&self) -> HashMap<String, Withheld> {
+        self.plans.fetch_add(1, Ordering::Relaxed);
+        HashMap::new()
+    }
+}
+
+/// A training table with a measurement on each of the two platforms.
+fn measured(directory: &std::path::Path) {
+    let rows = [Platform::Cpu, Platform::Cuda].map(|platform| {
+        let mut row = builders::batch_grid([1], 1.0).remove(0);
+        row.configuration.platform = platform;
+        row.device.platform = platform;
+        row
+    });
+    let mut table = TrainingTable::empty();
+    table.append(&rows);
+    std::fs::create_dir_all(directory.join("training")).unwrap();
+    table.write(&directory.join("training/2.parquet")).unwrap();
+    std::fs::write(directory.join("training/position"), "2\n").unwrap();
+}
+
+fn settings(directory: &std::path::Path) -> LearnerSettings {
+    LearnerSettings {
+        releases_directory: directory.to_owned(),
+        search: SearchSettings {
+            models: vec!["bert-tiny".to_owned()],
+            batch_sizes: vec![1, 2, 4],
+            sequence_lengths: vec![16, 32],
+            threads: vec![1],
+            web_platforms: Vec::new(),
+            priority: Priority::Low,
+            seed: 1,
+        },
+        strategy: Strategy::Random,
+        constraints: Constraints { model_max: Some(BATCH), ..Constraints::default() },
+        first_device: None,
+        batch: BATCH,
+        budget: 2 * BATCH,
+        worker_wait_max: Duration::from_millis(100),
+        patience: PATIENCE,
+    }
+}
+
+/// One platform without a worker ended the learner for all, and a worker that died kept it waiting for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_without_a_worker_is_passed_over_and_nobody_is_waited_for_for_ever() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    measured(directory.path());
+    let models = ModelCache::open(&directory.path().join("models")).unwrap();
+    let roster = Dying::default();
+    let learned = bounded(learn(&world.url, settings(directory.path()), models, &roster, world.stop.clone())).await;
+    let Err(PipelineError::Unserved { platform, .. }) = learned else { panic!("{learned:?}") };
+    assert_eq!(platform, Platform::Cpu, "it went on to the next batch, for which nobody is left");
+    let mut lane = world.lane("jobs.cpu.low").await;
+    for _ in 0..BATCH {
+        let job: Job = bounded(lane.next()).await.unwrap().decode().unwrap();
+        assert_eq!(job.platform, Platform::Cpu, "the whole batch, and nothing for the platform without a worker");
+    }
+}
+
+/// Nobody takes anything; counts the plans.
+struct Nobody {
+    plans: watch::Sender<usize>,
+}
+
+impl Roster for Nobody {
+    async fn unserved(&self, platform: Platform) -> Option<String> {
+        Some(format!("no live worker takes {platform}"))
+    }
+
+    async fn web_places(&self) -> Vec<(Platform, String)> {
+        Vec::new()
+    }
+
+    async fn withheld(&self) -> HashMap<String, Withheld> {
+        self.plans.send_modify(|plans| *plans += 1);
+        HashMap::new()
+    }
+}
+
+/// The learner ended, and the updater, which would have made another release, waited for measurements.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_of_no_use_is_waited_for_until_another_is_there() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    measured(directory.path());
+    let current = directory.path().join("current");
+    std::fs::write(&current, "no such name!\n").unwrap();
+    let models = ModelCache::open(&directory.path().join("models")).unwrap();
+    let (plans, mut planned) = watch::channel(0);
+    let roster = Nobody { plans };
+    let learning = learn(&world.url, settings(directory.path()), models, &roster, world.stop.clone());
+    let mending = async {
+        // The first plan failed where there is a second.
+        planned.wait_for(|plans| *plans >= 2).await.unwrap();
+        std::fs::remove_file(&current).unwrap();
+    };
+    let (learned, ()) = bounded(async { tokio::join!(learning, mending) }).await;
+    assert!(matches!(learned, Err(PipelineError::Unserved { .. })), "it went on: {learned:?}");
+}

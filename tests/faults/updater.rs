@@ -1,0 +1,65 @@
+//! An updater that dies while it makes a release.
+
+use broker::{AmqpUrl, Outgoing, Patience, Publisher, Settlement, Start, Subscription};
+use messages::{ReleasePublished, encode};
+use pipeline::failpoint::{UPDATER_BEFORE_NEWS, UPDATER_BEFORE_RELEASE};
+use serde_json::Value;
+use testkit::builders;
+use tokio_util::sync::CancellationToken;
+use topology::names;
+
+use crate::support::{LIMIT, World, block_on, text};
+
+fn publish_measurements(url: &AmqpUrl) {
+    block_on(async {
+        let publisher = Publisher::start(url, "test", Patience::For(LIMIT), CancellationToken::new()).await;
+        let publisher = publisher.expect("a broker");
+        for row in builders::batch_grid(1..=7, 1.0) {
+            let outgoing = Outgoing::new(names::MEASUREMENTS, "", row.job_id.to_string(), encode(&row).expect("small"));
+            publisher.publish(outgoing).await.expect("stored");
+        }
+    });
+}
+
+/// The first release that everyone was told of.
+fn announced(url: &AmqpUrl) -> ReleasePublished {
+    block_on(async {
+        let (stop, patience) = (CancellationToken::new(), Patience::For(LIMIT));
+        let subscribed =
+            Subscription::start(url, "test", names::RELEASES, Start::StreamFirst, 1, patience, &stop).await;
+        let delivery = subscribed.expect("a broker").next().await.expect("news");
+        let release = delivery.decode().expect("decodes");
+        delivery.settle(Settlement::Done).await.expect("settled");
+        release
+    })
+}
+
+/// Starts an updater that dies at this place, and gives the releases that it leaves.
+fn releases_after_death(world: &World, failpoint: &str) -> Vec<Value> {
+    world.set("AUGUR_TEST_FAILPOINT", &format!("{failpoint}:1"));
+    let mut updater = world.spawn("updater", &["updater", "start"]);
+    updater.wait_for_line("fail point: aborting", LIMIT).expect("it trains");
+    assert!(!updater.wait(LIMIT).expect("an end").success());
+    world.set("AUGUR_TEST_FAILPOINT", "");
+    world.augur(&["predictor", "list", "--format", "json"]).json().as_array().expect("a list").clone()
+}
+
+#[test]
+fn an_updater_killed_in_training_makes_its_release_when_it_is_back_and_tells_of_it() {
+    let world = World::new();
+    world.set("AUGUR_UPDATER__ROUNDS", "50");
+    world.set("AUGUR_UPDATER__ENSEMBLE", "2");
+    let url: AmqpUrl = world.url().parse().expect("a URL");
+    publish_measurements(&url);
+
+    assert_eq!(releases_after_death(&world, UPDATER_BEFORE_RELEASE), [] as [Value; 0], "nothing half-made");
+    // All measurements are taken in by now: nothing but the release that is missing calls for one.
+    let releases = releases_after_death(&world, UPDATER_BEFORE_NEWS);
+    let [release] = &releases[..] else { panic!("one release: {releases:#?}") };
+    assert_eq!((&release["is_current"], &release["training_rows"]), (&Value::Bool(true), &Value::from(28)));
+
+    let _updater = world.updater();
+    assert_eq!(announced(&url).release_id.as_str(), text(release, "release"));
+    let listed = world.augur(&["predictor", "list", "--format", "json"]).json();
+    assert_eq!(listed, Value::from(releases), "no second one of the same rows");
+}
