@@ -129,7 +129,7 @@ async fn a_release_of_no_use_is_waited_for_until_another_is_there() {
     let models = ModelCache::open(&directory.path().join("models")).unwrap();
     let (plans, mut planned) = watch::channel(0);
     let roster = Nobody { plans };
-    let learning = learn(&world.url, settings(directory.path()), models, &roster, world.stop.clone());
+    let learning = Box::pin(learn(&world.url, settings(directory.path()), models, &roster, world.stop.clone()));
     let mending = async {
         // The first plan failed where there is a second.
         planned.wait_for(|plans| *plans >= 2).await.unwrap();
