@@ -51,7 +51,7 @@ pub(super) async fn beat(publisher: Publisher, state: Arc<WorkerState>, lease: D
                 continue;
             }
         };
-        let began = Instant::now();
+        let mut began = Instant::now();
         let sending = publisher.publish(Outgoing::new(names::HEARTBEATS, String::new(), worker_id, message));
         tokio::pin!(sending);
         // Whoever keeps the leases counts from the last sign of life that it got: later than this one was sent.
@@ -62,7 +62,9 @@ pub(super) async fn beat(publisher: Publisher, state: Arc<WorkerState>, lease: D
                 Ok(Err(error)) => warn!(%error, "heartbeat was not sent"),
                 Err(_) if publisher.is_blocked() => {
                     warn!("the broker takes no heartbeats because of an alarm; leased jobs go on");
-                    deadline = Instant::now() + lease / LOOKS_PER_LEASE;
+                    // It is taken later than now, and so heard.
+                    began = Instant::now();
+                    deadline = began + lease / LOOKS_PER_LEASE;
                     continue;
                 }
                 Err(_) => {
