@@ -38,6 +38,7 @@ impl Sample {
 
     /// So many of them, or all if there are fewer.
     pub(super) fn some(&self, count: usize) -> Vec<MeasuredRow> {
+        let count = count.min(self.rows.len());
         let chosen = fastrand::Rng::with_seed(self.seed).choose_multiple(self.rows.iter(), count);
         chosen.into_iter().map(MeasuredRow::from).collect()
     }
@@ -97,6 +98,8 @@ impl From<&Kept> for MeasuredRow {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn rows(numbers: std::ops::Range<usize>) -> Vec<MeasuredRow> {
@@ -137,7 +140,8 @@ mod tests {
         let mut sample = Sample::of(&rows(0..4_000), 1);
         sample.add(&rows(4_000..8_000));
         let kept: Vec<f64> = sample.some(usize::MAX).iter().map(|row| row.batch_size).collect();
-        assert_eq!(kept.len(), ROWS_MAX);
+        let distinct: BTreeSet<u64> = kept.iter().map(|number| number.to_bits()).collect();
+        assert_eq!(distinct.len(), ROWS_MAX);
         let early = kept.iter().filter(|number| **number < 4_000.0).count();
         // 1,000 are expected, with a standard deviation of 19.
         assert!((920..1_080).contains(&early), "{early}");

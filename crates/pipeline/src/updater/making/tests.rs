@@ -98,7 +98,7 @@ fn a_release_of_no_use_is_replaced_and_says_why() {
     world.damage("latency_ms.cbor", |_| String::new());
     let (_, update) = world.update([]);
     assert!(update.reason.contains("`latency_ms.cbor` is not what was published"), "{update:?}");
-    world.damage("../current", |_| "nonsense".to_owned());
+    world.damage("../current", |_| "no such name!".to_owned());
     let (fifth, update) = world.update([]);
     assert!(update.is_promoted && update.reason.contains("names no release"), "{update:?}");
     assert_eq!(world.releases.current_id().expect("readable"), Some(fifth.release_id));
