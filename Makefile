@@ -34,8 +34,8 @@ faults: build ## The fault suite: make faults [QUICK=1] [SEED=n] [ROWS="kill-wor
 soak: build ## Random faults under steady load, fails on growth: make soak [MINUTES=30] [SEED=n].
 	$(FAULT_SUITE) --soak $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
 
-soak-browsers: build ## The fault soak and the memory soak of the browser pool at full size: make soak-browsers [JOBS=200] [SEED=n].
-	AUGUR_TEST_BROWSER_JOBS=$(or $(JOBS),200) $(if $(SEED),AUGUR_TEST_SEED=$(SEED)) cargo test --release --workspace --locked --test browsers -- soak --nocapture
+soak-browsers: build ## The browser pool under faults, directly and by the queue, and its memory, at full size: make soak-browsers [JOBS=200] [SEED=n].
+	AUGUR_TEST_BROWSER_JOBS=$(or $(JOBS),200) $(if $(SEED),AUGUR_TEST_SEED=$(SEED)) cargo test --release --workspace --locked --test browsers --test web -- soak:: killed:: --include-ignored --nocapture
 
 fuzz: setup ## Fuzzes the decoders and queues.yaml (nightly, cargo-fuzz): make fuzz [SECONDS=60]; SUITE=1 for suites too.
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs \`cargo install cargo-fuzz\`"; exit 1; }

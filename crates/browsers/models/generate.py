@@ -3,6 +3,7 @@
 probe.onnx: y = x W, the tiny graph that proves a provider.
 mixer.onnx: three dense layers with tanh, for tests; gather.onnx: an int64 input beside, so that some nodes stay on the
 processor under WebGPU.
+endless.onnx: a Loop that would end after 2^63 - 1 turns, for the watchdog; each turn needs the last one's result.
 half.onnx, int8.onnx, int4.onnx: one dense layer in 16-bit floats, in 8-bit integers (dynamically quantised), with 4-bit
 weights (MatMulNBits).
 """
@@ -57,6 +58,28 @@ save(
     [helper.make_tensor_value_info("ids", TensorProto.INT64, (3,))],
     [floats("y", 3, 8)],
     {"table": table, "two": numpy.array(2, dtype=numpy.int64)},
+)
+
+turn = helper.make_graph(
+    [
+        helper.make_node("Identity", ["go"], ["goes_on"]),
+        helper.make_node("Add", ["last", "x"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["next"]),
+    ],
+    "turn",
+    [
+        helper.make_tensor_value_info("number", TensorProto.INT64, ()),
+        helper.make_tensor_value_info("go", TensorProto.BOOL, ()),
+        floats("last", 2, 16),
+    ],
+    [helper.make_tensor_value_info("goes_on", TensorProto.BOOL, ()), floats("next", 2, 16)],
+)
+save(
+    "endless",
+    [helper.make_node("Loop", ["turns", "", "x"], ["y"], body=turn)],
+    [floats("x", 2, 16)],
+    [floats("y", 2, 16)],
+    {"turns": numpy.array(2**63 - 1, dtype=numpy.int64)},
 )
 
 # Whole numbers again, so that every format is exact: x in -3..3, weights in -8..7.

@@ -183,8 +183,8 @@ pub enum WebError {
         /// What died, in order.
         deaths: Vec<String>,
     },
-    /// No browser could be brought up for it; nothing of it ran.
-    #[error("no browser could be started: {}", reasons.join("; "))]
+    /// No browser could be brought up for it, or kept.
+    #[error("no browser to run it in: {}", reasons.join("; "))]
     NoBrowser {
         /// What was tried.
         reasons: Vec<String>,

@@ -34,6 +34,13 @@ const FOLLOW_POLL: Duration = Duration::from_millis(20);
 /// What a job reports while it runs.
 pub(crate) type ProgressSink<'a> = &'a (dyn Fn(Progress) + Sync);
 
+/// How often the pool may end a job's browser for reasons that are not the job's. Each time begins another try, and
+/// tries must have an end; a pool under which that happens so often cannot run the job now.
+const TAKEN_MAX: usize = 10;
+
+/// What a job is at before anything of it runs.
+const OPENING: &str = "opening a tab";
+
 /// What went wrong with a job's browsers so far.
 #[derive(Debug, Default)]
 struct Trail {
@@ -42,6 +49,8 @@ struct Trail {
     deaths: Vec<String>,
     /// Browsers that did not start for it.
     failed_starts: Vec<String>,
+    /// Browsers that the pool ended under it.
+    taken: Vec<String>,
     recoveries: Vec<String>,
 }
 
@@ -60,6 +69,9 @@ impl Need {
 }
 
 /// Runs a job to its end; dropping the future ends it and frees its slot.
+///
+/// Each try has the job's whole time: what a browser took along when it died is not the job's. Deaths, failed starts and
+/// what the pool ends have limits, and so have tries.
 pub(crate) async fn run(
     inner: &Arc<Inner>,
     request: &WebRequest,
@@ -68,26 +80,49 @@ pub(crate) async fn run(
 ) -> Result<WebRun, WebError> {
     let mut need = Need::of(request);
     let mut trail = Trail::default();
-    let mut held = None;
+    let mut broken = None;
     loop {
-        let mut lease = match held.take() {
-            Some(lease) => lease,
-            None => inner.place(&need, request.priority, step).await?,
+        let trying = async {
+            let held = match broken.take() {
+                Some((lease, rung)) => climb(inner, lease, rung, &mut need, step).await,
+                None => None,
+            };
+            let mut lease = match held {
+                Some(lease) => lease,
+                None => inner.place(&need, request.priority, step).await?,
+            };
+            let ended = attempt(inner, &mut lease, request, step, progress).await;
+            Ok::<_, WebError>((lease, ended))
         };
-        match attempt(inner, &mut lease, request, step, progress).await {
+        let Ok(tried) = time::timeout(request.timeout, trying).await else {
+            return Err(timed_out(inner, request, &trail, step));
+        };
+        let (lease, ended) = tried?;
+        match ended {
             Ok(run) => {
                 succeed(inner, &lease, request, &run);
                 lease.keep();
                 return Ok(WebRun { recoveries: trail.recoveries, ..run });
             }
             Err(End::Answer(error)) => return Err(error),
-            Err(End::Broken(broken, why)) => {
-                let broken = in_all(&lease, broken).await;
-                let rung = note(inner, &lease, &mut trail, broken, &why)?;
-                held = climb(inner, lease, rung, &mut need).await;
+            Err(End::Broken(what, why)) => {
+                let what = in_all(&lease, what).await;
+                let rung = note(inner, &lease, &mut trail, what, &why)?;
+                broken = Some((lease, rung));
             }
         }
     }
+}
+
+/// Says whose time was over: the job's once it runs, and the pool's while it only waits or has no other browser yet.
+fn timed_out(inner: &Inner, request: &WebRequest, trail: &Trail, step: &Step) -> WebError {
+    let phase = step.get();
+    let only_waited = phase.starts_with("waiting") || (phase == OPENING && !trail.recoveries.is_empty());
+    if only_waited {
+        return WebError::NoBrowser { reasons: vec![format!("the job's time was over while {phase}")] };
+    }
+    inner.state().counters.watchdog_ended += 1;
+    WebError::TimedOut { timeout_ms: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX), phase }
 }
 
 /// What broke in all: the end of a page may be seen before that of its browser, and geckodriver tells Firefox to quit
@@ -118,6 +153,9 @@ fn note(inner: &Inner, lease: &Lease, trail: &mut Trail, broken: Break, why: &st
     if broken == Break::Start {
         trail.failed_starts.push(format!("{browser}: {why}"));
     }
+    if broken == Break::Ours {
+        trail.taken.push(format!("{browser}: {why}"));
+    }
     let limit = inner.settings.deaths_max as usize;
     if trail.deaths.len() >= limit {
         state.counters.poisoned += 1;
@@ -126,12 +164,16 @@ fn note(inner: &Inner, lease: &Lease, trail: &mut Trail, broken: Break, why: &st
     if trail.failed_starts.len() >= limit {
         return Err(WebError::NoBrowser { reasons: trail.failed_starts.clone() });
     }
+    if trail.taken.len() >= TAKEN_MAX {
+        return Err(WebError::NoBrowser { reasons: trail.taken.clone() });
+    }
     *state.counters.rungs.entry(rung).or_default() += 1;
     Ok(rung)
 }
 
 /// Does what the step says; a lease that is still good goes on.
-async fn climb(inner: &Arc<Inner>, mut lease: Lease, rung: Rung, need: &mut Need) -> Option<Lease> {
+async fn climb(inner: &Arc<Inner>, mut lease: Lease, rung: Rung, need: &mut Need, step: &Step) -> Option<Lease> {
+    step.set("waiting for its browser to be mended");
     let (browser, session_id) = (lease.place().browser.clone(), lease.session_id());
     if lease.session().is_some_and(|session| !session.is_alive()) {
         // Whatever the step, it begins with a browser that lives.
@@ -192,7 +234,7 @@ async fn attempt(
     if let Some(why) = lease.is_stale() {
         return Err(End::Broken(Break::Ours, why.to_owned()));
     }
-    step.set("opening a tab");
+    step.set(OPENING);
     if let Err(error) = lease.enter().await {
         let is_gone = lease.session().is_some_and(|session| !session.is_alive() && !session.was_ended());
         let broken = if is_gone { Break::Browser } else { Break::Start };
@@ -259,21 +301,18 @@ async fn verified(
     let (browser, platform) = (lease.place().browser.clone(), lease.place().platform);
     let key = format!("{browser} {version} {platform} {} {}", request.model.sha256, request.precision);
     let known = inner.state().placements.get(&key).cloned();
-    let is_hang = is_hang(inner, request);
-    let nodes = match known {
-        Some(nodes) => nodes,
-        None if is_hang => Nodes::new(),
-        None => {
-            let (session, tab) = parts(lease)?;
-            let found = tab.verify(load, step).await;
-            let nodes = found.map_err(|end| judge(end, session, &browser, platform, inner, step))?;
-            let mut state = inner.state();
-            state.placements.insert(key, nodes.clone());
-            state.is_unsaved = true;
-            nodes
-        }
+    let nodes = if let Some(nodes) = known {
+        nodes
+    } else {
+        let (session, tab) = parts(lease)?;
+        let found = tab.verify(load, step).await;
+        let nodes = found.map_err(|end| judge(end, session, &browser, platform, inner, step))?;
+        let mut state = inner.state();
+        state.placements.insert(key, nodes.clone());
+        state.is_unsaved = true;
+        nodes
     };
-    if !is_hang && nodes.get(provider_of(platform)).is_none_or(|count| *count == 0) {
+    if nodes.get(provider_of(platform)).is_none_or(|count| *count == 0) {
         return Err(End::Answer(WebError::NotOnPlatform { browser, platform, nodes: describe(&nodes) }));
     }
     Ok(nodes)
@@ -291,13 +330,7 @@ async fn measure(
     let session_id = lease.session_id();
     let (session, tab) = parts(lease)?;
     let session = Arc::clone(session);
-    let running = async {
-        if is_hang(inner, request) {
-            tab.hang(command.load.job, step).await
-        } else {
-            tab.run(command, request.stopping_rule(), step, progress).await
-        }
-    };
+    let running = tab.run(command, request.stopping_rule(), step, progress);
     let (ran, peak_mb) = memory::watch(session.tree(), step, running).await;
     let measured = ran.map_err(|end| judge(end, &session, &place.browser, place.platform, inner, step))?;
     let memory_peak_mb = match place.way {
@@ -305,10 +338,6 @@ async fn measure(
         _ => memory::max(peak_mb, memory::now_mb(session.tree()).await),
     };
     Ok((measured, memory_peak_mb.filter(|_| memory::is_alone(inner, session_id))))
-}
-
-fn is_hang(inner: &Inner, request: &WebRequest) -> bool {
-    inner.settings.hang_allowed && request.model.name == WebRequest::HANG_MODEL
 }
 
 fn parts(lease: &mut Lease) -> Result<(&Arc<Session>, &mut crate::tab::Tab), End> {

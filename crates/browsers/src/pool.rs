@@ -8,7 +8,6 @@ use std::{
 };
 
 use messages::Progress;
-use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -96,7 +95,9 @@ impl Pool {
     /// Runs a job to its end.
     ///
     /// Cancelling, the job's timeout, or dropping the future ends it and frees its slot at once; its tab is closed
-    /// within [`PoolSettings::close_ms_max`], or its browser is killed.
+    /// within [`PoolSettings::close_ms_max`], or its browser is killed. The timeout begins anew whenever a browser broke
+    /// under the job, which happens a limited number of times. `progress` is told 0 when the first timed iteration
+    /// begins, in each browser.
     ///
     /// # Errors
     ///
@@ -113,7 +114,6 @@ impl Pool {
             biased;
             () = cancel.cancelled() => Err(WebError::Cancelled { phase: step.get() }),
             ended = job::run(&self.inner, &request, &step, progress) => ended,
-            () = time::sleep(request.timeout) => Err(self.timed_out(&request, &step)),
         };
         let mut state = self.inner.state();
         match &ended {
@@ -184,16 +184,6 @@ impl Pool {
             }
         };
         self.inner.settings.browsers.iter().map(of).collect()
-    }
-
-    fn timed_out(&self, request: &WebRequest, step: &Step) -> WebError {
-        let phase = step.get();
-        // What only waited has not run: that is not the job's fault.
-        if phase.starts_with("waiting") {
-            return WebError::NoBrowser { reasons: vec![format!("the job's time was over while {phase}")] };
-        }
-        self.inner.state().counters.watchdog_ended += 1;
-        WebError::TimedOut { timeout_ms: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX), phase }
     }
 
     async fn find_browsers(&self) {

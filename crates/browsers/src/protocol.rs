@@ -15,11 +15,6 @@ pub(crate) enum Command {
     Verify(LoadCommand),
     /// Compute a tiny graph.
     Probe(ProbeCommand),
-    /// Loop for ever in the Worker.
-    Hang {
-        /// Names the request.
-        job: String,
-    },
 }
 
 /// A model and what to run it with.

@@ -31,7 +31,7 @@ pub struct WebRequest {
     pub median_interval_pct: f64,
     /// Start no new iteration after this long, in milliseconds.
     pub duration_ms_max: u64,
-    /// How long it may take in all, waiting included.
+    /// How long it may take, waiting included; begins anew when a browser breaks under it.
     pub timeout: Duration,
     /// Memory that its tab needs, in MB (10^6 bytes); estimated from the file's size if `None`.
     pub memory_mb: Option<u64>,
@@ -117,11 +117,6 @@ pub struct WebRun {
 }
 
 impl WebRequest {
-    /// The name of a model whose Worker loops for ever, where [`PoolSettings::hang_allowed`] says so.
-    ///
-    /// [`PoolSettings::hang_allowed`]: crate::PoolSettings::hang_allowed
-    pub const HANG_MODEL: &str = "augur-test-hang";
-
     /// What a model takes in a tab beside its weights, in MB: runtime, Worker, page.
     const TAB_MB: f64 = 150.0;
 

@@ -166,9 +166,12 @@ impl Session {
         self.browser_pid
     }
 
-    /// Kills everything of it, whoever still holds the session; that is then no fault of a job in it.
+    /// Kills everything of it, whoever still holds the session; that is then no fault of a job in it, unless it was dead
+    /// already.
     pub(crate) async fn kill_as_ours(&self) {
-        self.was_ended.store(true, Ordering::Relaxed);
+        if self.is_alive() {
+            self.was_ended.store(true, Ordering::Relaxed);
+        }
         end_tree(self.driver.tree()).await;
     }
 

@@ -44,9 +44,6 @@ pub struct PoolSettings {
     pub breaker: BreakerSettings,
     /// Browsers (or tabs) that one job may kill; then it is poison.
     pub deaths_max: u32,
-    /// Lets requests for the model [`WebRequest::HANG_MODEL`](crate::WebRequest::HANG_MODEL) through: tests of the
-    /// watchdog.
-    pub hang_allowed: bool,
 }
 
 impl PoolSettings {
@@ -72,7 +69,6 @@ impl PoolSettings {
             probe_every_ms: 120_000,
             breaker: BreakerSettings { failures_to_open: 3, open_ms: 30_000, open_ms_max: 600_000 },
             deaths_max: 3,
-            hang_allowed: false,
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::{
 };
 use batches::Batches;
 
+/// The phase in which iterations are timed.
+const TIMED: &str = "timed";
+
 /// An open tab.
 #[derive(Debug)]
 pub(crate) struct Tab {
@@ -129,7 +132,12 @@ impl Tab {
         loop {
             let Incoming { report, more } = self.next_about(&job).await?;
             match report {
-                Report::Phase { phase, .. } => step.set(&phase),
+                Report::Phase { phase, .. } => {
+                    step.set(&phase);
+                    if phase == TIMED {
+                        progress(Progress { done: 0, total: rule.iterations_max });
+                    }
+                }
                 Report::Iterations { ms, ended_ms, .. } => {
                     batches.add(&ms, &ended_ms);
                     progress(Progress { done: batches.done(), total: rule.iterations_max });
@@ -147,15 +155,6 @@ impl Tab {
                 Report::Failed(failed) => return Err(TabEnd::Failed(failed)),
                 Report::Ready { .. } | Report::Verified { .. } | Report::Probed(_) | Report::AsideEnded { .. } => {}
             }
-        }
-    }
-
-    /// Lets the Worker loop for ever; returns when it is found out.
-    pub(crate) async fn hang(&mut self, job: String, step: &Step) -> Result<Measured, TabEnd> {
-        step.set("hang");
-        self.send(Command::Hang { job: job.clone() })?;
-        loop {
-            self.next_about(&job).await?;
         }
     }
 

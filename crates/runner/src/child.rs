@@ -24,6 +24,7 @@ use crate::{
 };
 
 pub(crate) use inputs::bytes as input_bytes;
+pub(crate) use machine::Watch;
 pub(crate) use session::is_out_of_memory;
 
 /// Reads one request from standard input, does it and writes one answer to standard output.

@@ -2,7 +2,12 @@
 
 mod device;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    num::NonZero,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use browsers::{InputTensor, ModelFile, Pool, WebError, WebRequest, WebRun};
 use hardware::LeaseMode;
@@ -15,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Charge, Execute, Execution,
     benchmark::check_iterations,
-    child::input_bytes,
+    child::{Watch, input_bytes},
     device_wait::device_lease,
     failure::{FailureExt, chain, failure},
+    marks::{self, Allowed},
     model::{Models, PreparedModel, prepare},
     protocol::{Element, Input},
 };
@@ -102,8 +108,17 @@ impl WebRunner {
         let request = request(job, spec, prepared).await?;
         // Native benchmarks take the processor alone, and must not be measured beside a browser.
         let lease = device_lease(&self.lease_directory, Platform::Cpu, LeaseMode::Shared, cancel).await?;
-        let run = self.pool.run(request, cancel, progress).await.map_err(|error| failed(&error))?;
+        let watch = Mutex::new(None);
+        let watching = |so_far: Progress| {
+            if so_far.done == 0 {
+                *watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(Watch::begin_for_others());
+            }
+            progress(so_far);
+        };
+        let run = self.pool.run(request, cancel, &watching).await.map_err(|error| failed(&error))?;
+        let watch = watch.into_inner().unwrap_or_else(PoisonError::into_inner);
         drop(lease);
+        let conditions = watch.map(|watch| marks::conditions(&watch.end(), &run.iterations_ms, &allowed(run.threads)));
         let device = device::of_run(&run, &self.devices);
         let Some(latency_ms) = LatencySummary::from_iterations(run.iterations_ms.clone()) else {
             return Err(failure(FailureKind::BackendError, "the browser timed no iteration").into());
@@ -118,8 +133,7 @@ impl WebRunner {
             stop: run.stop,
             backend_version: run.backend_version.clone(),
             costs,
-            // Its processes are the browser's; nobody watches the machine for it yet.
-            conditions: None,
+            conditions,
         };
         Ok((outcome(benchmark, run), device))
     }
@@ -218,6 +232,12 @@ async fn request(job: &Job, spec: &WebSpec, prepared: PreparedModel) -> Result<W
         priority: job.priority,
         keep_outputs: false,
     })
+}
+
+/// What the rules ask; how long a browser's threads waited is not known.
+fn allowed(threads: u32) -> Allowed {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    Allowed { waited_pct_max: 100.0, threads: threads as usize, processors }
 }
 
 /// The input as a browser takes it.

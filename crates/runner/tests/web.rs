@@ -214,6 +214,8 @@ async fn a_web_job_says_where_and_on_what_it_ran() {
         ("firefox", Platform::Wasm, 3)
     );
     assert!(web.benchmark.load_ms > 0.0 && !web.browser_version.is_empty(), "{web:?}");
+    let conditions = web.benchmark.conditions.as_ref().expect("the machine was watched");
+    assert!(conditions.after.load_average.is_some() && conditions.waited_pct.is_none(), "{conditions:?}");
     let device = execution.device.expect("a device");
     assert_eq!((device.name.as_str(), device.platform), ("test processor", Platform::Wasm));
 

@@ -257,15 +257,7 @@ function messageOf(error) {
   return error instanceof Error ? error.message : String(error);
 }
 
-const COMMANDS = {
-  run,
-  verify,
-  probe,
-  // For tests of the watchdog; the pool sends it only if its settings say so.
-  hang: () => {
-    for (;;);
-  },
-};
+const COMMANDS = { run, verify, probe };
 
 self.onmessage = async ({ data: command }) => {
   try {

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::protocol::Command;
+use crate::protocol::{Command, LoadCommand, ModelLocation};
 
 async fn server() -> (Server, tempfile::TempDir) {
     let runtime = tempfile::tempdir().expect("temporary directory");
@@ -72,15 +72,17 @@ async fn only_what_is_offered_is_served() {
 async fn a_page_is_there_as_long_as_its_stream() {
     let (server, _runtime) = server().await;
     let mut link = server.tab(5);
-    assert!(!link.send(Command::Hang { job: "j".to_owned() }), "nobody listens yet");
+    let model = ModelLocation { key: "k".to_owned(), path: "models/k".to_owned() };
+    let command = Command::Verify(LoadCommand { job: "j".to_owned(), platform: "wasm", threads: 1, model });
+    assert!(!link.send(command.clone()), "nobody listens yet");
     let path = format!("/{}/tabs/5/commands", server.shared.token);
     let mut stream = TcpStream::connect(server.shared.address).await.expect("it listens");
     let request = format!("GET {path} HTTP/1.1\r\n{}\r\n", host(&server));
     stream.write_all(request.as_bytes()).await.expect("it reads");
     link.presence.wait_for(|presence| presence.is_there).await.expect("the mailbox is there");
-    assert!(link.send(Command::Hang { job: "j".to_owned() }));
+    assert!(link.send(command));
     let mut received = String::new();
-    while !received.contains("\"hang\"") {
+    while !received.contains("\"verify\"") {
         let mut chunk = [0; 1024];
         let length = stream.read(&mut chunk).await.expect("it is open");
         received.push_str(&String::from_utf8_lossy(&chunk[..length]));

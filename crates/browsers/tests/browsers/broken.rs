@@ -1,20 +1,26 @@
-//! What breaks: hung Workers, killed renderers, GPU processes, drivers and browsers, a killed daemon.
+//! What breaks: models that never end, killed renderers, GPU processes, drivers and browsers, a killed daemon.
+//!
+//! A start of browsers costs seconds, so what a pool survives is tried in one pool, one after the other.
 
 use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use browsers::{Family, Pool, WebError, WebRequest, WebRun};
-use messages::{FailureKind, Platform};
+use browsers::{Family, Pool, WebError, WebRequest};
+use messages::{FailureKind, Platform, Warmth};
+use testkit::BrowserProcesses;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Bench, bench, endless, kill, marked, mixer, pool_id, processes, settings};
+use crate::support::{Bench, MIXER_OUTPUT, bench, endless, floats, mixer, settings, timed_for_long, until};
 
 /// Longest that a job may hold its slot beyond its timeout.
 const BEYOND_MAX: Duration = Duration::from_secs(5);
@@ -22,142 +28,114 @@ const BEYOND_MAX: Duration = Duration::from_secs(5);
 /// How long a job that is timed goes on once its browser was broken and mended.
 const TIMED: Duration = Duration::from_secs(2);
 
-async fn run(bench: &Bench, request: WebRequest) -> Result<WebRun, WebError> {
-    bench.pool.run(request, &CancellationToken::new(), &|_| {}).await
-}
-
-fn hanging() -> WebRequest {
-    let mut request = WebRequest { timeout: Duration::from_secs(4), ..mixer(Platform::Wasm) };
-    WebRequest::HANG_MODEL.clone_into(&mut request.model.name);
-    request
-}
-
-async fn check_hang(family: Family) {
-    let bench = bench(&[family], |_| {}).await;
-    let began = Instant::now();
-    let error = run(&bench, hanging()).await.expect_err("it hangs");
-    let WebError::TimedOut { timeout_ms: 4_000, phase } = &error else { panic!("{error}") };
-    assert_eq!(phase, "hang");
-    assert!(began.elapsed() < Duration::from_secs(4) + BEYOND_MAX, "{:?}", began.elapsed());
-    assert_eq!((error.failure_kind(), bench.pool.status().running), (FailureKind::TimedOut, 0));
-    let next = run(&bench, mixer(Platform::Wasm)).await.expect("the slot is free");
-    assert_eq!(next.recoveries, [""; 0]);
-    bench.end().await;
-}
-
-/// How long what is left of a broken browser may take to be ended.
-const GONE_MAX: Duration = Duration::from_secs(30);
-
 #[tokio::test(flavor = "multi_thread")]
-async fn the_watchdog_ends_a_worker_that_loops_in_chromium() {
-    check_hang(Family::Chromium).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_watchdog_ends_a_worker_that_loops_in_firefox() {
-    check_hang(Family::Firefox).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_says_nothing_for_too_long_is_ended_before_the_timeout() {
-    let bench = bench(&[Family::Chromium], |settings| settings.silence_ms_max = 3_000).await;
-    let request = WebRequest { timeout: Duration::from_mins(1), ..hanging() };
-    let error = run(&bench, request).await.expect_err("it hangs");
-    assert!(matches!(error, WebError::Silent { silence_ms: 3_000, .. }), "{error}");
-    bench.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn cancelling_frees_the_slot() {
+async fn chromium_is_mended_whatever_breaks() {
     let bench = bench(&[Family::Chromium], |_| {}).await;
-    let cancel = CancellationToken::new();
-    let error = bench.pool.run(endless(Platform::Wasm), &cancel, &|_| cancel.cancel()).await.expect_err("cancelled");
-    assert_eq!((error.failure_kind(), bench.pool.status().running), (FailureKind::Cancelled, 0), "{error}");
-    run(&bench, mixer(Platform::Wasm)).await.expect("the slot is free");
+    cancelling_frees_the_slot(&bench).await;
+    a_model_that_never_ends_is_ended(&bench).await;
+    check_killed(&bench, Platform::Wasm, "--type=renderer", "new tab").await;
+    check_killed(&bench, Platform::Webgpu, "--type=gpu-process", "reload").await;
+    check_killed(&bench, Platform::Wasm, "--user-data-dir", "new browser").await;
+    a_killed_driver_takes_no_job_along_and_leaves_no_browser(&bench).await;
+    a_death_takes_no_time_from_the_job(&bench).await;
+    // Last: it leaves the breaker open.
+    a_job_under_which_three_tabs_die_is_poison(&bench).await;
     bench.end().await;
 }
 
-/// Kills what `victims` finds while a job is timed; the job must come to its end all the same, with `rung` on the way.
-async fn check_killed(family: Family, platform: Platform, victims: &str, rung: &str) {
-    let bench = bench(&[family], |_| {}).await;
-    let pool = pool_id(bench.directory.path());
-    let timed = Notify::new();
-    let request = WebRequest { duration_ms_max: u64::try_from(TIMED.as_millis()).expect("small"), ..endless(platform) };
+#[tokio::test(flavor = "multi_thread")]
+async fn firefox_is_mended_whatever_breaks() {
+    let bench = bench(&[Family::Firefox], |_| {}).await;
+    a_model_that_never_ends_is_ended(&bench).await;
+    // geckodriver tells Firefox to quit when a page of it dies.
+    check_killed(&bench, Platform::Wasm, "-isForBrowser", "new browser").await;
+    bench.end().await;
+}
+
+/// Nobody in the page can end its loop: it is ended from outside, and the slot is free.
+async fn a_model_that_never_ends_is_ended(bench: &Bench) {
+    let request = endless();
+    let began = Instant::now();
+    let error = bench.run(request.clone()).await.expect_err("it has no end");
+    let WebError::TimedOut { timeout_ms: 8_000, phase } = &error else { panic!("{error}") };
+    assert_eq!(phase, "first-run");
+    assert!(began.elapsed() < request.timeout + BEYOND_MAX, "{:?}", began.elapsed());
+    assert_eq!((error.failure_kind(), bench.pool.status().running), (FailureKind::TimedOut, 0));
+    let next = bench.run(mixer(Platform::Wasm)).await.expect("the slot is free");
+    assert_eq!(next.recoveries, [""; 0]);
+}
+
+async fn cancelling_frees_the_slot(bench: &Bench) {
+    let cancel = CancellationToken::new();
+    let error = bench.pool.run(timed_for_long(Platform::Wasm), &cancel, &|_| cancel.cancel()).await;
+    let error = error.expect_err("cancelled");
+    assert_eq!((error.failure_kind(), bench.pool.status().running), (FailureKind::Cancelled, 0), "{error}");
+    bench.run(mixer(Platform::Wasm)).await.expect("the slot is free");
+}
+
+/// Kills what `victims` finds while a job is timed; the job must come to its end all the same, with `rung` on the way
+/// and the right numbers.
+async fn check_killed(bench: &Bench, platform: Platform, victims: &str, rung: &str) {
+    let counted = || bench.pool.status().counters.recoveries.iter().map(|(_, count)| count).sum::<u64>();
+    let (before, timed) = (counted(), Notify::new());
+    let duration_ms_max = u64::try_from(TIMED.as_millis()).expect("small");
+    let request = WebRequest { duration_ms_max, keep_outputs: true, ..timed_for_long(platform) };
     let killing = async {
         timed.notified().await;
-        let pids = processes(&pool, victims);
-        assert!(!pids.is_empty(), "no process has `{victims}`");
-        pids.into_iter().for_each(kill);
+        assert!(bench.processes().kill(victims) > 0, "no process has `{victims}`");
     };
     let running = async { bench.pool.run(request, &CancellationToken::new(), &|_| timed.notify_one()).await };
     let (ran, ()) = tokio::join!(running, killing);
     let ran = ran.unwrap_or_else(|error| panic!("{victims}: {error}"));
-    assert!(ran.recoveries[0].starts_with(rung), "{:?}", ran.recoveries);
-    let counted: u64 = bench.pool.status().counters.recoveries.iter().map(|(_, count)| count).sum();
-    assert_eq!(counted, ran.recoveries.len() as u64, "each step is counted");
-    bench.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_survives_its_renderer() {
-    check_killed(Family::Chromium, Platform::Wasm, "--type=renderer", "new tab").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_survives_the_gpu_process() {
-    check_killed(Family::Chromium, Platform::Webgpu, "--type=gpu-process", "reload").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_survives_its_browser() {
-    check_killed(Family::Chromium, Platform::Wasm, "--user-data-dir", "new browser").await;
-}
-
-/// geckodriver tells Firefox to quit when a page of it dies.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_survives_the_pages_of_firefox() {
-    check_killed(Family::Firefox, Platform::Wasm, "-isForBrowser", "new browser").await;
+    // What was idle died as well, and may have been found dead first.
+    let first = ran.recoveries.iter().find(|step| !step.ends_with("while idle")).expect("it was mended");
+    assert!(first.starts_with(rung), "{:?}", ran.recoveries);
+    assert_eq!(counted() - before, ran.recoveries.len() as u64, "each step is counted");
+    let computed = floats(&ran.outputs[0].bytes);
+    assert!(computed.iter().zip(MIXER_OUTPUT).all(|(a, b)| (a - b).abs() < 1e-4), "{computed:?}");
 }
 
 /// Nothing that a job does needs the driver while it runs, so its death is noticed afterwards.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_driver_takes_no_job_along_and_leaves_no_browser() {
-    let bench = bench(&[Family::Chromium], |_| {}).await;
-    let pool = pool_id(bench.directory.path());
-    run(&bench, mixer(Platform::Wasm)).await.expect("it runs");
-    let before = marked(&pool);
-    processes(&pool, "chromedriver").into_iter().for_each(kill);
-    while !processes(&pool, "chromedriver").is_empty() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let ran = run(&bench, mixer(Platform::Wasm)).await.expect("it runs");
+async fn a_killed_driver_takes_no_job_along_and_leaves_no_browser(bench: &Bench) {
+    let mut processes = bench.processes();
+    let before = processes.alive();
+    processes.kill("chromedriver");
+    until("the driver is gone", || processes.with("chromedriver").is_empty()).await;
+    let ran = bench.run(mixer(Platform::Wasm)).await.expect("it runs");
     assert!(ran.recoveries.len() <= 1, "{:?}", ran.recoveries);
     // A page needs no driver, so the job may have been done before the pool saw that it was gone.
-    let gone = async {
-        while marked(&pool).intersection(&before).next().is_some() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(GONE_MAX, gone).await.expect("the browser of the dead driver is left");
-    bench.end().await;
+    until("the browser of the dead driver is gone", || processes.alive().is_disjoint(&before)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_under_which_three_tabs_die_is_poison() {
-    let bench = bench(&[Family::Chromium], |_| {}).await;
-    let pool = pool_id(bench.directory.path());
-    let is_over = AtomicBool::new(false);
-    let timed = Notify::new();
+/// A job has all of its time in each browser: one that dies takes none of it along.
+async fn a_death_takes_no_time_from_the_job(bench: &Bench) {
+    let request = WebRequest { timeout: Duration::from_secs(5), ..timed_for_long(Platform::Wasm) };
+    let (killed_at, timeout) = (OnceLock::new(), request.timeout);
+    let kill_once = |_| {
+        killed_at.get_or_init(|| {
+            assert!(bench.processes().kill("--user-data-dir") > 0, "no browser runs");
+            Instant::now()
+        });
+    };
+    let error = bench.pool.run(request, &CancellationToken::new(), &kill_once).await.expect_err("it goes on for long");
+    let after = killed_at.get().expect("it was timed").elapsed();
+    assert!(after >= timeout, "{error} {after:?} after its browser had died");
+}
+
+async fn a_job_under_which_three_tabs_die_is_poison(bench: &Bench) {
+    let (is_over, timed) = (AtomicBool::new(false), Notify::new());
     let killing = async {
+        let mut processes = bench.processes();
         while !is_over.load(Ordering::Relaxed) {
             tokio::select! {
-                () = timed.notified() => processes(&pool, "--type=renderer").into_iter().for_each(kill),
+                () = timed.notified() => drop(processes.kill("--type=renderer")),
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
         }
     };
     let running = async {
-        let ended = bench.pool.run(endless(Platform::Wasm), &CancellationToken::new(), &|_| timed.notify_one()).await;
+        let request = timed_for_long(Platform::Wasm);
+        let ended = bench.pool.run(request, &CancellationToken::new(), &|_| timed.notify_one()).await;
         is_over.store(true, Ordering::Relaxed);
         ended
     };
@@ -166,6 +144,46 @@ async fn a_job_under_which_three_tabs_die_is_poison() {
     let WebError::Poison { deaths } = &error else { panic!("{error}") };
     assert_eq!(deaths.len(), 3, "{error}");
     assert!(error.is_poison() && error.is_charged() && !error.failure_kind().is_retryable());
+}
+
+/// Limits that are reached at once: silence, an idle tab, an idle browser.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_silent_is_ended_and_what_is_idle_is_let_go() {
+    let bench = bench(&[Family::Chromium], |settings| {
+        settings.silence_ms_max = 5_000;
+        settings.idle_tab_ms_max = 1_000;
+        settings.idle_session_ms_max = 4_000;
+    });
+    let bench = bench.await;
+    let request = WebRequest { timeout: Duration::from_mins(1), ..endless() };
+    let error = bench.run(request).await.expect_err("it says nothing");
+    assert!(matches!(error, WebError::Silent { silence_ms: 5_000, .. }), "{error}");
+
+    bench.run(mixer(Platform::Wasm)).await.expect("the slot is free");
+    let sessions = || bench.pool.status().sessions;
+    let holds_models = || sessions().iter().any(|session| session.tabs.iter().any(|tab| tab.model.is_some()));
+    until("the idle tab is closed", || !holds_models()).await;
+    let mut processes = bench.processes();
+    until("the idle browser is ended", || sessions().is_empty() && processes.alive().is_empty()).await;
+    assert_eq!(bench.pool.status().counters.sessions_recycled, 0);
+    let ran = bench.run(mixer(Platform::Wasm)).await.expect("another browser is started");
+    assert_eq!((ran.warmth, &ran.recoveries[..]), (Warmth::ColdBrowser, &[][..]));
+    bench.end().await;
+}
+
+/// Any browser has more than one megabyte.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_above_the_memory_limit_is_replaced_once_it_is_idle() {
+    let bench = bench(&[Family::Chromium], |settings| settings.session_memory_mb_max = 1).await;
+    let status = || bench.pool.status();
+    until("the browser of the probes is ended", || status().sessions.is_empty()).await;
+    let before = status().counters.sessions_recycled;
+    let request = WebRequest { duration_ms_max: 2_500, ..timed_for_long(Platform::Wasm) };
+    let ran = bench.run(request).await.expect("a browser with a job in it is left alone");
+    assert_eq!((ran.warmth, &ran.recoveries[..]), (Warmth::ColdBrowser, &[][..]));
+    assert!(ran.memory_peak_mb > Some(1.0), "{:?}", ran.memory_peak_mb);
+    until("the browser of the job is ended", || status().sessions.is_empty()).await;
+    assert_eq!(status().counters.sessions_recycled, before + 1);
     bench.end().await;
 }
 
@@ -192,16 +210,16 @@ async fn what_a_killed_daemon_leaves_is_ended_by_the_next_start() {
         .expect("this test again");
     let lines = BufReader::new(daemon.stdout.take().expect("piped")).lines();
     assert!(lines.map_while(Result::ok).any(|line| line == "holding"), "it starts");
-    let pool = pool_id(directory.path());
+    let mut processes = BrowserProcesses::of_pool(directory.path()).expect("a pool is here");
     let in_use = Pool::start(settings(directory.path(), &[])).await.expect_err("one pool at a time");
     assert!(in_use.to_string().starts_with("another pool uses"), "{in_use}");
     daemon.kill().expect("it is ours");
     daemon.wait().expect("it is ours");
-    let left = marked(&pool);
+    let left = processes.alive();
     assert!(left.len() > 4, "two browsers outlive their daemon: {left:?}");
 
     let next = Pool::start(settings(directory.path(), &[])).await.expect("a pool");
     assert!(next.status().counters.reaped >= left.len() as u64);
-    assert_eq!(marked(&pool), BTreeSet::new());
+    assert_eq!(processes.alive(), BTreeSet::new());
     next.stop().await;
 }

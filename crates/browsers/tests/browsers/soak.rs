@@ -1,5 +1,8 @@
 //! Many jobs over a pool of three tabs, while renderers, GPU processes, drivers and browsers are killed, and some jobs
-//! hang, are corrupt, or are too large. `make soak-browsers` runs the fault soak at its full size.
+//! never end, are corrupt, or are too large; and the pool's memory after many jobs.
+//!
+//! `make soak-browsers` runs both at their full size. In `make test` the faults come by the queue instead
+//! (`tests/web/soak.rs`).
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,25 +12,28 @@ use std::{
 use browsers::{Family, WebError, WebRequest};
 use futures_util::{StreamExt, stream};
 use messages::{FailureKind, Platform, Priority};
-use tokio_util::sync::CancellationToken;
 
-use crate::support::{Bench, MIXER_OUTPUT, bench, floats, gather, kill, mixer, model_file, pool_id, processes};
+use crate::support::{Bench, MIXER_OUTPUT, bench, endless, floats, gather, mixer, model_file};
 
 /// Jobs in all at the full size.
 const JOBS: usize = 200;
 
-/// Jobs under faults at the quick size: each kind once.
-const JOBS_QUICK: usize = 40;
+/// Jobs in all in `make test`, of which some come before the first look at the memory.
+const JOBS_QUICK: usize = 60;
+const JOBS_EARLY: usize = 20;
 
-/// Asks for this many jobs under faults, and for faults from this seed.
+/// Browsers that these jobs have, one after the other.
+const BROWSERS: usize = 5;
+
+/// Asks for this many jobs, and for faults from this seed.
 const JOBS_VARIABLE: &str = "AUGUR_TEST_BROWSER_JOBS";
 const SEED_VARIABLE: &str = "AUGUR_TEST_SEED";
 
 /// Jobs at once: what the pool has tabs for.
 const AT_ONCE: usize = 3;
 
-/// Timeout of a job that hangs.
-const HANG_MAX: Duration = Duration::from_secs(3);
+/// Timeout of a job that never ends.
+const ENDLESS_MAX: Duration = Duration::from_secs(3);
 
 /// Longest that a job may hold its slot beyond its timeout.
 const BEYOND_MAX: Duration = Duration::from_secs(5);
@@ -54,10 +60,9 @@ fn job(number: usize, corrupt: &std::path::Path) -> (WebRequest, Expected) {
     let quick = |request: WebRequest| WebRequest { duration_ms_max: 200, keep_outputs: true, ..request };
     match number % 40 {
         17 => {
-            let mut hanging = WebRequest { timeout: HANG_MAX, ..mixer(Platform::Wasm) };
-            WebRequest::HANG_MODEL.clone_into(&mut hanging.model.name);
             // Its time shall be over while it runs, not while it waits.
-            (WebRequest { priority: Priority::Critical, ..hanging }, Expected::TimedOut)
+            let endless = WebRequest { timeout: ENDLESS_MAX, priority: Priority::Critical, ..endless() };
+            (endless, Expected::TimedOut)
         }
         27 => {
             let model = model_file("corrupt", corrupt.to_owned(), b"not a model");
@@ -73,13 +78,15 @@ fn job(number: usize, corrupt: &std::path::Path) -> (WebRequest, Expected) {
 }
 
 /// Runs a job until it has an end that is its own, as a worker does: what is not charged is tried again.
-async fn run_to_its_end(bench: &Bench, number: usize, corrupt: &std::path::Path) {
+async fn run_to_its_end(bench: &Bench, number: usize, corrupt: &std::path::Path, faults: &AtomicUsize) {
     let (request, expected) = job(number, corrupt);
     loop {
-        let began = Instant::now();
-        let ended = bench.pool.run(request.clone(), &CancellationToken::new(), &|_| {}).await;
+        let (began, faults_before) = (Instant::now(), faults.load(Ordering::Relaxed));
+        let ended = bench.run(request.clone()).await;
         let took = began.elapsed();
-        assert!(took < request.timeout + BEYOND_MAX, "job {number} took {took:?}");
+        // Whoever's browser died has all of its time again.
+        let tries = u32::try_from(1 + faults.load(Ordering::Relaxed) - faults_before).expect("few");
+        assert!(took < (request.timeout + BEYOND_MAX) * tries, "job {number} took {took:?}");
         match (&ended, expected) {
             (Ok(run), Expected::Measured) => {
                 if request.model.name == "mixer" {
@@ -97,30 +104,40 @@ async fn run_to_its_end(bench: &Bench, number: usize, corrupt: &std::path::Path)
 }
 
 /// Kills something after every few jobs, whatever is running then: at random, but each of the four as often.
-async fn break_things(bench: &Bench, done: &AtomicUsize, is_over: &AtomicBool, random: &mut fastrand::Rng) -> usize {
-    let pool = pool_id(bench.directory.path());
+async fn break_things(
+    bench: &Bench,
+    done: &AtomicUsize,
+    is_over: &AtomicBool,
+    faults: &AtomicUsize,
+    random: &mut fastrand::Rng,
+) {
+    let mut processes = bench.processes();
     let victims = ["--type=renderer", "--type=gpu-process", "chromedriver --port", "--user-data-dir"];
     let mut next = Vec::new();
-    let mut faults = 0;
     while !is_over.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        if done.load(Ordering::Relaxed) >= (faults + 1) * JOBS_PER_FAULT {
+        if done.load(Ordering::Relaxed) >= (faults.load(Ordering::Relaxed) + 1) * JOBS_PER_FAULT {
             if next.is_empty() {
                 next = victims.to_vec();
                 random.shuffle(&mut next);
             }
             let victim = next.pop().expect("just filled");
             tokio::time::sleep(Duration::from_millis(random.u64(0..FAULT_MS_MAX))).await;
-            processes(&pool, victim).into_iter().for_each(kill);
-            faults += 1;
+            faults.fetch_add(1, Ordering::Relaxed);
+            processes.kill(victim);
         }
     }
-    faults
+}
+
+/// How many jobs are asked for, if any are.
+fn jobs_asked() -> Option<usize> {
+    std::env::var(JOBS_VARIABLE).ok().map(|count| count.parse().expect("a number of jobs"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes; make soak-browsers"]
 async fn jobs_survive_random_faults() {
-    let count = std::env::var(JOBS_VARIABLE).map_or(JOBS_QUICK, |count| count.parse().expect("a number of jobs"));
+    let count = jobs_asked().unwrap_or(JOBS);
     let seed = std::env::var(SEED_VARIABLE).map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a seed"));
     println!("{SEED_VARIABLE}={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -128,16 +145,17 @@ async fn jobs_survive_random_faults() {
     let bench = bench(&[Family::Chromium], |settings| settings.deaths_max = u32::MAX).await;
     let corrupt = bench.directory.path().join("corrupt.onnx");
     std::fs::write(&corrupt, b"not a model").expect("writable");
-    let (done, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (done, faults, is_over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let jobs = async {
         let each = stream::iter(0..count).for_each_concurrent(AT_ONCE, async |number| {
-            run_to_its_end(&bench, number, &corrupt).await;
+            run_to_its_end(&bench, number, &corrupt, &faults).await;
             done.fetch_add(1, Ordering::Relaxed);
         });
         each.await;
         is_over.store(true, Ordering::Relaxed);
     };
-    let ((), faults) = tokio::join!(jobs, break_things(&bench, &done, &is_over, &mut random));
+    tokio::join!(jobs, break_things(&bench, &done, &is_over, &faults, &mut random));
+    let faults = faults.into_inner();
     assert_eq!(done.load(Ordering::Relaxed), count, "each job has one end");
     assert!(faults >= count / JOBS_PER_FAULT - 1, "{faults} faults");
     let status = bench.pool.status();
@@ -148,22 +166,26 @@ async fn jobs_survive_random_faults() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_does_not_grow_with_the_jobs() {
-    // Recycling is what bounds it; here every forty jobs.
-    let bench = bench(&[Family::Chromium], |settings| settings.jobs_per_session_max = 40).await;
+    let count = jobs_asked().unwrap_or(JOBS_QUICK);
+    // Recycling is what bounds it.
+    let bench = bench(&[Family::Chromium], |settings| {
+        settings.jobs_per_session_max = u32::try_from(count / BROWSERS).expect("few");
+    });
+    let bench = bench.await;
     let run = async |number: usize| {
         let request = if number.is_multiple_of(2) { mixer(Platform::Wasm) } else { gather(Platform::Wasm) };
         let request = WebRequest { duration_ms_max: 50, ..request };
-        bench.pool.run(request, &CancellationToken::new(), &|_| {}).await.expect("it runs");
+        bench.run(request).await.expect("it runs");
     };
-    for number in 0..20 {
+    for number in 0..JOBS_EARLY {
         run(number).await;
     }
     let early_mb = settled_mb(&bench).await;
-    for number in 20..JOBS {
+    for number in JOBS_EARLY..count {
         run(number).await;
     }
     let late_mb = settled_mb(&bench).await;
-    println!("{early_mb:.0} MB after 20 jobs, {late_mb:.0} MB after {JOBS}");
+    println!("{early_mb:.0} MB after {JOBS_EARLY} jobs, {late_mb:.0} MB after {count}");
     assert!(late_mb < early_mb * GROWTH_MAX, "{early_mb:.0} MB became {late_mb:.0} MB");
     bench.end().await;
 }
@@ -171,7 +193,7 @@ async fn memory_does_not_grow_with_the_jobs() {
 /// Memory of all browsers once each holds the same two models.
 async fn settled_mb(bench: &Bench) -> f64 {
     for request in [mixer(Platform::Wasm), gather(Platform::Wasm)] {
-        bench.pool.run(request, &CancellationToken::new(), &|_| {}).await.expect("it runs");
+        bench.run(request).await.expect("it runs");
     }
     bench.pool.memory_mb().await.expect("browsers run")
 }

@@ -7,10 +7,18 @@ use std::{
     time::Duration,
 };
 
-use browsers::{BrowserSettings, Family, InputTensor, ModelFile, Pool, PoolSettings, WebRequest};
+use browsers::{BrowserSettings, Family, InputTensor, ModelFile, Pool, PoolSettings, WebError, WebRequest, WebRun};
 use messages::{ContentHash, Platform, Precision, Priority};
 use sha2::{Digest, Sha256};
+use testkit::BrowserProcesses;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
+
+/// How long what is waited for may take; reached only by a failing test.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Time between two looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Browsers fill this machine: one pool at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -71,23 +79,34 @@ pub(crate) fn settings(directory: &Path, families: &[Family]) -> PoolSettings {
         ort_web_directory: Some(ort_web.into()),
         tools_directory: Some(tools),
         browsers: families.iter().map(|family| BrowserSettings::usual(family.as_str(), *family)).collect(),
-        hang_allowed: true,
         ..PoolSettings::usual(directory.to_owned())
     }
 }
 
 impl Bench {
+    /// Runs a job that nobody cancels.
+    pub(crate) async fn run(&self, request: WebRequest) -> Result<WebRun, WebError> {
+        self.pool.run(request, &CancellationToken::new(), &|_| {}).await
+    }
+
+    /// The processes of its browsers.
+    pub(crate) fn processes(&self) -> BrowserProcesses {
+        BrowserProcesses::of_pool(self.directory.path()).expect("a pool is here")
+    }
+
     /// Stops the pool and checks that none of its processes and folders is left.
     ///
     /// # Panics
     ///
     /// If one is.
     pub(crate) async fn end(self) {
-        let pool_id = pool_id(self.directory.path());
+        let mut processes = self.processes();
+        processes.alive();
         self.pool.stop().await;
-        assert_eq!(marked(&pool_id), BTreeSet::new(), "processes are left");
+        assert_eq!(processes.alive(), BTreeSet::new(), "processes are left");
         drop(self.pool);
-        let folders = env::temp_dir().join(format!("augur-browsers-{}", &pool_id[..12]));
+        let pool = fs::read_to_string(self.directory.path().join("pool.id")).expect("a pool was here");
+        let folders = env::temp_dir().join(format!("augur-browsers-{}", &pool[..12]));
         assert!(!folders.exists(), "`{}` is left", folders.display());
     }
 }
@@ -119,8 +138,14 @@ pub(crate) fn dense(platform: Platform, model: &str) -> WebRequest {
     request(model, vec![input], platform)
 }
 
+/// A request for `endless.onnx`, whose first run has no end; it has begun long before the time is over.
+pub(crate) fn endless() -> WebRequest {
+    let input = mixer(Platform::Wasm).inputs;
+    WebRequest { timeout: Duration::from_secs(8), ..request("endless", input, Platform::Wasm) }
+}
+
 /// A request that is timed until it is ended, or for ten minutes.
-pub(crate) fn endless(platform: Platform) -> WebRequest {
+pub(crate) fn timed_for_long(platform: Platform) -> WebRequest {
     WebRequest {
         iterations_min: 1_000_000_000,
         iterations_max: 1_000_000_000,
@@ -157,51 +182,18 @@ pub(crate) fn model_file(name: &str, path: PathBuf, bytes: &[u8]) -> ModelFile {
     ModelFile { name: name.to_owned(), family: None, sha256, path, bytes: bytes.len() as u64 }
 }
 
-/// The pool's name in the marks of its processes.
-pub(crate) fn pool_id(state_directory: &Path) -> String {
-    fs::read_to_string(state_directory.join("pool.id")).expect("a pool was here").trim().to_owned()
-}
-
-/// Processes that carry a pool's mark, and all that descend from them.
-pub(crate) fn marked(pool_id: &str) -> BTreeSet<i32> {
-    let mark = format!("AUGUR_BROWSER_POOL={pool_id}/");
-    let table = table();
-    let seeds = table.iter().filter(|(pid, _)| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
-    });
-    let mut found: BTreeSet<i32> = seeds.map(|(pid, _)| *pid).collect();
-    loop {
-        let before = found.len();
-        found
-            .extend(table.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid).collect::<Vec<_>>());
-        if found.len() == before {
-            return found;
+/// Waits until something holds that only looking shows.
+///
+/// # Panics
+///
+/// If it does not within [`LIMIT`].
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let looking = async {
+        while !holds() {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-    }
-}
-
-/// Those of a pool's processes whose command line holds `part`.
-pub(crate) fn processes(pool_id: &str, part: &str) -> Vec<i32> {
-    let has_part = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).replace('\0', " ").contains(part)
     };
-    marked(pool_id).into_iter().filter(has_part).collect()
-}
-
-/// Process id and parent of everyone who lives.
-fn table() -> Vec<(i32, i32)> {
-    let entries = fs::read_dir("/proc").expect("Linux");
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        let state = fields.next()?;
-        let parent = fields.next()?.parse().ok()?;
-        (state != "Z").then_some((pid, parent))
-    })
-    .collect()
+    tokio::time::timeout(LIMIT, looking).await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"));
 }
 
 /// A float tensor's elements.
@@ -217,9 +209,4 @@ pub(crate) fn halves(bytes: &[u8]) -> Vec<f32> {
         if exponent == 0 { 0.0 } else { sign * (1.0 + fraction / 1024.0) * 2.0_f32.powi(exponent - 15) }
     };
     bytes.chunks_exact(2).map(|two| decode(u16::from_le_bytes(two.try_into().expect("two bytes")))).collect()
-}
-
-pub(crate) fn kill(pid: i32) {
-    let sent = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-    assert!(matches!(sent, Ok(()) | Err(nix::errno::Errno::ESRCH)), "{sent:?}");
 }

@@ -2,15 +2,13 @@
 
 use std::{collections::BTreeMap, io::Write as _};
 
-use browsers::{BrowserSettings, Family, WebError, WebRequest, WebRun};
+use browsers::{BrowserSettings, Family, WebError, WebRequest};
 use messages::{FailureKind, Platform, Precision, Warmth};
-use tokio_util::sync::CancellationToken;
 
 use crate::support::{Bench, DENSE_OUTPUT, MIXER_OUTPUT, bench, dense, floats, gather, halves, mixer, model_file};
 
-async fn run(bench: &Bench, request: WebRequest) -> Result<WebRun, WebError> {
-    bench.pool.run(request, &CancellationToken::new(), &|_| {}).await
-}
+/// What all browsers may take: room for three tabs.
+const BUDGET_MB: u64 = 3_000;
 
 fn nodes(expected: &[(&str, u32)]) -> BTreeMap<String, u32> {
     expected.iter().map(|(provider, count)| ((*provider).to_owned(), *count)).collect()
@@ -20,7 +18,7 @@ fn nodes(expected: &[(&str, u32)]) -> BTreeMap<String, u32> {
 async fn check(bench: &Bench, browser: &str, platform: Platform, provider: &str, node_count: u32) {
     let what = format!("{browser} {platform}");
     let request = WebRequest { browsers: vec![browser.to_owned()], keep_outputs: true, ..mixer(platform) };
-    let cold = run(bench, request.clone()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let cold = bench.run(request.clone()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!((cold.browser.as_str(), cold.platform, cold.threads), (browser, platform, 1), "{what}");
     assert_eq!(cold.outputs.len(), 1, "{what}");
     assert_eq!((cold.outputs[0].name.as_str(), cold.outputs[0].dims.as_slice()), ("y", [2, 8].as_slice()), "{what}");
@@ -34,7 +32,7 @@ async fn check(bench: &Bench, browser: &str, platform: Platform, provider: &str,
     assert_eq!(cold.adapter.is_some(), platform == Platform::Webgpu, "{what}");
     assert_eq!(cold.recoveries, [""; 0], "{what}");
     assert_eq!(cold.backend_version, "1.30.0", "{what}");
-    let warm = run(bench, request).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let warm = bench.run(request).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!((warm.warmth, warm.nodes), (Warmth::WarmModel, cold.nodes), "{what}");
     assert!(warm.phases.session_ms == 0.0, "{what}: nothing is loaded again");
 }
@@ -72,7 +70,7 @@ async fn check_format(bench: &Bench, browser: &str, platform: Platform, model: &
     let what = format!("{browser} {platform} {precision}");
     let browsers = vec![browser.to_owned()];
     let request = WebRequest { browsers, keep_outputs: true, precision, ..dense(platform, model) };
-    let ran = run(bench, request).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let ran = bench.run(request).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let bytes = &ran.outputs[0].bytes;
     let computed = if model == "half" { halves(bytes) } else { floats(bytes) };
     assert_eq!(computed.len(), DENSE_OUTPUT.len(), "{what}");
@@ -97,7 +95,7 @@ async fn check_formats(bench: &Bench) {
         }
         let browsers = vec![capability.browser];
         let half = WebRequest { browsers, precision: Precision::Fp16, ..dense(Platform::Webgpu, "half") };
-        let error = run(bench, half).await.expect_err("its adapter has no 16-bit floats");
+        let error = bench.run(half).await.expect_err("its adapter has no 16-bit floats");
         assert!(error.to_string().contains("lacks shader-f16"), "{error}");
     }
 }
@@ -128,31 +126,32 @@ async fn webnn_computes_right_where_a_browser_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_stay_on_the_processor_are_told() {
-    let bench = bench(&[Family::Chromium], |_| {}).await;
-    let ran = run(&bench, gather(Platform::Webgpu)).await.expect("it runs");
-    // The int64 Mul, beside Gather, Tanh and the copy that ONNX Runtime adds between them.
-    assert_eq!(ran.nodes, nodes(&[("CPUExecutionProvider", 1), ("WebGpuExecutionProvider", 3)]));
-    assert!(ran.memory_peak_mb.is_some_and(|mb| mb > 100.0), "{:?}", ran.memory_peak_mb);
+async fn chromium_says_what_it_does_and_why_it_cannot() {
+    let bench = bench(&[Family::Chromium], |settings| settings.memory_mb_max = Some(BUDGET_MB)).await;
+    nodes_that_stay_on_the_processor_are_told(&bench).await;
+    several_tabs_of_one_browser_work_at_once(&bench).await;
+    what_cannot_run_says_why(&bench).await;
     bench.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn several_tabs_of_one_browser_work_at_once() {
-    let bench = bench(&[Family::Chromium], |_| {}).await;
+async fn nodes_that_stay_on_the_processor_are_told(bench: &Bench) {
+    let ran = bench.run(gather(Platform::Webgpu)).await.expect("it runs");
+    // The int64 Mul, beside Gather, Tanh and the copy that ONNX Runtime adds between them.
+    assert_eq!(ran.nodes, nodes(&[("CPUExecutionProvider", 1), ("WebGpuExecutionProvider", 3)]));
+    assert!(ran.memory_peak_mb.is_some_and(|mb| mb > 100.0), "{:?}", ran.memory_peak_mb);
+}
+
+async fn several_tabs_of_one_browser_work_at_once(bench: &Bench) {
     let requests = [mixer(Platform::Wasm), gather(Platform::Wasm), WebRequest { threads: 2, ..mixer(Platform::Wasm) }];
-    let runs = futures_util::future::join_all(requests.map(|request| run(&bench, request))).await;
+    let runs = futures_util::future::join_all(requests.map(|request| bench.run(request))).await;
     let threads: Vec<u32> = runs.into_iter().map(|ran| ran.expect("it runs").threads).collect();
     assert_eq!(threads, [1, 1, 2]);
     let status = bench.pool.status();
     assert_eq!((status.sessions.len(), status.sessions[0].tabs.len()), (1, 3));
-    bench.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_run_says_why() {
-    let bench = bench(&[Family::Chromium], |settings| settings.memory_mb_max = Some(1_000)).await;
-    let refused = async |request: WebRequest| run(&bench, request).await.expect_err("it cannot run");
+async fn what_cannot_run_says_why(bench: &Bench) {
+    let refused = async |request: WebRequest| bench.run(request).await.expect_err("it cannot run");
 
     let corrupt = bench.directory.path().join("corrupt.onnx");
     std::fs::write(&corrupt, b"not a model").expect("writable");
@@ -160,19 +159,21 @@ async fn what_cannot_run_says_why() {
     let error = refused(WebRequest { model, ..mixer(Platform::Wasm) }).await;
     assert_eq!((error.failure_kind(), error.is_charged()), (FailureKind::ModelCorrupt, true), "{error}");
 
-    let error = refused(WebRequest { memory_mb: Some(900), ..mixer(Platform::Wasm) }).await;
-    assert!(matches!(error, WebError::MemoryBudget { needed_mb: 1_300, budget_mb: 1_000 }), "{error}");
+    // With 400 MB for the browser itself.
+    let error = refused(WebRequest { memory_mb: Some(BUDGET_MB - 399), ..mixer(Platform::Wasm) }).await;
+    assert_eq!(error.failure_kind(), FailureKind::Unavailable, "{error}");
+    let WebError::MemoryBudget { needed_mb, budget_mb: BUDGET_MB } = error else { panic!("{error}") };
+    assert_eq!(needed_mb, BUDGET_MB + 1);
 
     let error = refused(mixer(Platform::Webnn)).await;
     assert_eq!(error.failure_kind(), FailureKind::Unavailable, "{error}");
     assert!(error.to_string().contains("chromium webnn: "), "{error}");
 
     let mut wrong = mixer(Platform::Wasm);
-    wrong.inputs[0].name = "z".to_owned();
+    "z".clone_into(&mut wrong.inputs[0].name);
     let error = refused(wrong).await;
     assert_eq!((error.failure_kind(), error.is_charged()), (FailureKind::BackendError, true), "{error}");
 
-    let ran = run(&bench, mixer(Platform::Wasm)).await.expect("the pool goes on");
+    let ran = bench.run(mixer(Platform::Wasm)).await.expect("the pool goes on");
     assert_eq!(ran.recoveries, [""; 0]);
-    bench.end().await;
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use broker::{AmqpUrl, PrivateNode, PrivateNodeOptions};
 use clap::Args;
 use messages::Origin;
-use pipeline::{Submission, Suite};
+use pipeline::{CaseSpec, Submission, Suite};
 use tokio_util::sync::CancellationToken;
 
 use super::{topology, waiting};
@@ -63,13 +63,10 @@ pub(crate) async fn run(arguments: UpArguments, context: &Context) -> anyhow::Re
     for number in 1..=arguments.workers {
         fleet.start(Daemon::Worker(number)).await?;
     }
-    if arguments.browsers > 0 {
-        fleet.start(Daemon::Browsers(arguments.browsers)).await?;
-    }
+    let pool = start_browsers(&mut fleet, arguments.browsers, suite.as_ref()).await?;
     output::print(&format!(
-        "ready: {} workers{}\n  dashboard {}\n  database  {}\n  releases  {}\n  logs      {}",
+        "ready: {} workers{pool}\n  dashboard {}\n  database  {}\n  releases  {}\n  logs      {}",
         arguments.workers,
-        if arguments.browsers > 0 { " and a browser pool" } else { "" },
         context.loaded.settings.aggregator_url,
         state.join("augur.duckdb").display(),
         context.releases_directory(None)?.display(),
@@ -89,6 +86,20 @@ pub(crate) async fn run(arguments: UpArguments, context: &Context) -> anyhow::Re
     fleet.stop().await;
     drop(node);
     exit
+}
+
+/// Starts the browser pool, if one is asked for, and says for people what came of it. All else runs without it, too,
+/// unless the suite needs it.
+async fn start_browsers(fleet: &mut Fleet, jobs: u16, suite: Option<&Suite>) -> anyhow::Result<String> {
+    if jobs == 0 {
+        return Ok(String::new());
+    }
+    let is_needed = suite.is_some_and(|suite| suite.cases.iter().any(|case| matches!(case.spec, CaseSpec::Web(_))));
+    match fleet.start(Daemon::Browsers(jobs)).await {
+        Ok(()) => Ok(" and a browser pool".to_owned()),
+        Err(error) if is_needed => Err(error),
+        Err(error) => Ok(format!("; no browser pool, because {error:#}")),
+    }
 }
 
 async fn until_stopped(fleet: &mut Fleet, stop: &CancellationToken) -> anyhow::Result<Exit> {

@@ -61,6 +61,14 @@ impl Watch {
         Self::begin_at(Path::new("/"))
     }
 
+    /// Begins to watch this machine for a benchmark in other processes: what they and their neighbours do is not told
+    /// apart.
+    pub(crate) fn begin_for_others() -> Self {
+        let mut watch = Self::begin();
+        watch.before.own = None;
+        watch
+    }
+
     fn begin_at(root: &Path) -> Self {
         Self { root: root.to_owned(), before: Snapshot::read(root), began_at: Instant::now() }
     }

@@ -1,83 +1,14 @@
-//! Web jobs in real browsers, from a suite to the database and back out.
-//!
-//! The browsers and their drivers must be installed (`make setup`): a missing one is a failure, not a skipped test.
+//! What web jobs bring: results that say where they ran, reports, releases, predictions for browsers.
 
-mod support;
+use std::{collections::BTreeSet, net::TcpListener};
 
-use std::{
-    collections::BTreeSet,
-    net::TcpListener,
-    time::{Duration, Instant},
-};
-
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use serde_json::Value;
-use testkit::AugurProcess;
 
-use crate::support::{LIMIT, World, assert_counts, text};
-
-/// Two browsers, two platforms; the last case may run in any browser, on whichever of two platforms it gives.
-const SUITE: &str = "web:
-  - {models: [tiny], platforms: [wasm, webgpu], browsers: [chromium, firefox], sequence_lengths: [8],
-     warmup_iterations: 1, iterations_min: 3, iterations_max: 3, timeout_s: 120}
-  - {models: [tiny], platforms: [webgpu], fallback_platforms: [wasm], sequence_lengths: [4],
-     warmup_iterations: 1, iterations_min: 3, iterations_max: 3, timeout_s: 120}";
-const CASES: u64 = 5;
-
-/// A job that is timed for six seconds, and longer in all if its browsers die under it.
-const LONG: &str = "web:
-  - {models: [tiny], platforms: [wasm], browsers: [chromium], batch_sizes: [16], sequence_lengths: [32],
-     warmup_iterations: 1, iterations_min: 10000, iterations_max: 10000, duration_s_max: 6, timeout_s: 110}";
-
-/// Time between two looks at the pool.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// A world in which browsers and a tiny model are found.
-fn world_with_model() -> World {
-    let world = World::new();
-    let machine = support::machine_cache();
-    std::os::unix::fs::symlink(machine.join("tools"), world.cache().join("tools")).expect("linked");
-    if std::env::var_os("AUGUR_ORT_WEB_DIRECTORY").is_none() {
-        world.set("AUGUR_ORT_WEB_DIRECTORY", &machine.join("lib/ort-web").display().to_string());
-    }
-    let file = world.path("tiny.onnx").display().to_string();
-    world.augur(&["model", "build", "bert", "--miniature", "--output", &file]).expect(0);
-    world.augur(&["model", "register", "tiny", &file]).expect(0);
-    world
-}
-
-/// A browser worker that ends with its browsers, which outlive one that is killed.
-struct BrowserWorker(AugurProcess);
-
-impl BrowserWorker {
-    fn start(world: &World) -> Self {
-        let mut worker = Self(world.spawn("browsers", &["browsers", "start", "--name", "b1"]));
-        worker.0.wait_for_line("worker ready", LIMIT).expect("ready");
-        worker
-    }
-}
-
-impl Drop for BrowserWorker {
-    fn drop(&mut self) {
-        let ended = self.0.signal(Signal::SIGTERM).and_then(|()| self.0.wait(LIMIT));
-        match ended {
-            Ok(status) if status.success() => {}
-            _ if std::thread::panicking() => {}
-            other => panic!("{other:?}: {}", self.0.stderr()),
-        }
-    }
-}
-
-/// The same with its browser worker, once that is ready.
-fn world_with_browsers() -> (World, AugurProcess, BrowserWorker) {
-    let world = world_with_model();
-    let aggregator = world.aggregator();
-    let browsers = BrowserWorker::start(&world);
-    (world, aggregator, browsers)
-}
+use crate::{
+    BrowserWorker, CASES, SUITE, status,
+    support::{LIMIT, World, assert_counts, text},
+    world_with_browsers, world_with_model,
+};
 
 #[test]
 fn a_suite_of_web_jobs_is_measured_in_two_browsers() {
@@ -90,6 +21,7 @@ fn a_suite_of_web_jobs_is_measured_in_two_browsers() {
     reports_name_the_browsers(&world, &run);
     what_was_measured_is_learned_from_and_replays(&world);
     assert!(status(&world).to_string().contains("firefox"));
+    a_job_for_a_browser_that_is_not_there_waits_and_one_that_is_cancelled_ends(&world);
     drop(browsers);
     assert!(world.augur(&["browsers", "status"]).stderr.contains("no browser pool runs"));
 }
@@ -148,9 +80,7 @@ fn what_was_measured_is_learned_from_and_replays(world: &World) {
     assert!(exported.contains(",firefox,") && exported.contains(",chromium,"), "{exported}");
 }
 
-#[test]
-fn a_job_for_a_browser_that_is_not_there_waits_and_one_that_is_cancelled_ends() {
-    let (world, _aggregator, _browsers) = world_with_browsers();
+fn a_job_for_a_browser_that_is_not_there_waits_and_one_that_is_cancelled_ends(world: &World) {
     let submit = |more: &[&str]| {
         let job = ["job", "submit", "--kind", "web", "--model", "tiny", "--sequence-length", "8", "--format", "json"];
         world.augur(&[&job[..], more].concat()).json()
@@ -217,99 +147,6 @@ fn predictions_are_of_browsers(world: &World) {
     assert!(one.as_array().expect("a list").iter().all(|row| row["browser"] == "firefox"), "{one:#}");
     let unknown = ask(&["--platforms", "webnn"]);
     assert!(unknown.stderr.contains("the release knows no webnn in a browser of this machine"), "{unknown:?}");
-}
-
-/// The pool's status.
-fn status(world: &World) -> Value {
-    world.augur(&["browsers", "status", "--format", "json"]).json()
-}
-
-/// Waits until a Chromium that is none of `earlier` has a job, and gives its process id; `None` if the run ends first.
-fn browser_at_work(world: &World, run: &str, earlier: &[i64]) -> Option<i64> {
-    let deadline = Instant::now() + LIMIT;
-    while Instant::now() < deadline {
-        // Not known before the aggregator has heard of it.
-        let shown = world.augur(&["run", "show", run, "--format", "json"]);
-        if shown.code == Some(0) && is_over(&shown.json()) {
-            return None;
-        }
-        let status = status(world);
-        let sessions = status["sessions"].as_array().expect("sessions");
-        let at_work = sessions.iter().filter(|session| session["browser"] == "chromium" && has_job(session));
-        let mut pids = at_work.filter_map(|session| session["pid"].as_i64());
-        if let Some(pid) = pids.find(|pid| !earlier.contains(pid)) {
-            return Some(pid);
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
-    panic!("no browser works and the run does not end: {:#}", status(world));
-}
-
-fn is_over(summary: &Value) -> bool {
-    let count = |field: &str| summary[field].as_u64().expect("a number");
-    count("done") + count("dead") == count("jobs_total")
-}
-
-/// Whether a tab of it has a job's model; the pool's own probes have none.
-fn has_job(session: &Value) -> bool {
-    let tabs = session["tabs"].as_array().expect("tabs");
-    tabs.iter().any(|tab| tab["busy"] == true && !tab["model"].is_null())
-}
-
-fn kill_browser(pid: i64) {
-    let pid = i32::try_from(pid).expect("a process id");
-    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
-}
-
-#[test]
-fn a_job_whose_browser_is_killed_is_measured_at_its_first_attempt_and_counts_once() {
-    let (world, _aggregator, _browsers) = world_with_browsers();
-    let run = world.submit(LONG);
-    let killed = browser_at_work(&world, &run, &[]).expect("the job runs");
-    kill_browser(killed);
-    let next = browser_at_work(&world, &run, &[killed]).expect("it goes on in another browser");
-    assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
-    let results = world.results(&run);
-    assert_eq!(results.len(), 1, "{results:#?}");
-    assert_eq!(results[0]["attempt"], 1, "the browser's death is not charged: {:#}", results[0]);
-    let recoveries = results[0]["web"]["recoveries"].as_array().expect("a list");
-    let taken: Vec<&str> = recoveries.iter().filter_map(Value::as_str).collect();
-    // The end of its page may be seen before its own.
-    let is_expected = (1..=2).contains(&taken.len()) && taken.iter().all(|step| step.contains(" after chromium: "));
-    assert!(is_expected, "{taken:?}");
-    let letters = world.augur(&["dead-letter", "list", "--format", "json"]).json();
-    assert_eq!(letters.as_array().map(Vec::len), Some(0), "{letters:#}");
-    the_status_tells_what_happened(&world, next, taken.len() as u64);
-}
-
-fn the_status_tells_what_happened(world: &World, browser: i64, steps: u64) {
-    let status = status(world);
-    let counted = status["counters"]["recoveries"].as_array().expect("steps").iter();
-    assert_eq!(counted.filter_map(|step| step[1].as_u64()).sum::<u64>(), steps, "{status:#}");
-    assert_eq!(status["counters"]["jobs_done"], 1, "{status:#}");
-    let table = world.augur(&["browsers", "status"]).expect(0);
-    for part in ["jobs: 1 done, 0 failed", "recoveries: new ", "chromium", "firefox", &browser.to_string()] {
-        assert!(table.contains(part), "`{part}` is not in\n{table}");
-    }
-}
-
-#[test]
-fn a_job_that_brings_down_three_browsers_is_a_dead_letter() {
-    let (world, _aggregator, _browsers) = world_with_browsers();
-    let run = world.submit(LONG);
-    let mut killed = Vec::new();
-    while let Some(browser) = browser_at_work(&world, &run, &killed) {
-        kill_browser(browser);
-        killed.push(browser);
-    }
-    // Two are enough where the end of a page is seen before that of its browser: each counts.
-    assert!((2..=3).contains(&killed.len()), "{killed:?}");
-    let summary = world.augur(&["run", "show", &run, "--format", "json"]).json();
-    assert_eq!(["done", "dead", "retried"].map(|field| summary[field].as_u64()), [Some(0), Some(1), Some(0)]);
-    let letters = world.augur(&["dead-letter", "list", "--run", &run, "--format", "json"]).json();
-    let letters = letters.as_array().expect("a list");
-    assert!(matches!(&letters[..], [letter] if letter["reason"] == "poison"), "{letters:#?}");
-    assert_eq!(status(&world)["counters"]["poisoned"], 1);
 }
 
 #[test]
