@@ -22,8 +22,8 @@ build: setup ## Builds everything.
 demo: build ## Runs the main job from end to end, on a private broker unless AUGUR_AMQP_URL names one.
 	@deploy/demo.sh
 
-test: build ## Runs every test.
-	cargo test --release --workspace --locked --all-targets
+test: build ## Runs every test. Benches are built, not run: what they find out is for `make bench`.
+	cargo test --release --workspace --locked --lib --bins --examples --tests
 
 # One selection again: `--test` alone would resolve other features.
 FAULT_SUITE := cargo test --release --workspace --locked --test fault_suite --
