@@ -88,10 +88,11 @@ fn a_job_for_a_browser_that_is_not_there_waits_and_one_that_is_cancelled_ends(wo
     let waiting = submit(&["--platforms", "wasm", "--browsers", "lynx"]);
     let run = text(&waiting, "run_id").to_owned();
     world.augur(&["job", "cancel", text(&waiting, "job_id")]).expect(0);
-    // Its browser may come some day; who waits need not.
-    let summary = world.complete(&run);
-    assert!(summary["cancelled_at"].is_string(), "{summary:#}");
-    assert_eq!(["passed", "failed", "error"].map(|end| summary[end].as_u64()), [Some(0); 3], "{summary:#}");
+    // Whoever waits is told at once, whether or not the worker has heard of it yet.
+    let waited = world.augur(&["run", "wait", &run]);
+    assert_eq!(waited.code, Some(1), "{waited:?}");
+    let summary = world.augur(&["run", "show", &run, "--format", "json"]).json();
+    assert!(!summary["cancelled_at"].is_null(), "{summary:#}");
     let either = submit(&["--platforms", "webgpu,wasm", "--browsers", "lynx,firefox", "--iterations-max", "5"]);
     let run = text(&either, "run_id").to_owned();
     assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);

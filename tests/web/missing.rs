@@ -11,7 +11,7 @@ fn without_browsers_up_runs_all_else_and_says_why() {
     let sections = browsers.map(|name| format!("[browsers.pool.{name}]\nbinary = \"/nonexistent/browser\"\n"));
     world.set("AUGUR_SETTINGS", &world.write("no-browsers.toml", &sections.concat()));
     world.set("AUGUR_ORT_WEB_DIRECTORY", &crate::ort_web_directory());
-    let detected = world.augur(&["browsers", "detect"]).expect(0);
+    let detected = world.augur(&["browsers", "detect"]).expect(1);
     assert!(detected.contains("/nonexistent/browser"), "{detected}");
 
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
