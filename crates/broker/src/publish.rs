@@ -383,7 +383,12 @@ impl Publishing {
     /// Connects again, for as long as it takes; `None` once stopped.
     async fn open_again(&self) -> Option<Channel> {
         loop {
-            match open_channel(&self.link, Patience::Endless).await {
+            // A channel is opened by a broker that has no alarm.
+            let opened = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                opened = open_channel(&self.link, Patience::Endless) => opened,
+            };
+            match opened {
                 Ok(channel) => return Some(channel),
                 Err(BrokerError::Closed) => return None,
                 Err(error) => warn!(connection = self.name, %error, "publishing connection did not come back"),

@@ -166,10 +166,10 @@ impl Session {
         self.browser_pid
     }
 
-    /// Kills everything of it, whoever still holds the session; that is then no fault of a job in it, unless it was dead
-    /// already.
+    /// Kills everything of it, whoever still holds the session; that is then no fault of a job in it, unless its browser
+    /// was dead already.
     pub(crate) async fn kill_as_ours(&self) {
-        if self.is_alive() {
+        if self.browser_pid.is_none_or(is_alive) {
             self.was_ended.store(true, Ordering::Relaxed);
         }
         end_tree(self.driver.tree()).await;

@@ -109,7 +109,8 @@ impl IntoResponse for ApiError {
             tracing::error!(%error, cause, "a read for the dashboard failed");
         }
         if let Self::Predictors(error) = &self {
-            tracing::error!(%error, "a prediction for the dashboard failed");
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(%error, cause, "a prediction for the dashboard failed");
         }
         let body = Body { error: self.to_string(), hint: self.hint() };
         (self.status(), [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()

@@ -1,6 +1,7 @@
 //! Predictions of the current release, asked by the names of models and devices that it learned from.
 
 use std::{
+    num::NonZero,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -53,10 +54,10 @@ pub(crate) struct Question {
     platform: Option<String>,
     browser: Option<String>,
     precision: Option<String>,
-    batch_size: Option<u32>,
-    sequence_length: Option<u32>,
-    image_size: Option<u32>,
-    threads: Option<u32>,
+    batch_size: Option<NonZero<u32>>,
+    sequence_length: Option<NonZero<u32>>,
+    image_size: Option<NonZero<u32>>,
+    threads: Option<NonZero<u32>>,
 }
 
 /// One predicted metric of one configuration.
@@ -144,6 +145,10 @@ fn devices(release: &Release, question: &Question) -> Result<Vec<String>, ApiErr
     Ok(devices.into_iter().map(str::to_owned).collect())
 }
 
+fn count(number: NonZero<u32>) -> f64 {
+    f64::from(number.get())
+}
+
 fn row(question: &Question, device: &str) -> MeasuredRow {
     MeasuredRow {
         model: question.model.clone(),
@@ -151,10 +156,10 @@ fn row(question: &Question, device: &str) -> MeasuredRow {
         platform: question.platform.clone(),
         compiler: question.browser.clone(),
         precision: question.precision.clone(),
-        batch_size: f64::from(question.batch_size.unwrap_or(1)),
-        sequence_length: question.sequence_length.map(f64::from),
-        image_size: question.image_size.map(f64::from),
-        threads: question.threads.map(f64::from),
+        batch_size: question.batch_size.map_or(1.0, count),
+        sequence_length: question.sequence_length.map(count),
+        image_size: question.image_size.map(count),
+        threads: question.threads.map(count),
         ..MeasuredRow::default()
     }
 }
@@ -193,10 +198,10 @@ mod tests {
             platform: Some("cpu".to_owned()),
             browser: None,
             precision: None,
-            batch_size: Some(4),
+            batch_size: NonZero::new(4),
             sequence_length: None,
             image_size: None,
-            threads: Some(2),
+            threads: NonZero::new(2),
         }
     }
 

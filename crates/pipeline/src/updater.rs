@@ -18,7 +18,7 @@ use std::{
 };
 
 use broker::{AmqpUrl, Delivery, Patience, Publisher, Settlement, Start, Subscription, resume};
-use due::Arrived;
+use due::{Arrived, RESTS};
 use evidence::ROWS_MIN;
 use features::TrainingTable;
 use files::{Position, load_training, save_training};
@@ -291,7 +291,8 @@ impl Updater {
                     PipelineError::Predictors { source: PredictorError::TooFewRows { .. }, .. } => {
                         self.was_tried(began, now);
                     }
-                    _ => self.not_before = Some(now + RETRY_WAIT),
+                    // What fails for good must not keep the processor from benchmarks.
+                    _ => self.not_before = Some(now + RETRY_WAIT.max(RESTS * (now - began))),
                 }
                 Ok(())
             }

@@ -109,6 +109,7 @@ async fn a_killed_driver_takes_no_job_along_and_leaves_no_browser(bench: &Bench)
 
 /// A job has all of its time in each browser: one that dies takes none of it along.
 async fn a_death_takes_no_time_from_the_job(bench: &Bench) {
+    bench.run(mixer(Platform::Wasm)).await.expect("a warm browser, so that the time goes to the job");
     let request = WebRequest { timeout: Duration::from_secs(5), ..timed_for_long(Platform::Wasm) };
     let (killed_at, timeout) = (OnceLock::new(), request.timeout);
     let kill_once = |_| {

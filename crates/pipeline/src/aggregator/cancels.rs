@@ -15,6 +15,8 @@ use crate::{PipelineError, worker::chain};
 
 /// Several times within the hour for which the stream keeps an order at least, so that every worker that starts reads it.
 const REPEAT_EVERY: Duration = Duration::from_mins(20);
+/// The first wait; the next ones double. What came while no aggregator ran is read by then, and given after it.
+const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// Age of an order up to which it is given again, in microseconds: a year, as jobs may be due so far ahead, and a month
 /// for them to be run.
 const AGE_US_MAX: i64 = (365 + 31) * 24 * 60 * 60 * 1_000_000;
@@ -23,13 +25,17 @@ const REPEATED_MAX: usize = 10_000;
 
 /// Gives again what somebody may still have to obey: at once, and then again and again until `stop`.
 pub(super) async fn repeat(store: Store, publisher: Publisher, stop: CancellationToken) {
-    let mut rounds = tokio::time::interval(REPEAT_EVERY);
-    while stop.run_until_cancelled(rounds.tick()).await.is_some() {
+    let mut wait = FIRST_WAIT;
+    loop {
         match stop.run_until_cancelled(give(&store, &publisher)).await {
             Some(Ok(0)) | None => {}
             Some(Ok(orders)) => info!(orders, "cancel orders are given again"),
             Some(Err(error)) => warn!(error = %chain(&error), "cancel orders were not given again"),
         }
+        if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+        wait = REPEAT_EVERY.min(wait * 2);
     }
 }
 

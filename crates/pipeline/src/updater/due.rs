@@ -12,7 +12,7 @@ const AGE_QUIETS: u32 = 20;
 const ROWS_NEW_MAX: usize = 100;
 /// Where measurements follow steadily, training rests this many times as long as it took: benchmarks of this machine
 /// wait for it, so it may take a tenth of their time.
-const RESTS: u32 = 9;
+pub(super) const RESTS: u32 = 9;
 
 /// What has come since a release was trained last.
 #[derive(Debug, Clone, Copy)]

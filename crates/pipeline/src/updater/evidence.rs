@@ -23,7 +23,7 @@ const SHIFT_ERRORS: f64 = 3.0;
 /// Share of the rows of the last whole training from which on new ones are worth another.
 const GROWN_SHARE: f64 = 0.5;
 /// Times that a release may learn more before it is trained from the beginning.
-const AMENDMENTS_MAX: usize = 5;
+pub(super) const AMENDMENTS_MAX: usize = 5;
 
 /// A device as one of its platforms uses it: browsers on a processor may change while what runs there natively does not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,7 +88,7 @@ pub(super) struct Learned {
     pub(super) rows_since: usize,
     /// Times that it learned more.
     pub(super) amendments: usize,
-    /// Whether it came of measurement tables, which an update does not have.
+    /// Whether it came of measurement tables or of jobs that an update does not have.
     pub(super) is_of_tables: bool,
 }
 
@@ -145,8 +145,8 @@ impl Evidence {
         let choice = |strategy, reason| Choice { strategy, reason };
         if is_of_tables {
             let reason = format!(
-                "the release before came of tables, which only learning more keeps ({amendments} times already); \
-                 `augur predictor train` learns anew from them and from jobs"
+                "the release before came of tables or jobs that are not here, which only learning more keeps \
+                 ({amendments} times already); `augur predictor train` learns anew from them and from jobs"
             );
             return choice(UpdateStrategy::Incremental, reason);
         }

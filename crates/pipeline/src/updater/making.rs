@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::{
     LEASE_WAIT_MAX, UpdaterSettings,
-    evidence::{Choice, Evidence, Learned},
+    evidence::{AMENDMENTS_MAX, Choice, Evidence, Learned},
     split::Split,
 };
 use crate::{PipelineError, failpoint, worker::chain};
@@ -102,15 +102,17 @@ fn learned_after(
     releases: &Releases,
 ) -> Result<(Predictors, Provenance), PredictorError> {
     let Current { release: Release { manifest, predictors: before }, jobs } = current;
-    let split = Split::of(rows, jobs);
+    let mut split = Split::of(rows, jobs);
     let evidence = split.evidence(before)?;
+    let tried = manifest.update.as_ref().map_or(0, |update| update.table_rows as usize);
+    split.age(rows.iter().take(tried), |row| evidence.has_changed(row));
     let whole_rows = manifest.update.as_ref().map_or(split.seen.len(), |update| update.whole_rows as usize);
     let choice = match settings.strategy {
         None => evidence.choose(Learned {
             whole_rows,
             rows_since: (split.seen.len() + split.unseen.len()).saturating_sub(whole_rows),
             amendments: before.amendments(),
-            is_of_tables: manifest.source == Source::Tables,
+            is_of_tables: manifest.source == Source::Tables || jobs.learned.len() > split.seen.len(),
         }),
         Some(strategy) => Choice { strategy, reason: "the settings say so".to_owned() },
     };
@@ -120,8 +122,13 @@ fn learned_after(
     let old = Old { rows, seen: &split.seen, evidence: &evidence };
     let next = if choice.strategy == UpdateStrategy::Incremental {
         let kept = old.kept(UpdateStrategy::Incremental, new.len());
-        let own = releases.load(&manifest.release_id)?.predictors;
-        let predictors = learn_more(own, &new)?;
+        let predictors = match origin(releases, current)? {
+            None => learn_more(releases.load(&manifest.release_id)?.predictors, &new)?,
+            Some(Current { release, jobs }) => {
+                let since = kept.iter().chain(&new).filter(|row| !jobs.learned.contains(&row.job_id)).copied();
+                learn_more(release.predictors, &since.collect::<Vec<_>>())?
+            }
+        };
         Next { choice, predictors, source: manifest.source, kept, whole_rows }
     } else {
         learn_again(choice, &old, &new, &settings.train)?
@@ -137,6 +144,28 @@ fn learned_after(
     let of_before = if update.strategy == UpdateStrategy::Incremental { &jobs.learned - &gone } else { kept };
     let jobs = KnownJobs { learned: &of_before | &ids(&new), dropped: &jobs.dropped | &gone };
     Ok((predictors, Provenance { source, jobs, update: Some(update) }))
+}
+
+/// What learned more is slower each time. The release from which a current one began, once that was too often, for all
+/// since then to be learned at once; `None` where it was not, or where that release is gone.
+fn origin(releases: &Releases, current: &Current) -> Result<Option<Current>, PredictorError> {
+    if current.release.predictors.amendments() < AMENDMENTS_MAX {
+        return Ok(None);
+    }
+    let mut manifest = current.release.manifest.clone();
+    while manifest.update.as_ref().is_some_and(|update| update.strategy == UpdateStrategy::Incremental) {
+        let parent = manifest.parent.as_ref().map(|parent| releases.manifest(parent));
+        match parent {
+            Some(Ok(parent)) => manifest = parent,
+            Some(Err(error)) => {
+                warn!(error = %chain(&error), "the release that this one began from is gone; it grows on");
+                return Ok(None);
+            }
+            None => return Ok(None),
+        }
+    }
+    let jobs = releases.known_jobs(&manifest)?;
+    Ok(Some(Current { release: releases.load(&manifest.release_id)?, jobs }))
 }
 
 /// What a release learned from, for the next one to choose what of it still counts.

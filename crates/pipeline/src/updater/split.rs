@@ -38,6 +38,17 @@ impl<'a> Split<'a> {
         split
     }
 
+    /// Takes rows for seen that were there before and count no more: they are neither learned from nor judges.
+    pub(super) fn age(
+        &mut self,
+        before: impl Iterator<Item = &'a AcceptedMeasurement>,
+        counts_no_more: impl Fn(&AcceptedMeasurement) -> bool,
+    ) {
+        let before: HashSet<&JobId> = before.map(|row| &row.job_id).collect();
+        let is_old = |row: &&AcceptedMeasurement| before.contains(&row.job_id) && counts_no_more(row);
+        self.seen.extend(self.unseen.extract_if(.., |row| is_old(&&**row)));
+    }
+
     /// What the unseen rows say of a release.
     pub(super) fn evidence(&self, predictors: &Predictors) -> Result<Evidence, PredictorError> {
         Evidence::of(predictors, &self.seen, &self.unseen, &tables(&self.unseen))

@@ -15,10 +15,13 @@ use super::{chain, settle, state::WorkerState};
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 /// Heartbeats that fit into a lease, so that one or two may be lost.
 const HEARTBEATS_PER_LEASE: u32 = 4;
-/// Looks in a lease's time at whether the broker still blocks heartbeats. No lease lapses meanwhile, and afterwards each
-/// gets a whole lease's time. A connection that is lost while it is blocked shows up to 25 s later, after two of AMQP's
-/// heartbeats: of a lease of 60 s enough is left then to end the jobs before others get them.
-const LOOKS_PER_LEASE: u32 = 2;
+/// Looks in a lease's time at whether the broker blocks heartbeats. No lease lapses meanwhile, and afterwards each gets a
+/// whole lease's time.
+const LOOKS_PER_LEASE: u32 = 4;
+/// The part of a lease that jobs go on for after the last look that found an alarm: a heartbeat that waited for its end
+/// has a quarter of a lease at least to be confirmed. A connection that is lost while it is blocked shows up to 25 s
+/// later, after two of AMQP's heartbeats: of a lease of 60 s enough is left then to end the jobs before others get them.
+const SPARE_PER_LEASE: u32 = 2;
 
 /// Follows cancel orders.
 pub(super) async fn obey(mut control: Subscription, state: Arc<WorkerState>) {
@@ -55,18 +58,20 @@ pub(super) async fn beat(publisher: Publisher, state: Arc<WorkerState>, lease: D
         let sending = publisher.publish(Outgoing::new(names::HEARTBEATS, String::new(), worker_id, message));
         tokio::pin!(sending);
         // Whoever keeps the leases counts from the last sign of life that it got: later than this one was sent.
-        let mut deadline = confirmed_at + lease;
+        let mut ends = confirmed_at + lease;
         loop {
-            match tokio::time::timeout_at(deadline, &mut sending).await {
+            let look = ends.min(Instant::now() + lease / LOOKS_PER_LEASE);
+            match tokio::time::timeout_at(look, &mut sending).await {
                 Ok(Ok(())) => confirmed_at = began,
                 Ok(Err(error)) => warn!(%error, "heartbeat was not sent"),
                 Err(_) if publisher.is_blocked() => {
                     warn!("the broker takes no heartbeats because of an alarm; leased jobs go on");
                     // It is taken later than now, and so heard.
                     began = Instant::now();
-                    deadline = began + lease / LOOKS_PER_LEASE;
+                    ends = ends.max(began + lease / SPARE_PER_LEASE);
                     continue;
                 }
+                Err(_) if Instant::now() < ends => continue,
                 Err(_) => {
                     if state.fence() > 0 {
                         warn!(

@@ -6,12 +6,15 @@ use messages::{Cancel, CancelTarget, Timestamp};
 use super::select;
 use crate::{Store, StoreError};
 
-/// Orders about jobs without a result and about runs that are not complete, each target once, the newest first.
+/// Orders about jobs without a result and about runs that are not complete, each target once, the newest first. Who
+/// replays a dead letter after its order wants it to run.
 const OPEN: &str = "
 SELECT c.target = 'run', c.target_id::VARCHAR, epoch_us(max(c.requested_at)) FROM cancels c
 LEFT JOIN jobs j ON c.target = 'job' AND j.job_id = c.target_id
 LEFT JOIN runs r ON c.target = 'run' AND r.run_uuid = c.target_id AND r.completed_at IS NOT NULL
 WHERE j.job_id IS NULL AND r.run_uuid IS NULL AND epoch_us(c.requested_at) >= ?
+  AND NOT EXISTS (SELECT 1 FROM replays p WHERE p.replayed_at > c.requested_at
+                  AND CASE c.target WHEN 'run' THEN p.run_uuid ELSE p.job_id END = c.target_id)
 GROUP BY c.target, c.target_id ORDER BY max(c.requested_at) DESC, c.target_id LIMIT ?";
 
 impl Store {

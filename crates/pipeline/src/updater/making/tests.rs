@@ -128,6 +128,12 @@ fn a_release_of_tables_learns_more_and_keeps_what_they_say() {
     let (before, after) = (error_pct(&of_tables.predictors), error_pct(&release));
     assert!(after < before + 3.0, "{after} after {before}");
 
+    for size in (2..).step_by(2).take(AMENDMENTS_MAX) {
+        world.update(builders::batch_grid([size], 1.0));
+    }
+    let current = world.releases.current().expect("whole").expect("published").predictors;
+    assert_eq!((current.amendments(), current.platforms().len()), (1, 2), "it begins anew from the tables' release");
+
     world.settings.strategy = Some(UpdateStrategy::Full);
     let (_, update) = world.update([]);
     assert!(!update.is_promoted, "{update:?}");
