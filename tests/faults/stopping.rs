@@ -24,7 +24,7 @@ fn sigterm_ends_idle_daemons_in_good_order() {
     let (mut aggregator, mut updater) = (world.aggregator(), world.updater());
     world.set("AUGUR_LEARNER__MODELS", "mobilenet-v2");
     let mut learner = world.spawn("learner", &["learner", "start"]);
-    learner.wait_for_line("nobody would measure the proposals; waiting for a worker", LIMIT).expect("it waits");
+    learner.wait_for_line("waiting for a worker", LIMIT).expect("it waits");
     terminate(&mut learner);
     let mut worker = world.worker("w1", &[]);
     for process in [&mut worker, &mut updater, &mut aggregator] {

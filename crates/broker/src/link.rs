@@ -150,6 +150,9 @@ impl Link {
     ///
     /// Without that, who ends right behind an ack may take it along: RabbitMQ's channels end with their connection,
     /// whatever waits in their mailboxes. Only after the link's stop, or subscriptions open it again.
+    ///
+    /// Of many acks at once the last may be lost all the same, and those messages come again: a channel lets 32 be under
+    /// way to a quorum queue (`quorum_commands_soft_limit`), keeps the others, and forgets those when it is closed.
     pub async fn close(self) {
         let _opening = self.shared.opening.lock().await;
         let Some(connection) = self.last().take() else { return };
