@@ -291,12 +291,12 @@ fn measured(number: u32) -> messages::JobResult {
         spec.configuration.batch_size = batch_size;
     }
     if let Outcome::Benchmark(outcome) = &mut result.outcome {
-        // Three times as long as at the peak of the device, so that none counts as impossible.
-        let latency_ms = f64::from(size * batch_size) * 230.0;
+        let latency_ms = f64::from(size * batch_size) * 3.0;
         outcome.latency_ms = LatencySummary::from_iterations(vec![latency_ms; 3]).expect("positive");
         outcome.throughput_items_per_second = f64::from(batch_size) * 1e3 / latency_ms;
         for operator in &mut outcome.costs.operators {
-            operator.macs *= u64::from(size * batch_size);
+            // Four times fewer than the device can do in that time, so that none counts as impossible.
+            operator.macs = operator.macs / 100 * u64::from(size * batch_size);
         }
     }
     result
