@@ -287,7 +287,7 @@ mod tests {
         check(&held(18), Learned { rows_since: 500, ..LEARNED }, UpdateStrategy::Full, "500 rows came since");
         check(&held(18), Learned { amendments: 5, ..LEARNED }, UpdateStrategy::Full, "5 times already");
         let of_tables = Learned { is_of_tables: true, rows_since: 500, ..LEARNED };
-        check(&shifted, of_tables, UpdateStrategy::Incremental, "came of tables, which only learning more keeps");
+        check(&shifted, of_tables, UpdateStrategy::Incremental, "came of tables or jobs that are not here");
         assert_eq!([held(18), held(13), shifted].map(|evidence| evidence.has_drifted()), [false, true, true]);
     }
 }
