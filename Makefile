@@ -23,7 +23,7 @@ demo: build ## Runs the main job from end to end, on a private broker unless AUG
 	@deploy/demo.sh
 
 test: build ## Runs every test. Benches are built, not run: what they find out is for `make bench`.
-	cargo test --release --workspace --locked --lib --bins --examples --tests
+	@deploy/test.sh
 
 # One selection again: `--test` alone would resolve other features.
 FAULT_SUITE := cargo test --release --workspace --locked --test fault_suite --
