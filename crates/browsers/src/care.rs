@@ -79,9 +79,9 @@ async fn bury(inner: &Arc<Inner>) {
     };
     for id in dead {
         tracing::warn!(session = id, "an idle browser died");
-        let session = inner.state().take_session(id);
-        if let Some(session) = session {
-            session.kill_as_ours().await;
+        let taken = inner.state().take_session(id);
+        if let Some(taken) = taken {
+            taken.session.kill_as_ours().await;
         }
     }
     // A tab that crashed while nobody used it.
@@ -186,10 +186,12 @@ impl Inner {
                 return;
             }
             let browser = slot.browser.clone();
-            state.take_session(id).map(|session| (browser, session))
+            state.take_session(id).map(|taken| (browser, taken))
         };
-        let Some((browser, session)) = taken else { return };
-        match Arc::try_unwrap(session) {
+        let Some((browser, taken)) = taken else { return };
+        // A stop waits for us: it cannot find every process of a browser whose session it does not know.
+        let _ending = taken.ending;
+        match Arc::try_unwrap(taken.session) {
             Ok(session) if keep_driver && session.is_alive() => {
                 let driver = session.end_keeping_driver().await;
                 if let Some(driver) = driver {

@@ -148,9 +148,7 @@ impl Inner {
             return;
         }
         tracing::warn!(%error, "a tab does not close; its browser is ended");
-        if let Some(id) = session_id {
-            self.state().take_session(id);
-        }
+        let _taken = session_id.and_then(|id| self.state().take_session(id));
         session.kill_as_ours().await;
         self.changed.notify_waiters();
     }
@@ -160,8 +158,8 @@ impl Inner {
         for (session, tab) in leaving.tabs {
             self.close_tab(None, &session, tab).await;
         }
-        for session in leaving.sessions {
-            session.kill_as_ours().await;
+        for taken in leaving.sessions {
+            taken.session.kill_as_ours().await;
         }
     }
 }

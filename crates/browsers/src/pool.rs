@@ -142,16 +142,16 @@ impl Pool {
 
     /// Ends every browser; jobs that run or wait end with [`WebError::Stopping`] or for want of their browser.
     pub async fn stop(&self) {
-        let (sessions, drivers) = {
+        let (sessions, drivers, endings) = {
             let mut state = self.inner.state();
             state.is_stopping = true;
             let ids: Vec<u64> = state.sessions.keys().copied().collect();
             let sessions: Vec<_> = ids.into_iter().filter_map(|id| state.take_session(id)).collect();
-            (sessions, std::mem::take(&mut state.spare_drivers))
+            (sessions, std::mem::take(&mut state.spare_drivers), state.endings.clone())
         };
         self.inner.changed.notify_waiters();
-        for session in sessions {
-            session.kill_as_ours().await;
+        for taken in sessions {
+            taken.session.kill_as_ours().await;
         }
         for driver in drivers.into_values() {
             driver.end().await;
@@ -160,6 +160,8 @@ impl Pool {
         let everything = Tree::new(Mark::of_pool(&self.inner.launch.pool));
         end_tree(&everything).await;
         drop(self.inner.starts.write().await);
+        // Those that someone else is ending.
+        endings.closed().await;
         end_tree(&everything).await;
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use messages::{Platform, Priority};
+use tokio::sync::watch;
 
 use crate::{
     Capability, PoolSettings,
@@ -39,6 +40,8 @@ pub(crate) struct State {
     pub(crate) placements: Placements,
     /// Drivers whose session was ended, for the next session of their browser.
     pub(crate) spare_drivers: BTreeMap<String, Driver>,
+    /// Has a receiver for each session that was taken out of the state and is not ended yet.
+    pub(crate) endings: watch::Sender<()>,
     pub(crate) counters: Counters,
     pub(crate) budget_mb: f64,
     pub(crate) is_stopping: bool,
@@ -62,6 +65,13 @@ pub(crate) struct SessionSlot {
     pub(crate) used: u64,
     pub(crate) idle_since: Instant,
     pub(crate) probed_at: Instant,
+}
+
+/// A session that is in the state no more, for its end. The pool's stop waits until it is dropped.
+#[derive(Debug)]
+pub(crate) struct TakenSession {
+    pub(crate) session: Arc<Session>,
+    pub(crate) ending: watch::Receiver<()>,
 }
 
 /// A tab, or the place of one that is lent to a job.
@@ -105,7 +115,7 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Leaving {
     pub(crate) tabs: Vec<(Arc<Session>, Tab)>,
-    pub(crate) sessions: Vec<Arc<Session>>,
+    pub(crate) sessions: Vec<TakenSession>,
 }
 
 impl State {
@@ -120,6 +130,7 @@ impl State {
             speeds: Speeds::read(&settings.state_directory),
             placements: Placements::read(&settings.state_directory),
             spare_drivers: BTreeMap::new(),
+            endings: watch::Sender::default(),
             counters: Counters::default(),
             budget_mb,
             is_stopping: false,
@@ -218,8 +229,9 @@ impl State {
     }
 
     /// Removes a session with all its tabs.
-    pub(crate) fn take_session(&mut self, session: u64) -> Option<Arc<Session>> {
-        self.sessions.remove(&session)?.session
+    pub(crate) fn take_session(&mut self, session: u64) -> Option<TakenSession> {
+        let session = self.sessions.remove(&session)?.session?;
+        Some(TakenSession { session, ending: self.endings.subscribe() })
     }
 
     /// Says that a session takes no more jobs.

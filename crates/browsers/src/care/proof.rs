@@ -46,9 +46,9 @@ pub(crate) async fn prove_browser(inner: Arc<Inner>, browser: String) {
             for platform in PLATFORMS {
                 record(&inner, Err(Capability::lacking(&browser, platform, error.to_string())));
             }
-            let session = inner.state().take_session(session_id);
-            if let Some(session) = session {
-                session.kill_as_ours().await;
+            let taken = inner.state().take_session(session_id);
+            if let Some(taken) = taken {
+                taken.session.kill_as_ours().await;
             }
         }
     }
