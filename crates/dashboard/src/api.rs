@@ -8,7 +8,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use messages::{IdError, JobId, RunId};
+use messages::{IdError, JobId, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{ApiError, state::Shared};
@@ -18,6 +18,9 @@ const LIMIT_DEFAULT: usize = 50;
 
 /// Most rows of a list that may be asked for.
 const LIMIT_MAX: usize = 1_000;
+
+/// How long a run may be open before its configurations may be proposed again, in seconds.
+const OPEN_S_MAX: i64 = 24 * 3_600;
 
 /// Answers of `/api/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +135,11 @@ pub(crate) async fn quarantine(
 ) -> Answered<Vec<store::HeldBackRow>> {
     let run = checked(of)?.run.map(|id| parse(&id)).transpose()?;
     shared.read(move |store| store.quarantined(run)).await.map(Answer)
+}
+
+pub(crate) async fn withheld(State(shared): State<Shared>) -> Answered<store::WithheldRows> {
+    let since = Timestamp::from_micros((Timestamp::now().as_seconds() - OPEN_S_MAX) * 1_000_000);
+    shared.read(move |store| store.withheld(since)).await.map(Answer)
 }
 
 pub(crate) async fn measured(State(shared): State<Shared>) -> Answered<Vec<store::MeasuredRow>> {

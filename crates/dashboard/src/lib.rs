@@ -83,6 +83,7 @@ fn router(shared: Shared) -> Router {
         .route("/api/jobs/{id}/attempts", get(api::job_attempts))
         .route("/api/workers", get(api::workers))
         .route("/api/quarantine", get(api::quarantine))
+        .route("/api/withheld", get(api::withheld))
         .route("/api/measured", get(api::measured))
         .route("/api/coverage", get(api::coverage))
         .route("/api/releases", get(api::releases))

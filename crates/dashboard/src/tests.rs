@@ -150,6 +150,8 @@ async fn every_address_answers_with_json() {
     {
         assert_eq!(server.get(&format!("/api/{path}")).await, (200, json!([])), "{path}");
     }
+    let nothing = json!({ "queued": [], "incompatible": [] });
+    assert_eq!(server.get("/api/withheld").await, (200, nothing));
     assert_eq!(server.get(&format!("/api/jobs/{}/iterations", job_id(1))).await, (200, json!([])));
     let (_, attempts) = server.get(&format!("/api/jobs/{}/attempts", job_id(1))).await;
     assert_eq!((&attempts[0]["failure_type"], &attempts[0]["next"]), (&json!("unavailable"), &Value::Null));

@@ -58,6 +58,8 @@ pub struct RunSubmitted {
     pub only_job: Option<JobId>,
     /// What its jobs ask of workers, each need once.
     pub needs: Vec<Need>,
+    /// What its jobs measure, each configuration once, by its text; the first [`Self::CONFIGURATIONS_MAX`] of them.
+    pub configurations: Vec<String>,
     /// Not to be started before this moment.
     pub due_at: Option<Timestamp>,
     /// Commit of the work tree that it was submitted from.
@@ -66,4 +68,9 @@ pub struct RunSubmitted {
     pub git_branch: Option<String>,
     /// The command that submitted it, without secrets.
     pub command_line: Option<String>,
+}
+
+impl RunSubmitted {
+    /// Most configurations that a run tells of, so that the message stays small.
+    pub const CONFIGURATIONS_MAX: usize = 2_000;
 }

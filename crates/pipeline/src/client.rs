@@ -1,6 +1,6 @@
 //! Producers: publish a run and its jobs, cancel them, let a quarantined measurement count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use broker::{BrokerError, Outgoing, Publisher, WINDOW_MESSAGES_MAX};
 use futures_util::{StreamExt, stream};
@@ -50,7 +50,7 @@ impl Submission {
         let jobs_total = u32::try_from(suite.cases.len()).unwrap_or(u32::MAX);
         let run_id = context.run_id.unwrap_or_else(RunId::new);
         let run_ref = RunRef { run_id, suite: suite.name.clone(), jobs_total, origin };
-        let needs = needs(&suite.cases);
+        let (needs, configurations) = (needs(&suite.cases), configurations(&suite.cases));
         let job = |case: Case| {
             let job_id = match (&case.unique_key, context.run_id) {
                 (Some(key), _) => JobId::from_key(key),
@@ -69,6 +69,7 @@ impl Submission {
             jobs_total,
             only_job,
             needs,
+            configurations,
             due_at: context.due_at,
             git_commit: context.git_commit,
             git_branch: context.git_branch,
@@ -88,6 +89,13 @@ fn needs(cases: &[Case]) -> Vec<Need> {
         .into_iter()
         .map(|((platform, requirements), jobs)| Need { platform, requirements: requirements.clone(), jobs })
         .collect()
+}
+
+/// What the cases measure, each configuration once, as far as an announcement has room.
+fn configurations(cases: &[Case]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let measured = cases.iter().filter_map(|case| Some(case.spec.benchmark()?.configuration.to_string()));
+    measured.filter(|text| seen.insert(text.clone())).take(RunSubmitted::CONFIGURATIONS_MAX).collect()
 }
 
 fn job(job_id: JobId, case: Case, run: &RunRef, submitted_at: Timestamp, due_at: Option<Timestamp>) -> Job {
@@ -179,7 +187,8 @@ pub async fn lift_quarantine(publisher: &Publisher, job_id: JobId) -> Result<(),
 mod tests {
     use std::time::Duration;
 
-    use messages::{Priority, TestSpec};
+    use messages::{BenchmarkSpec, Configuration, Priority, TestSpec};
+    use testkit::builders;
 
     use super::*;
 
@@ -216,6 +225,23 @@ mod tests {
         assert_eq!(needs, [(String::new(), 2), ("lab".to_owned(), 1)]);
         assert_eq!(submission.run.due_at, due_at);
         assert!(submission.jobs.iter().all(|job| job.dispatch.due_at == due_at && job.dispatch.attempts_max == 2));
+    }
+
+    #[test]
+    fn each_configuration_is_told_once_and_not_more_than_there_is_room_for() {
+        let benchmark = |batch_size| {
+            let configuration = Configuration { batch_size, ..builders::batch_grid([1], 1.0).remove(0).configuration };
+            let spec = CaseSpec::Benchmark(Box::new(BenchmarkSpec::usual(configuration)));
+            Case { spec, ..case(&batch_size.to_string(), None, None) }
+        };
+        let told = |sizes: &[u32]| {
+            let cases = sizes.iter().copied().map(benchmark).chain([case("a test", None, None)]).collect();
+            submission(cases, RunContext::default()).run.configurations
+        };
+        let text = |batch_size| benchmark(batch_size).spec.benchmark().expect("one").configuration.to_string();
+        assert_eq!(told(&[8, 1, 8]), [text(8), text(1)]);
+        let many: Vec<u32> = (1..=3_000).collect();
+        assert_eq!(told(&many).len(), RunSubmitted::CONFIGURATIONS_MAX);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod planning;
 mod waiting;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     time::Duration,
 };
@@ -16,9 +16,10 @@ use std::{
 use broker::{AmqpUrl, Patience, Publisher, Start, Subscription};
 use graphs::ModelCache;
 use messages::{
-    BenchmarkSpec, Configuration, Device, Dispatch, Platform, Priority, Requirements, RunId, Timestamp, WebSpec,
+    BenchmarkSpec, Configuration, Device, Dispatch, Job, JobSpec, Platform, Priority, Requirements, RunId, Timestamp,
+    WebSpec,
 };
-use planner::{Constraints, Proposal, Strategy, Withheld};
+use planner::{Barred, Constraints, PassedOver, Proposal, Refusal, Strategy, Withheld};
 use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::info;
@@ -49,23 +50,42 @@ pub struct LearnerSettings {
     pub batch: usize,
     /// Jobs in all; the learner ends when they are done.
     pub budget: usize,
-    /// How long a platform may be without a live worker before the learner goes on without it.
+    /// How long a target may be without a live worker before the learner goes on without it.
     pub worker_wait_max: Duration,
     /// How long the broker may take to appear.
     pub patience: Patience,
 }
 
+/// Where a job runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// The kind of execution target.
+    pub platform: Platform,
+    /// The browser, if it has to be one of that name.
+    pub browser: Option<String>,
+}
+
+impl Target {
+    fn of(job: &Job) -> Self {
+        let browser = match &job.spec {
+            JobSpec::Web(web) => web.browsers.first().cloned(),
+            JobSpec::Benchmark(_) | JobSpec::Test(_) => None,
+        };
+        Self { platform: job.platform, browser }
+    }
+}
+
 /// Who knows which workers live.
 pub trait Roster {
-    /// Says why no live worker would take jobs of a platform; `None` if one would, or if nobody knows.
-    fn unserved(&self, platform: Platform) -> impl Future<Output = Option<String>> + Send;
+    /// Says why no live worker would take jobs of a target; `None` if one would, or if nobody knows.
+    fn unserved(&self, target: &Target) -> impl Future<Output = Option<String>> + Send;
 
     /// Browsers of live workers, each with every platform that its worker takes; none if nobody knows.
     fn web_places(&self) -> impl Future<Output = Vec<(Platform, String)>> + Send;
 
-    /// Configurations, by their text, that run now or failed a short while ago, whoever asked for them; none if nobody
+    /// What waits, runs or failed a short while ago, whoever asked for it, and what devices refuse; nothing if nobody
     /// knows.
-    fn withheld(&self) -> impl Future<Output = HashMap<String, Withheld>> + Send;
+    fn barred(&self) -> impl Future<Output = Barred> + Send;
 }
 
 /// What a learner did.
@@ -103,9 +123,10 @@ impl Planned {
         Suite { name: name.to_owned(), path: String::new(), cases: self.proposals.iter().map(case).collect() }
     }
 
-    /// The platforms that are to measure.
-    pub fn platforms(&self) -> BTreeSet<Platform> {
-        self.proposals.iter().map(|proposal| proposal.configuration.platform).collect()
+    /// Where it is to be measured.
+    pub fn targets(&self) -> BTreeSet<Target> {
+        let target = |of: &Configuration| Target { platform: of.platform, browser: of.browser.clone() };
+        self.configurations().map(target).collect()
     }
 
     /// What is proposed.
@@ -143,7 +164,7 @@ pub async fn learn(
             learner.nothing_left(&planned)?;
             break;
         }
-        if !learner.await_workers(roster, planned.platforms()).await {
+        if !learner.await_workers(roster, planned.targets()).await {
             continue;
         }
         let measured = learner.measure(roster, &planned).await?;
@@ -162,8 +183,8 @@ struct Learner {
     settings: LearnerSettings,
     models: ModelCache,
     report: LearnerReport,
-    /// Platforms that no worker takes, and why; nothing is proposed for them.
-    unserved: BTreeMap<Platform, String>,
+    /// Targets that no worker takes, and why; nothing is proposed for them.
+    unserved: BTreeMap<Target, String>,
     stop: CancellationToken,
 }
 
@@ -194,11 +215,13 @@ impl Learner {
         })
     }
 
-    /// Plans the next batch within what is left of the budgets, for platforms that somebody serves.
-    async fn plan(&mut self, roster: &impl Roster) -> Result<Planned, PipelineError> {
-        self.unserved = waiting::unserved(roster, self.unserved.keys().copied().collect()).await;
-        let (web_places, withheld_elsewhere) = (roster.web_places().await, roster.withheld().await);
-        let unserved: Vec<Platform> = self.unserved.keys().copied().collect();
+    /// Plans the next batch within what is left of the budgets, for targets that somebody serves.
+    async fn plan(&mut self, roster: &impl Roster, is_without_release: bool) -> Result<Planned, PipelineError> {
+        self.unserved = waiting::unserved(roster, self.unserved.keys().cloned().collect()).await;
+        // Browsers are proposed only where they live.
+        let (web_places, mut barred) = (roster.web_places().await, roster.barred().await);
+        let native = self.unserved.keys().filter(|target| target.browser.is_none());
+        let unserved: Vec<Platform> = native.map(|target| target.platform).collect();
         let (settings, models) = (self.settings.clone(), self.models.clone());
         let LearnerReport { jobs, expected_seconds, .. } = self.report;
         tokio::task::spawn_blocking(move || {
@@ -206,16 +229,16 @@ impl Learner {
             // What is left may be nothing; then no candidate fits.
             constraints.budget_seconds = constraints.budget_seconds.map(|budget| budget - expected_seconds);
             constraints.platform_max.extend(unserved.iter().map(|platform| (platform.to_string(), 0)));
-            let mut withheld = withheld_elsewhere;
-            withheld.extend(Ledger::open(&settings.releases_directory, Timestamp::now())?.withheld());
+            barred.configurations.extend(Ledger::open(&settings.releases_directory, Timestamp::now())?.withheld());
             let request = PlanRequest {
                 search: settings.search,
                 strategy: settings.strategy,
                 count: settings.batch.min(settings.budget - jobs),
                 constraints,
-                withheld,
+                barred,
                 first_device: settings.first_device,
                 web_places,
+                is_without_release,
             };
             plan_next(&settings.releases_directory, &request, &models)
         })
@@ -232,8 +255,11 @@ impl Learner {
         for (reason, count) in &planned.passed_over {
             info!(count, %reason, "candidates were not proposed");
         }
-        if let Some((platform, reason)) = self.unserved.pop_first() {
-            return Err(PipelineError::Unserved { platform, reason });
+        let is_refused = |(reason, _): &(PassedOver, usize)| *reason == PassedOver::Refused(Refusal::PlatformFull);
+        if planned.passed_over.iter().any(is_refused)
+            && let Some((target, reason)) = self.unserved.pop_first()
+        {
+            return Err(PipelineError::Unserved { platform: target.platform, reason });
         }
         info!("nothing is left to propose");
         Ok(())

@@ -27,7 +27,7 @@ pub use error::PipelineError;
 pub use export::{ExportSummary, export_results};
 pub use follow::{DeadJob, Progress, RunFollower, RunNews};
 pub use learner::{
-    LearnerReport, LearnerSettings, Ledger, PlanRequest, Planned, Roster, SearchSettings, learn, plan_next,
+    LearnerReport, LearnerSettings, Ledger, PlanRequest, Planned, Roster, SearchSettings, Target, learn, plan_next,
     read_constraints,
 };
 pub use regression::{CompareSettings, Compared, Repeats, Verdict, compare_repeats};

@@ -24,7 +24,7 @@ pub use constraints::{Constraints, Refusal};
 pub use decision::{decision_value, normal_distribution};
 pub use error::PlannerError;
 pub use landscape::Landscape;
-pub use propose::{PassedOver, Past, Plan, Proposal, Wish, Withheld, propose};
+pub use propose::{Barred, Incompatible, PassedOver, Past, Plan, Proposal, Wish, Withheld, propose};
 pub use recommend::{Estimate, Excluded, Goal, HardwareCandidate, Limits, Ranked, Recommendation, recommend};
 pub use select::{Outlook, Pick, Pool, Selection, select};
 pub use strategy::Strategy;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use features::{OwnTables, Subject};
-use messages::{BenchmarkSpec, Configuration, Metric};
+use messages::{BenchmarkSpec, Configuration, Metric, Platform};
 use predictors::{Predicted, Predictors};
 
 use crate::{
@@ -36,8 +36,43 @@ pub struct Wish<'a> {
 pub struct Past<'a> {
     /// What was measured.
     pub measured: &'a [Subject],
-    /// What is not to be proposed now, by the text of its configuration, and why.
-    pub withheld: &'a HashMap<String, Withheld>,
+    /// What else is not to be proposed now.
+    pub barred: &'a Barred,
+}
+
+/// What is not to be proposed though nobody measured it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Barred {
+    /// Configurations by their text, and why.
+    pub configurations: HashMap<String, Withheld>,
+    /// Models that a device refuses, in every configuration.
+    pub incompatible: HashSet<Incompatible>,
+}
+
+/// A model that a device's backend refused and that never ran there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Incompatible {
+    /// Name of the model.
+    pub model: String,
+    /// The kind of execution target.
+    pub platform: Platform,
+    /// Name of the device.
+    pub device: String,
+}
+
+impl Barred {
+    fn bars(&self, subject: &Subject) -> Option<PassedOver> {
+        let Subject { configuration, device, .. } = subject;
+        let withheld = self.configurations.get(&configuration.to_string());
+        withheld.map(|why| PassedOver::Withheld(*why)).or_else(|| {
+            let of = Incompatible {
+                model: configuration.model.name.clone(),
+                platform: configuration.platform,
+                device: device.name.clone(),
+            };
+            self.incompatible.contains(&of).then_some(PassedOver::Incompatible)
+        })
+    }
 }
 
 /// Why a configuration that nobody measured is not proposed.
@@ -56,6 +91,8 @@ pub enum PassedOver {
     Measured,
     /// It is on its way, or went wrong.
     Withheld(Withheld),
+    /// Its device refuses its model.
+    Incompatible,
     /// A constraint.
     Refused(Refusal),
 }
@@ -66,6 +103,7 @@ impl fmt::Display for PassedOver {
             Self::Measured => f.pad("they are measured"),
             Self::Withheld(Withheld::Queued) => f.pad("they are queued"),
             Self::Withheld(Withheld::Failed) => f.pad("they failed a short while ago"),
+            Self::Incompatible => f.pad("their device refuses the model"),
             Self::Refused(refusal) => refusal.fmt(f),
         }
     }
@@ -108,7 +146,7 @@ pub struct Plan {
 
 /// Proposes up to `wish.count` configurations, the most wanted first.
 ///
-/// Nothing is proposed that was measured on its device, that is withheld, or that needs more memory than its device has;
+/// Nothing is proposed that was measured on its device, that is barred, or that needs more memory than its device has;
 /// nothing twice; and, unless the constraints say otherwise, at most half of the batch, rounded up, of one model. There
 /// may be fewer than asked for: none if nothing is left. Without a release every strategy but [`Strategy::Random`] is
 /// [`Strategy::Representative`], because nobody knows yet what is uncertain.
@@ -187,8 +225,7 @@ fn open(candidates: &[Candidate], past: Past<'_>, plan: &mut Plan) -> Vec<Subjec
         if !seen.insert(key) {
             continue;
         }
-        let withheld = past.withheld.get(&subject.configuration.to_string()).map(|why| PassedOver::Withheld(*why));
-        match measured.contains(&key).then_some(PassedOver::Measured).or(withheld) {
+        match measured.contains(&key).then_some(PassedOver::Measured).or_else(|| past.barred.bars(subject)) {
             Some(reason) => *plan.passed_over.entry(reason).or_default() += 1,
             None => subjects.push(subject.clone()),
         }

@@ -28,6 +28,7 @@ const TABLES: &[(&str, &str)] = &[
     // Of the runs that share a job, the first one has it in `jobs`.
     ("run_jobs", "SELECT run_uuid, job_id FROM jobs UNION ALL SELECT run_uuid, job_id FROM run_jobs"),
     ("run_needs", "SELECT * FROM run_needs"),
+    ("run_configurations", "SELECT * FROM run_configurations"),
     ("models", "SELECT * EXCLUDE (model_id, created_at) FROM models"),
     ("hardware_platforms", "SELECT * EXCLUDE (hardware_id, created_at) FROM hardware_platforms"),
     (

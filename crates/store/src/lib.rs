@@ -30,8 +30,9 @@ pub use open::Store;
 pub use plausible::Implausible;
 pub use record::Record;
 pub use rows::{
-    AttemptCounts, AttemptRow, ComparableRow, ConditionsRow, CoverageCell, EvaluationRow, HeldBackRow, JudgementRow,
-    MachineStateRow, MeasuredRow, NeedRow, OffsetRow, OpenClaim, OutboxRow, PredictedRow, PredictionErrorRow,
-    RegressionRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest, WebRow, WorkerRow,
+    AttemptCounts, AttemptRow, ComparableRow, ConditionsRow, CoverageCell, EvaluationRow, HeldBackRow, IncompatibleRow,
+    JudgementRow, MachineStateRow, MeasuredRow, NeedRow, OffsetRow, OpenClaim, OutboxRow, PredictedRow,
+    PredictionErrorRow, RegressionRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest,
+    WebRow, WithheldRows, WorkerRow,
 };
 pub use write::{CommitSummary, OutboxMode, StreamPosition};

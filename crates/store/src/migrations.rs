@@ -61,6 +61,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "predicted devices",
         apply: |connection| connection.execute_batch(include_str!("../migrations/0009_predicted_devices.sql")),
     },
+    Migration {
+        version: 10,
+        name: "run configurations",
+        apply: |connection| connection.execute_batch(include_str!("../migrations/0010_run_configurations.sql")),
+    },
 ];
 
 /// Names that migrations take for Augur's own tables.
@@ -82,6 +87,7 @@ const OWN_TABLES: &[&str] = &[
     "cancels",
     "run_jobs",
     "run_needs",
+    "run_configurations",
     "dead_letters",
     "imported_measurements",
     "measurement_table",

@@ -11,6 +11,7 @@ mod needs;
 mod releases;
 mod results;
 mod runs;
+mod withheld;
 mod workers;
 
 use duckdb::{Connection, Params, Row, types::FromSql};

@@ -5,6 +5,7 @@
 mod anomalies;
 mod delivery;
 mod judgement;
+mod withheld;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use anomalies::{ConditionsRow, HeldBackRow, MachineStateRow};
 pub use delivery::{AttemptCounts, AttemptRow, NeedRow, OpenClaim, RunningRow, StoredPosition, WorkerRow};
 pub use judgement::{ComparableRow, JudgementRow, RegressionRow};
+pub use withheld::{IncompatibleRow, WithheldRows};
 
 use crate::StoreError;
 

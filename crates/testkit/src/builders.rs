@@ -136,6 +136,7 @@ pub fn run_submitted() -> RunSubmitted {
         jobs_total: 2,
         only_job: None,
         needs: Vec::new(),
+        configurations: Vec::new(),
         due_at: None,
         git_commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
         git_branch: Some("main".to_owned()),

@@ -88,19 +88,20 @@ pub(crate) async fn run(command: PlanCommand, context: &Context) -> anyhow::Resu
 async fn request(arguments: &NextArguments, directory: &Path, context: &Context) -> anyhow::Result<PlanRequest> {
     let mut constraints = constraints(arguments.constraints.as_deref())?;
     constraints.budget_seconds = arguments.budget_seconds.or(constraints.budget_seconds);
-    let (mut withheld, web_places) = match context.api().map(ApiRoster) {
-        Ok(roster) => (roster.withheld().await, roster.web_places().await),
+    let (mut barred, web_places) = match context.api().map(ApiRoster) {
+        Ok(roster) => (roster.barred().await, roster.web_places().await),
         Err(_) => Default::default(),
     };
-    withheld.extend(Ledger::open(directory, Timestamp::now())?.withheld());
+    barred.configurations.extend(Ledger::open(directory, Timestamp::now())?.withheld());
     Ok(PlanRequest {
         search: super::learner::search(context)?,
         strategy: super::learner::strategy(context, arguments.strategy)?,
         count: arguments.count,
         constraints,
-        withheld,
+        barred,
         first_device: first_device(directory, context)?,
         web_places,
+        is_without_release: false,
     })
 }
 
@@ -146,8 +147,8 @@ async fn submit(
     context: &Context,
 ) -> anyhow::Result<Exit> {
     let roster = ApiRoster(context.api()?);
-    for platform in planned.platforms() {
-        if let Some(reason) = roster.unserved(platform).await {
+    for target in planned.targets() {
+        if let Some(reason) = roster.unserved(&target).await {
             eprintln!("nothing was submitted: {reason}");
             return Ok(Exit::Unwelcome);
         }

@@ -1,11 +1,11 @@
 //! Which workers live and what became of jobs, as the aggregator knows it.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use messages::{Platform, Timestamp};
-use pipeline::Roster;
-use planner::Withheld;
-use store::{ResultRow, WorkerRow};
+use pipeline::{Roster, Target};
+use planner::{Barred, Incompatible, Withheld};
+use store::{IncompatibleRow, ResultRow, WithheldRows, WorkerRow};
 use tracing::warn;
 
 use crate::api::Api;
@@ -21,9 +21,9 @@ const FAILED_S: i64 = 24 * 3_600;
 pub(crate) struct ApiRoster(pub(crate) Api);
 
 impl Roster for ApiRoster {
-    async fn unserved(&self, platform: Platform) -> Option<String> {
+    async fn unserved(&self, target: &Target) -> Option<String> {
         match self.0.get::<Vec<WorkerRow>>("/api/workers").await {
-            Ok(workers) => why_unserved(&workers, platform, Timestamp::now()),
+            Ok(workers) => why_unserved(&workers, target, Timestamp::now()),
             Err(error) => {
                 warn!(%error, "whether a worker takes the jobs is not known");
                 None
@@ -41,31 +41,39 @@ impl Roster for ApiRoster {
         }
     }
 
-    async fn withheld(&self) -> HashMap<String, Withheld> {
+    async fn barred(&self) -> Barred {
         let known = async {
+            let withheld: WithheldRows = self.0.get("/api/withheld").await?;
             let workers: Vec<WorkerRow> = self.0.get("/api/workers").await?;
             let results: Vec<ResultRow> = self.0.get(&format!("/api/results?limit={RESULTS_MAX}")).await?;
-            anyhow::Ok((workers, results))
+            anyhow::Ok((withheld, workers, results))
         };
         match known.await {
-            Ok((workers, results)) => withheld(&workers, &results, Timestamp::now()),
+            Ok((withheld, workers, results)) => barred(withheld, &workers, &results, Timestamp::now()),
             Err(error) => {
-                warn!(%error, "what runs or failed elsewhere is not known");
-                HashMap::new()
+                warn!(%error, "what waits, runs or failed elsewhere is not known");
+                Barred::default()
             }
         }
     }
 }
 
-/// What runs on these workers, or failed a short while ago.
-fn withheld(workers: &[WorkerRow], results: &[ResultRow], now: Timestamp) -> HashMap<String, Withheld> {
+/// What waits, runs on these workers, or failed a short while ago, and what devices refuse.
+fn barred(withheld: WithheldRows, workers: &[WorkerRow], results: &[ResultRow], now: Timestamp) -> Barred {
     let since = Timestamp::from_micros((now.as_seconds() - FAILED_S) * 1_000_000).to_string();
     let failed = results.iter().filter(|row| row.status == "error" && row.finished_at >= since).filter_map(text);
     let running = workers.iter().flat_map(|worker| &worker.running).map(|job| job.case.clone());
-    failed
-        .map(|configuration| (configuration, Withheld::Failed))
-        .chain(running.map(|case| (case, Withheld::Queued)))
-        .collect()
+    let queued = withheld.queued.into_iter().chain(running).map(|configuration| (configuration, Withheld::Queued));
+    let failed = failed.map(|configuration| (configuration, Withheld::Failed));
+    Barred {
+        configurations: queued.chain(failed).collect(),
+        incompatible: withheld.incompatible.into_iter().filter_map(incompatible).collect::<HashSet<_>>(),
+    }
+}
+
+/// `None` for a platform that this build does not know, and so does not propose.
+fn incompatible(row: IncompatibleRow) -> Option<Incompatible> {
+    Some(Incompatible { model: row.model, platform: row.platform.parse().ok()?, device: row.device })
 }
 
 /// A benchmark's configuration as it is written everywhere.
@@ -102,17 +110,23 @@ fn live(workers: &[WorkerRow], now: Timestamp) -> Vec<&WorkerRow> {
     workers.iter().filter(|worker| worker.last_seen_at >= since).collect()
 }
 
-/// Says why none of these workers takes jobs of a platform; `None` if one does.
-fn why_unserved(workers: &[WorkerRow], platform: Platform, now: Timestamp) -> Option<String> {
+/// Says why none of these workers takes jobs of a target; `None` if one does.
+fn why_unserved(workers: &[WorkerRow], target: &Target, now: Timestamp) -> Option<String> {
+    let Target { platform, browser } = target;
     let live = live(workers, now);
-    let takes = |worker: &&WorkerRow| !worker.draining && worker.platforms.iter().any(|of| of == platform.as_str());
+    let takes = |worker: &&WorkerRow| {
+        !worker.draining
+            && worker.platforms.iter().any(|of| of == platform.as_str())
+            && browser.as_ref().is_none_or(|browser| worker.browsers.contains(browser))
+    };
     if live.iter().any(takes) {
         return None;
     }
     let others: Vec<String> =
         live.iter().map(|worker| format!("{} ({})", worker.worker_id, worker.platforms.join(", "))).collect();
     let others = if others.is_empty() { "none is live".to_owned() } else { format!("live: {}", others.join(", ")) };
-    Some(format!("no live worker takes {platform}; {others}"))
+    let within = browser.as_ref().map_or_else(String::new, |browser| format!(" in {browser}"));
+    Some(format!("no live worker takes {platform}{within}; {others}"))
 }
 
 #[cfg(test)]
@@ -140,8 +154,12 @@ mod tests {
     }
 
     fn check(workers: &[WorkerRow], expected: Option<&str>) {
+        check_target(workers, &Target { platform: Platform::Cpu, browser: None }, expected);
+    }
+
+    fn check_target(workers: &[WorkerRow], target: &Target, expected: Option<&str>) {
         let now = Timestamp::from_micros(1_000 * 1_000_000);
-        assert_eq!(why_unserved(workers, Platform::Cpu, now).as_deref(), expected);
+        assert_eq!(why_unserved(workers, target, now).as_deref(), expected);
     }
 
     #[test]
@@ -154,10 +172,13 @@ mod tests {
             "sequence_length": 128, "threads": 2, "predictions": []
         }))
         .expect("a row");
-        let withheld = |after_s| withheld(&[], std::slice::from_ref(&row), Timestamp::from_micros(after_s * 1_000_000));
+        let withheld = |after_s| {
+            let nothing = WithheldRows { queued: Vec::new(), incompatible: Vec::new() };
+            barred(nothing, &[], std::slice::from_ref(&row), Timestamp::from_micros(after_s * 1_000_000)).configurations
+        };
         let name = "bert-tiny cpu fp32 batch 4 sequence 128 threads 2".to_owned();
-        assert_eq!(withheld(FAILED_S), HashMap::from([(name, Withheld::Failed)]));
-        assert_eq!(withheld(FAILED_S + 1), HashMap::new());
+        assert_eq!(withheld(FAILED_S), [(name, Withheld::Failed)].into());
+        assert!(withheld(FAILED_S + 1).is_empty());
     }
 
     #[test]
@@ -186,5 +207,17 @@ mod tests {
         check(&[worker("cpu", 900, false)], Some("no live worker takes cpu; none is live"));
         check(&[worker("cuda", 995, false)], Some("no live worker takes cpu; live: host:995 (cuda)"));
         check(&[worker("cpu", 995, true)], Some("no live worker takes cpu; live: host:995 (cpu)"));
+    }
+
+    #[test]
+    fn only_a_worker_with_the_browser_serves_what_names_one() {
+        let worker = WorkerRow { browsers: vec!["firefox".to_owned()], ..worker("wasm", 990, false) };
+        let within = |browser: &str| Target { platform: Platform::Wasm, browser: Some(browser.to_owned()) };
+        check_target(std::slice::from_ref(&worker), &within("firefox"), None);
+        check_target(
+            &[worker],
+            &within("chromium"),
+            Some("no live worker takes wasm in chromium; live: host:990 (wasm)"),
+        );
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct RunSubmittedV1 {
     only_job: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     needs: Vec<NeedV1>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    configurations: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     due_at_us: Option<i64>,
     git_commit: Option<String>,
@@ -43,6 +45,7 @@ impl From<&RunSubmitted> for RunSubmittedV1 {
             jobs_total: run.jobs_total,
             only_job: run.only_job.map(Into::into),
             needs: run.needs.iter().map(Into::into).collect(),
+            configurations: run.configurations.clone(),
             due_at_us: run.due_at.map(Timestamp::as_micros),
             git_commit: run.git_commit.clone(),
             git_branch: run.git_branch.clone(),
@@ -63,6 +66,7 @@ impl TryFrom<RunSubmittedV1> for RunSubmitted {
             jobs_total: on_wire.jobs_total,
             only_job: on_wire.only_job.map(Into::into),
             needs: on_wire.needs.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            configurations: on_wire.configurations,
             due_at: on_wire.due_at_us.map(Timestamp::from_micros),
             git_commit: on_wire.git_commit,
             git_branch: on_wire.git_branch,

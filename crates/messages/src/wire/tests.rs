@@ -232,6 +232,7 @@ fn run() -> RunSubmitted {
         jobs_total: 61,
         only_job: None,
         needs: Vec::new(),
+        configurations: Vec::new(),
         due_at: None,
         git_commit: Some("0123abc".to_owned()),
         git_branch: Some("main".to_owned()),
@@ -358,6 +359,8 @@ fn golden_files_decode_and_bytes_are_frozen() {
     check_golden("heartbeat-full", &full_heartbeat());
     let needs = vec![Need { platform: Platform::Cpu, requirements: requirements(), jobs: 61 }];
     check_golden("run-needs", &RunSubmitted { needs, due_at: Some(Timestamp::from_micros(14)), ..run() });
+    let configurations = vec!["resnet50 cpu fp32 batch 4 image 224 threads 2".to_owned()];
+    check_golden("run-configurations", &RunSubmitted { configurations, ..run() });
     check_golden("measurement", &accepted());
     check_golden("release", &release());
     check_golden("run", &run());

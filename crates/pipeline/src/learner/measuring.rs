@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use messages::{JobId, JobResult, JobSpec, Origin, Platform, Status};
+use messages::{JobId, JobResult, JobSpec, Origin, Status};
 use planner::Withheld;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Learner, Planned, Roster, waiting};
+use super::{Learner, Planned, Roster, Target, waiting};
 use crate::{DeadJob, PipelineError, RunContext, RunFollower, RunNews, Submission, client::submit};
 
 /// The jobs of a batch that have not ended, and where they are to run.
-type OpenJobs = BTreeMap<JobId, Platform>;
+type OpenJobs = BTreeMap<JobId, Target>;
 
 impl Learner {
     /// Submits a batch and waits for its end, or until no worker has lived for long that would take any of what is left.
@@ -32,7 +32,7 @@ impl Learner {
         self.report.runs.push(run_id);
         self.report.jobs += total;
         self.report.expected_seconds += planned.proposals.iter().map(|proposal| proposal.expected_seconds).sum::<f64>();
-        let all: OpenJobs = submission.jobs.iter().map(|job| (job.job_id, job.platform)).collect();
+        let all: OpenJobs = submission.jobs.iter().map(|job| (job.job_id, Target::of(job))).collect();
         let (open, still_open) = watch::channel(all.clone());
         let mut measured = BTreeSet::new();
         let following = async {
@@ -51,7 +51,7 @@ impl Learner {
                         self.note_dead(&job, planned)?;
                     }
                     RunNews::Replayed(job_id) => {
-                        open.send_modify(|open| open.extend(all.get(&job_id).map(|platform| (job_id, *platform))));
+                        open.send_modify(|open| open.extend(all.get(&job_id).map(|target| (job_id, target.clone()))));
                     }
                     RunNews::Cancelled => info!(%run_id, "run is being cancelled"),
                     RunNews::Retried(_) => {}

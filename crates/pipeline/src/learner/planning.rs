@@ -9,8 +9,8 @@ use features::Subject;
 use graphs::{GraphError, ModelCache, OnnxModel, ShapeInput, ZooEntry, zoo, zoo_entry};
 use messages::{Backend, Device, GraphCosts, ModelRef, Platform, Precision, Priority};
 use planner::{
-    Candidate, Constraints, PassedOver, Past, Plan, Proposal, SearchModel, SearchSpace, Shape, Strategy, Wish,
-    Withheld, candidate_grid, propose,
+    Barred, Candidate, Constraints, PassedOver, Past, Plan, Proposal, SearchModel, SearchSpace, Shape, Strategy, Wish,
+    candidate_grid, propose,
 };
 use predictors::{PredictorError, Predictors, Release, Releases, Update};
 
@@ -53,12 +53,14 @@ pub struct PlanRequest {
     pub count: usize,
     /// What the batch must keep to.
     pub constraints: Constraints,
-    /// Configurations that are not to be proposed now, by their text.
-    pub withheld: HashMap<String, Withheld>,
+    /// What is not to be proposed now.
+    pub barred: Barred,
     /// The device to propose for where nothing was measured yet.
     pub first_device: Option<Device>,
     /// Browsers of live workers, each with a platform that it may give.
     pub web_places: Vec<(Platform, String)>,
+    /// Whether to plan as before the first release, though there is one, because that is of no use.
+    pub is_without_release: bool,
 }
 
 /// What was proposed, by which release.
@@ -89,7 +91,11 @@ pub fn plan_next(
     models: &ModelCache,
 ) -> Result<Planned, PipelineError> {
     let releases = Releases::open(releases_directory).map_err(PipelineError::predictors("learner"))?;
-    let release = releases.current().map_err(PipelineError::predictors("learner"))?;
+    let release = if request.is_without_release {
+        None
+    } else {
+        releases.current().map_err(PipelineError::predictors("learner"))?
+    };
     let table = training_table(releases_directory)?;
     let (web, mut measured): (Vec<Subject>, Vec<Subject>) =
         table.measurements().iter().map(Subject::from).partition(|subject| subject.configuration.platform.is_web());
@@ -158,7 +164,7 @@ impl Ground<'_> {
             constraints: &request.constraints,
             seed: request.search.seed.wrapping_mul(SEED_STEP).wrapping_add(*rows as u64),
         };
-        Ok(propose(predictors, &candidates, Past { measured, withheld: &request.withheld }, wish)?)
+        Ok(propose(predictors, &candidates, Past { measured, barred: &request.barred }, wish)?)
     }
 }
 
@@ -301,7 +307,8 @@ mod tests {
             strategy: Strategy::Random,
             count: 1,
             constraints: Constraints::default(),
-            withheld: HashMap::new(),
+            barred: Barred::default(),
+            is_without_release: false,
             first_device: None,
             web_places: places.iter().map(|(platform, browser)| (*platform, (*browser).to_owned())).collect(),
         };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use broker::Settlement;
-use messages::{JobId, Platform};
+use messages::JobId;
 use predictors::{PredictorError, ROWS_NEEDED, Releases};
 use tokio::{
     sync::watch,
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Learner, Planned, Roster};
+use super::{Learner, Planned, Roster, Target};
 use crate::{PipelineError, updater::training_table, worker::chain};
 
 /// How long the updater may take to make a release of a batch. Few new measurements make none; then the next batch is
@@ -46,14 +46,19 @@ impl Learner {
         Ok(())
     }
 
-    /// Plans the next batch. A release that is of no use is about to be replaced: waits for that.
+    /// Plans the next batch. A release that is of no use is about to be replaced: waits for that, unless the updater
+    /// has too little to make one of and waits for measurements itself.
     pub(super) async fn plan_patiently(&mut self, roster: &impl Roster) -> Result<Planned, PipelineError> {
         let deadline = Instant::now() + USABLE_WAIT_MAX;
         loop {
-            match self.plan(roster).await {
+            match self.plan(roster, false).await {
                 Err(error @ PipelineError::Predictors { .. })
                     if Instant::now() < deadline && !self.stop.is_cancelled() =>
                 {
+                    if self.looking(|directory| Ok(training_table(directory)?.len() < ROWS_NEEDED)).await? {
+                        warn!(error = %chain(&error), "the current release is of no use; planning without one");
+                        return self.plan(roster, true).await;
+                    }
                     warn!(error = %chain(&error), "the current release is of no use; waiting for the updater's next one");
                     // Whether there was news of one or not: the next plan tells.
                     drop(timeout(LOOK_WAIT, self.next_release()).await);
@@ -63,19 +68,19 @@ impl Learner {
         }
     }
 
-    /// Waits until workers live that take jobs of all these platforms. Whether they do; those that still have none are
+    /// Waits until workers live that take jobs of all these targets. Whether they do; those that still have none are
     /// passed over from now on.
-    pub(super) async fn await_workers(&mut self, roster: &impl Roster, platforms: BTreeSet<Platform>) -> bool {
+    pub(super) async fn await_workers(&mut self, roster: &impl Roster, targets: BTreeSet<Target>) -> bool {
         let deadline = Instant::now() + self.settings.worker_wait_max;
         loop {
-            let unserved = unserved(roster, platforms.clone()).await;
+            let unserved = unserved(roster, targets.clone()).await;
             if unserved.is_empty() {
                 return true;
             }
             let is_over = Instant::now() >= deadline;
-            for (platform, reason) in &unserved {
+            for reason in unserved.values() {
                 let then = if is_over { "going on without it" } else { "waiting for a worker" };
-                warn!(%platform, reason, then, "nobody would measure the proposals");
+                warn!(reason, then, "nobody would measure the proposals");
             }
             if is_over || self.stop.is_cancelled() {
                 self.unserved.extend(unserved);
@@ -146,27 +151,27 @@ fn knows(directory: &Path, measured: &BTreeSet<JobId>) -> Result<bool, PipelineE
     of_last().map_err(PipelineError::predictors("learner"))
 }
 
-/// Those of these platforms that no live worker takes, and why.
-pub(super) async fn unserved(roster: &impl Roster, platforms: BTreeSet<Platform>) -> BTreeMap<Platform, String> {
+/// Those of these targets that no live worker takes, and why.
+pub(super) async fn unserved(roster: &impl Roster, targets: BTreeSet<Target>) -> BTreeMap<Target, String> {
     let mut unserved = BTreeMap::new();
-    for platform in platforms {
-        unserved.extend(roster.unserved(platform).await.map(|reason| (platform, reason)));
+    for target in targets {
+        unserved.extend(roster.unserved(&target).await.map(|reason| (target, reason)));
     }
     unserved
 }
 
-/// Waits until no live worker has taken the platform of any open job for so long; gives these platforms, and why.
+/// Waits until no live worker has taken the target of any open job for so long; gives these targets, and why.
 pub(super) async fn until_abandoned(
     roster: &impl Roster,
-    open: watch::Receiver<BTreeMap<JobId, Platform>>,
+    open: watch::Receiver<BTreeMap<JobId, Target>>,
     wait_max: Duration,
-) -> BTreeMap<Platform, String> {
+) -> BTreeMap<Target, String> {
     let mut since = None;
     loop {
         sleep(LOOK_WAIT.min(wait_max)).await;
-        let platforms: BTreeSet<Platform> = open.borrow().values().copied().collect();
-        let unserved = unserved(roster, platforms.clone()).await;
-        if platforms.is_empty() || unserved.len() < platforms.len() {
+        let targets: BTreeSet<Target> = open.borrow().values().cloned().collect();
+        let unserved = unserved(roster, targets.clone()).await;
+        if targets.is_empty() || unserved.len() < targets.len() {
             since = None;
         } else if since.get_or_insert_with(Instant::now).elapsed() >= wait_max {
             return unserved;

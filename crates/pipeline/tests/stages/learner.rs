@@ -1,7 +1,6 @@
 //! The learner where not every platform has a worker, and the one that has loses it; and where its release is of no use.
 
 use std::{
-    collections::HashMap,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
@@ -9,8 +8,8 @@ use std::{
 use features::TrainingTable;
 use graphs::ModelCache;
 use messages::{Job, Platform, Priority};
-use pipeline::{LearnerSettings, PipelineError, Roster, SearchSettings, learn};
-use planner::{Constraints, Strategy, Withheld};
+use pipeline::{LearnerSettings, PipelineError, Roster, SearchSettings, Target, learn};
+use planner::{Barred, Constraints, Strategy};
 use testkit::builders;
 use tokio::sync::watch;
 
@@ -27,19 +26,19 @@ struct Dying {
 }
 
 impl Roster for Dying {
-    async fn unserved(&self, platform: Platform) -> Option<String> {
+    async fn unserved(&self, target: &Target) -> Option<String> {
         let lives = || self.plans.load(Ordering::Relaxed) < 2 || !self.is_asked.swap(true, Ordering::Relaxed);
-        let is_served = platform == Platform::Cpu && lives();
-        (!is_served).then(|| format!("no live worker takes {platform}"))
+        let is_served = target.platform == Platform::Cpu && lives();
+        (!is_served).then(|| format!("no live worker takes {}", target.platform))
     }
 
     async fn web_places(&self) -> Vec<(Platform, String)> {
         Vec::new()
     }
 
-    async fn withheld(&self) -> HashMap<String, Withheld> {
+    async fn barred(&self) -> Barred {
         self.plans.fetch_add(1, Ordering::Relaxed);
-        HashMap::new()
+        Barred::default()
     }
 }
 
@@ -104,17 +103,17 @@ struct Nobody {
 }
 
 impl Roster for Nobody {
-    async fn unserved(&self, platform: Platform) -> Option<String> {
-        Some(format!("no live worker takes {platform}"))
+    async fn unserved(&self, target: &Target) -> Option<String> {
+        Some(format!("no live worker takes {}", target.platform))
     }
 
     async fn web_places(&self) -> Vec<(Platform, String)> {
         Vec::new()
     }
 
-    async fn withheld(&self) -> HashMap<String, Withheld> {
+    async fn barred(&self) -> Barred {
         self.plans.send_modify(|plans| *plans += 1);
-        HashMap::new()
+        Barred::default()
     }
 }
 

@@ -94,9 +94,16 @@ fn wish(strategy: Strategy, count: usize, seed: u64) -> Wish<'static> {
     Wish { strategy, count, constraints: &FREE, seed }
 }
 
-/// Proposes with nothing withheld.
+/// Proposes with nothing barred.
 fn plan(release: Option<&Predictors>, candidates: &[Candidate], measured: &[Subject], wish: Wish<'_>) -> Plan {
-    propose(release, candidates, Past { measured, withheld: &HashMap::new() }, wish).expect("described")
+    propose(release, candidates, Past { measured, barred: &Barred::default() }, wish).expect("described")
+}
+
+/// Says that the device of a subject refuses its model.
+fn incompatible(subject: &Subject) -> Incompatible {
+    let Subject { configuration, device, .. } = subject;
+    let (model, platform) = (configuration.model.name.clone(), configuration.platform);
+    Incompatible { model, platform, device: device.name.clone() }
 }
 
 proptest! {
@@ -106,6 +113,7 @@ proptest! {
         grid in prop::collection::vec((0_u8..6, 1_u32..6, 1_u32..4), 0..60),
         measured in prop::collection::vec((0_u8..6, 1_u32..6, 1_u32..4), 0..20),
         withheld in prop::collection::vec((0_u8..6, 1_u32..6, 1_u32..4), 0..20),
+        refused in prop::collection::vec(0_u8..6, 0..3),
         count in 0_usize..20,
         strategy in 0..Strategy::ALL.len(),
         is_first: bool,
@@ -113,13 +121,13 @@ proptest! {
     ) {
         let release = (!is_first).then_some(&*RELEASE);
         let (measured, candidates) = (subjects(&measured), candidates(&grid));
-        let withheld: HashMap<_, _> = subjects(&withheld)
-            .into_iter()
-            .enumerate()
-
-            .map(|(index, of)| (of.configuration.to_string(), if index % 2 == 0 { Withheld::Queued } else { Withheld::Failed }))
-            .collect();
-        let past = Past { measured: &measured, withheld: &withheld };
+        let why = |index: usize| if index % 2 == 0 { Withheld::Queued } else { Withheld::Failed };
+        let withheld = subjects(&withheld).into_iter().enumerate();
+        let barred = Barred {
+            configurations: withheld.map(|(index, of)| (of.configuration.to_string(), why(index))).collect(),
+            incompatible: refused.iter().map(|model| incompatible(&subject(*model, 1, 1))).collect(),
+        };
+        let past = Past { measured: &measured, barred: &barred };
         let plan = propose(release, &candidates, past, wish(Strategy::ALL[strategy], count, seed)).expect("described");
 
         let proposals = &plan.proposals;
@@ -127,7 +135,10 @@ proptest! {
         let proposed: HashSet<_> = proposals.iter().map(|proposal| &proposal.configuration).collect();
         prop_assert_eq!(proposed.len(), proposals.len(), "nothing twice");
         prop_assert!(measured.iter().all(|of| !proposed.contains(&of.configuration)), "nothing measured");
-        prop_assert!(proposed.iter().all(|of| !withheld.contains_key(&of.to_string())), "nothing queued or failed");
+        let is_withheld = |of: &Configuration| barred.configurations.contains_key(&of.to_string());
+        prop_assert!(!proposed.iter().any(|of| is_withheld(of)), "nothing queued or failed");
+        let is_refused = |of: &Configuration| barred.incompatible.iter().any(|refused| refused.model == of.model.name);
+        prop_assert!(!proposed.iter().any(|of| is_refused(of)), "nothing that a device refuses");
         let possible: HashSet<_> = candidates.iter().map(|candidate| &candidate.subject.configuration).collect();
         prop_assert!(proposed.is_subset(&possible), "candidates only");
         let mut of_model: HashMap<&str, usize> = HashMap::new();
@@ -190,7 +201,9 @@ fn what_cannot_be_proposed_is_counted_with_its_reason() {
     }
     let measured: Vec<Subject> = candidates[2..4].iter().map(|candidate| candidate.subject.clone()).collect();
     let withheld = [(candidates[4].subject.configuration.to_string(), Withheld::Failed)].into();
-    let past = Past { measured: &measured, withheld: &withheld };
+    let elsewhere = Incompatible { device: "another".to_owned(), ..incompatible(&candidates[5].subject) };
+    let mut barred = Barred { configurations: withheld, incompatible: [elsewhere].into() };
+    let past = Past { measured: &measured, barred: &barred };
     let plan = propose(Some(&RELEASE), &candidates, past, wish(Strategy::InformationGain, 20, 1)).expect("described");
     assert_eq!(plan.proposals.len(), 7);
     let expected = [
@@ -199,6 +212,12 @@ fn what_cannot_be_proposed_is_counted_with_its_reason() {
         (PassedOver::Refused(Refusal::Impossible), 2),
     ];
     assert_eq!(plan.passed_over, expected.into());
+    barred.incompatible.insert(incompatible(&candidates[5].subject));
+    let past = Past { measured: &measured, barred: &barred };
+    let plan = propose(Some(&RELEASE), &candidates, past, wish(Strategy::InformationGain, 20, 1)).expect("described");
+    let model = &candidates[5].subject.configuration.model;
+    assert!(!plan.proposals.is_empty() && plan.proposals.iter().all(|of| of.configuration.model != *model));
+    assert!(plan.passed_over[&PassedOver::Incompatible] >= 1, "{:?}", plan.passed_over);
     let everything: Vec<Subject> = candidates.iter().map(|candidate| candidate.subject.clone()).collect();
     let nothing = super::tests::plan(Some(&RELEASE), &candidates, &everything, wish(Strategy::Hybrid, 5, 1));
     assert_eq!((nothing.proposals.len(), nothing.passed_over), (0, [(PassedOver::Measured, 12)].into()));

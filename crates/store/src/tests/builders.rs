@@ -38,6 +38,7 @@ pub(crate) fn submitted(run: &RunRef) -> RunSubmitted {
         jobs_total: run.jobs_total,
         only_job: None,
         needs: Vec::new(),
+        configurations: Vec::new(),
         due_at: None,
         git_commit: Some("0123abc".to_owned()),
         git_branch: Some("main".to_owned()),

@@ -107,6 +107,7 @@ pub(super) fn touch(connection: &Connection, fresh: &Fresh<'_>) -> Result<Runs> 
     }
     append_deltas(connection, &deltas)?;
     append_needs(connection, deltas.values().filter_map(|delta| delta.announcement))?;
+    append_configurations(connection, deltas.values().filter_map(|delta| delta.announcement))?;
     // Cached statements: planning these takes longer than running them.
     let execute = |sql| connection.prepare_cached(sql)?.execute([]);
     let new = execute(INSERT_RUNS)?;
@@ -268,6 +269,25 @@ fn append_needs<'a>(connection: &Connection, announcements: impl Iterator<Item =
             json::texts(&need.requirements.tags),
             need.jobs,
         ])?;
+    }
+    rows.flush()
+}
+
+/// Appends what the jobs of newly announced runs measure.
+fn append_configurations<'a>(
+    connection: &Connection,
+    announcements: impl Iterator<Item = &'a RunSubmitted>,
+) -> Result<()> {
+    let told: Vec<_> = announcements.filter(|run| !run.configurations.is_empty()).collect();
+    if told.is_empty() {
+        return Ok(());
+    }
+    let mut rows = connection.appender("run_configurations")?;
+    for run in told {
+        let run_id = run.run_id.to_string();
+        for configuration in &run.configurations {
+            rows.append_row(params![run_id, configuration])?;
+        }
     }
     rows.flush()
 }
