@@ -11,3 +11,4 @@ mod quarantine;
 mod queries;
 mod replay;
 mod web;
+mod withheld;
