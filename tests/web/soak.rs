@@ -21,7 +21,7 @@ const JOBS_VARIABLE: &str = "AUGUR_TEST_BROWSER_JOBS";
 const SEED_VARIABLE: &str = "AUGUR_TEST_SEED";
 
 /// One fault for so many jobs: seldom enough that few jobs meet three.
-const JOBS_PER_FAULT: usize = 5;
+const JOBS_PER_FAULT: usize = 4;
 
 /// What is killed, by a part of its command line: pages, GPU process, driver and browser of either family.
 const VICTIMS: [&str; 7] = [

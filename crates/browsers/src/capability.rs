@@ -1,5 +1,7 @@
 //! What a browser can do, found out by computing a tiny graph; an interface that is merely there proves nothing.
 
+use std::collections::BTreeMap;
+
 use messages::{Adapter, ContentHash, Platform};
 use serde::Serialize;
 use tokio::time;
@@ -83,6 +85,8 @@ pub struct CapabilityStatus {
     pub is_fallback: Option<bool>,
     /// The adapter's optional features.
     pub features: Vec<String>,
+    /// The adapter's limits by name.
+    pub limits: BTreeMap<String, f64>,
     /// Threads.
     pub threads: Option<u32>,
     /// What the probe took, in milliseconds.
@@ -141,6 +145,7 @@ impl From<&Capability> for CapabilityStatus {
             reason,
             adapter: adapter.as_ref().map(name),
             is_fallback: adapter.as_ref().map(|adapter| adapter.is_fallback),
+            limits: adapter.as_ref().map(|adapter| adapter.limits.clone()).unwrap_or_default(),
             features: adapter.map(|adapter| adapter.features).unwrap_or_default(),
             threads,
             took_ms,

@@ -50,7 +50,7 @@ async fn weigh(inner: &Arc<Inner>) {
             let state = inner.state();
             let Some(slot) = state.sessions.get(&id) else { continue };
             // A running job is not disturbed, and what it loads is not there yet.
-            if !slot.is_idle() || (slot.pss_mb > 0.0 && slot.tabs.values().all(|tab| tab.is_measured)) {
+            if !slot.is_idle() || !slot.needs_weighing() {
                 continue;
             }
             slot.tabs.keys().copied().collect::<Vec<_>>()
@@ -60,6 +60,7 @@ async fn weigh(inner: &Arc<Inner>) {
         let mut state = inner.state();
         if let (Some(slot), Some(pss_mb)) = (state.sessions.get_mut(&id), measured) {
             slot.pss_mb = pss_mb;
+            slot.weighed_jobs = Some(slot.jobs);
             for (_, tab) in slot.tabs.iter_mut().filter(|(tab, _)| settled.contains(tab)) {
                 tab.is_measured = true;
             }
@@ -144,10 +145,6 @@ async fn let_unused_go(inner: &Arc<Inner>) {
         let taken = inner.state().take_tab(session_id, tab);
         if let Some((session, tab)) = taken {
             inner.close_tab(Some(session_id), &session, tab).await;
-            if let Some(slot) = inner.state().sessions.get_mut(&session_id) {
-                // To be measured again.
-                slot.pss_mb = 0.0;
-            }
         }
     }
     for id in sessions {
@@ -155,23 +152,25 @@ async fn let_unused_go(inner: &Arc<Inner>) {
     }
 }
 
-/// Writes what was learned.
-async fn save(inner: &Arc<Inner>) {
+/// Writes what was learned; tried again in the next round if that fails.
+pub(crate) async fn save(inner: &Arc<Inner>) {
     let is_due = std::mem::take(&mut inner.state().is_unsaved);
     if !is_due {
         return;
     }
-    let inner = Arc::clone(inner);
+    let writer = Arc::clone(inner);
     let written = tokio::task::spawn_blocking(move || {
-        let state = inner.state();
-        let directory = &inner.settings.state_directory;
+        let state = writer.state();
+        let directory = &writer.settings.state_directory;
         state.speeds.write(directory).and_then(|()| state.placements.write(directory))
     });
-    match written.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "what the browser pool learned cannot be kept"),
-        Err(error) => tracing::warn!(%error, "what the browser pool learned cannot be kept"),
-    }
+    let error = match written.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(%error, "what the browser pool learned cannot be kept");
+    inner.state().is_unsaved = true;
 }
 
 impl Inner {

@@ -6,9 +6,13 @@
 
 use std::{
     collections::VecDeque,
-    path::Path,
+    io::ErrorKind,
+    path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -35,6 +39,9 @@ const LINE_BYTES_MAX: usize = 500;
 /// Longest wait for a program to say its port.
 const PORT_MAX: Duration = Duration::from_secs(20);
 
+/// Folder of caches in a driver's own.
+const CACHE: &str = "cache";
+
 /// A driver that listens; ends with its whole tree when dropped.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -43,6 +50,8 @@ pub(crate) struct Driver {
     attached: Option<Program>,
     tree: EndedTree,
     folder: TempDir,
+    /// Browsers that it has started.
+    browsers: AtomicU32,
 }
 
 /// A tree that ends when dropped, as that of a start that is given up must.
@@ -78,7 +87,7 @@ impl Driver {
         let mut tree = EndedTree(Tree::new(mark));
         let attached = if installed.settings.attach {
             let mut command = command(&installed.binary, &tree.0, folder.path());
-            command.args(chromium_arguments(installed, folder.path())).args([
+            command.args(chromium_arguments(installed, &profile(folder.path(), 0))).args([
                 "--no-zygote",
                 "--remote-debugging-port=0",
                 "about:blank",
@@ -102,7 +111,7 @@ impl Driver {
             }
         };
         let program = Program::start(&installed.driver, command, announcement, &mut tree.0).await?;
-        Ok(Self { program, attached, tree, folder })
+        Ok(Self { program, attached, tree, folder, browsers: AtomicU32::new(0) })
     }
 
     pub(crate) fn url(&self) -> String {
@@ -114,8 +123,20 @@ impl Driver {
         self.attached.as_ref().map(|browser| format!("127.0.0.1:{}", browser.port))
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Where the next browser that it starts has its profile. What the one before left there goes, and so do caches: a
+    /// new browser is a cold one.
+    pub(crate) async fn new_profile(&self) -> PathBuf {
+        let (folder, number) = (self.folder.path(), self.browsers.fetch_add(1, Ordering::Relaxed));
+        if let Some(before) = number.checked_sub(1) {
+            for left in [profile(folder, before), folder.join(CACHE)] {
+                if let Err(error) = tokio::fs::remove_dir_all(&left).await
+                    && error.kind() != ErrorKind::NotFound
+                {
+                    tracing::warn!(path = %left.display(), %error, "a browser's folder is not removed");
+                }
+            }
+        }
+        profile(folder, number)
     }
 
     pub(crate) fn tree(&self) -> &Tree {
@@ -151,7 +172,7 @@ pub(crate) async fn end_tree(tree: &Tree) {
 }
 
 /// Arguments that any Chromium gets.
-pub(crate) fn chromium_arguments(installed: &Installed, folder: &Path) -> Vec<String> {
+pub(crate) fn chromium_arguments(installed: &Installed, profile: &Path) -> Vec<String> {
     // No sandbox: it cannot be had as root or in most containers, and the pages are ours. The four about backgrounds
     // keep a tab that is not in front at full speed.
     const ARGUMENTS: [&str; 15] = [
@@ -172,9 +193,13 @@ pub(crate) fn chromium_arguments(installed: &Installed, folder: &Path) -> Vec<St
         "--enable-unsafe-webgpu",
     ];
     let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
-    arguments.push(format!("--user-data-dir={}", folder.join("profile").display()));
+    arguments.push(format!("--user-data-dir={}", profile.display()));
     arguments.extend(installed.settings.arguments.iter().cloned());
     arguments
+}
+
+fn profile(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("profile-{number}"))
 }
 
 /// A command that is marked, in a group of its own, at home in the session's folder.
@@ -184,7 +209,7 @@ fn command(program: &Path, tree: &Tree, folder: &Path) -> Command {
         .env(MARK_VARIABLE, tree.mark().to_string())
         .env("HOME", folder)
         .env("TMPDIR", folder)
-        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .env("XDG_CACHE_HOME", folder.join(CACHE))
         .env("XDG_CONFIG_HOME", folder.join("config"))
         .stdin(Stdio::null())
         .process_group(0);

@@ -29,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) launch: Launch,
     pub(crate) server: Server,
     pub(crate) probe_path: PathBuf,
+    /// Names this very build of ONNX Runtime Web.
+    pub(crate) runtime: String,
     pub(crate) started_at: Instant,
     /// Woken whenever a waiting job may have a place.
     pub(crate) changed: Notify,
@@ -43,6 +45,7 @@ impl Inner {
         launch: Launch,
         server: Server,
         probe_path: PathBuf,
+        runtime: String,
         budget_mb: f64,
     ) -> Self {
         let state = Mutex::new(State::new(&settings, budget_mb));
@@ -51,6 +54,7 @@ impl Inner {
             launch,
             server,
             probe_path,
+            runtime,
             started_at: Instant::now(),
             changed: Notify::new(),
             starts: RwLock::new(()),

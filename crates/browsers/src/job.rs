@@ -54,6 +54,13 @@ struct Trail {
     recoveries: Vec<String>,
 }
 
+impl Trail {
+    /// Whether one more death would make the job poison: then it must not be a neighbour's doing.
+    fn is_suspect(&self, deaths_max: u32) -> bool {
+        !self.deaths.is_empty() && self.deaths.len() + 1 >= deaths_max as usize
+    }
+}
+
 impl Need {
     fn of(request: &WebRequest) -> Self {
         Self {
@@ -64,6 +71,7 @@ impl Need {
             family: request.family().to_owned(),
             memory_mb: request.needed_mb(),
             avoided: Vec::new(),
+            alone: false,
         }
     }
 }
@@ -108,6 +116,8 @@ pub(crate) async fn run(
             Err(End::Broken(what, why)) => {
                 let what = in_all(&lease, what).await;
                 let rung = note(inner, &lease, &mut trail, what, &why)?;
+                // The death that would make it poison must not be a neighbour's doing.
+                need.alone = trail.is_suspect(inner.settings.deaths_max);
                 broken = Some((lease, rung));
             }
         }
@@ -140,21 +150,21 @@ async fn in_all(lease: &Lease, broken: Break) -> Break {
 /// Counts what broke and says which step comes next, or that it was enough.
 fn note(inner: &Inner, lease: &Lease, trail: &mut Trail, broken: Break, why: &str) -> Result<Rung, WebError> {
     let (browser, platform) = (&lease.place().browser, lease.place().platform);
-    let rung = trail.ladder.climb(browser, broken);
+    let told = format!("{browser}: {why}");
+    match broken {
+        Break::Start => trail.failed_starts.push(told),
+        Break::Ours => trail.taken.push(told),
+        Break::Device | Break::Page | Break::Browser => trail.deaths.push(told),
+    }
+    let rung = match trail.ladder.climb(browser, broken) {
+        Rung::Reload | Rung::NewTab if trail.is_suspect(inner.settings.deaths_max) => Rung::NewBrowser,
+        rung => rung,
+    };
     tracing::warn!(%browser, %platform, why, next = rung.as_str(), "a browser broke under a job");
     trail.recoveries.push(format!("{} after {browser}: {why}", rung.as_str()));
     let mut state = inner.state();
     if broken != Break::Ours {
         state.breaker(browser, platform, &inner.settings).fail(Instant::now());
-    }
-    if broken.is_death() {
-        trail.deaths.push(format!("{browser}: {why}"));
-    }
-    if broken == Break::Start {
-        trail.failed_starts.push(format!("{browser}: {why}"));
-    }
-    if broken == Break::Ours {
-        trail.taken.push(format!("{browser}: {why}"));
     }
     let limit = inner.settings.deaths_max as usize;
     if trail.deaths.len() >= limit {
@@ -192,7 +202,7 @@ async fn climb(inner: &Arc<Inner>, mut lease: Lease, rung: Rung, need: &mut Need
         },
         Rung::NewTab => None,
         Rung::NewSession | Rung::NewBrowser | Rung::OtherBrowser => {
-            drop(lease);
+            lease.abandon().await;
             inner.end_session(session_id, rung == Rung::NewSession).await;
             avoid(need, rung, browser);
             None
@@ -211,7 +221,8 @@ fn succeed(inner: &Inner, lease: &Lease, request: &WebRequest, run: &WebRun) {
     let mut state = inner.state();
     state.breaker(&place.browser, place.platform, &inner.settings).succeed();
     if let Some(summary) = LatencySummary::from_iterations(run.iterations_ms.clone()) {
-        let ran = Ran { browser: &run.browser, version: &run.browser_version, platform: run.platform };
+        let version = format!("{} {}", run.browser_version, inner.runtime);
+        let ran = Ran { browser: &run.browser, version: &version, platform: run.platform };
         state.speeds.learn(request.family(), &request.shape_key(), ran, summary.p50);
         state.is_unsaved = true;
     }
@@ -299,7 +310,8 @@ async fn verified(
     step: &Step,
 ) -> Result<Nodes, End> {
     let (browser, platform) = (lease.place().browser.clone(), lease.place().platform);
-    let key = format!("{browser} {version} {platform} {} {}", request.model.sha256, request.precision);
+    let runtime = &inner.runtime;
+    let key = format!("{browser} {version} {runtime} {platform} {} {}", request.model.sha256, request.precision);
     let known = inner.state().placements.get(&key).cloned();
     let nodes = if let Some(nodes) = known {
         nodes
@@ -327,14 +339,15 @@ async fn measure(
     progress: ProgressSink<'_>,
 ) -> Result<(Measured, Option<f64>), End> {
     let place = lease.place().clone();
-    let session_id = lease.session_id();
+    let (session_id, tab_id) = (lease.session_id(), lease.tab_id());
+    memory::note_shape(inner, session_id, tab_id, &request.shape_key());
     let (session, tab) = parts(lease)?;
     let session = Arc::clone(session);
     let running = tab.run(command, request.stopping_rule(), step, progress);
     let (ran, peak_mb) = memory::watch(session.tree(), step, running).await;
     let measured = ran.map_err(|end| judge(end, &session, &place.browser, place.platform, inner, step))?;
     let memory_peak_mb = match place.way {
-        Way::WarmModel { .. } => memory::known_mb(inner, session_id),
+        Way::WarmModel { .. } => memory::known_mb(inner, session_id, tab_id),
         _ => memory::max(peak_mb, memory::now_mb(session.tree()).await),
     };
     Ok((measured, memory_peak_mb.filter(|_| memory::is_alone(inner, session_id))))

@@ -52,6 +52,10 @@ impl Lease {
         self.session_id
     }
 
+    pub(crate) fn tab_id(&self) -> u64 {
+        self.tab_id
+    }
+
     /// The session and the tab, once [`Self::enter`] was successful.
     pub(crate) fn parts(&mut self) -> Option<(&Arc<Session>, &mut Tab)> {
         self.session.as_ref().zip(self.tab.as_mut())
@@ -119,6 +123,15 @@ impl Lease {
         self.inner.changed.notify_waiters();
     }
 
+    /// Frees the slot of a tab whose browser is about to end, so that nobody but the pool holds the session.
+    pub(crate) async fn abandon(mut self) {
+        self.is_kept = true;
+        self.leave();
+        (self.session, self.tab) = (None, None);
+        let leaving = mem::take(&mut self.leaving);
+        self.inner.let_go(leaving).await;
+    }
+
     /// Frees the slot.
     fn leave(&self) {
         let mut state = self.inner.state();
@@ -173,6 +186,13 @@ pub(crate) async fn start_session(inner: &Inner, session_id: u64, browser: &str)
             reason: "it is not in the settings".to_owned(),
         })?;
         (installed, state.spare_drivers.remove(browser))
+    };
+    let driver = match driver {
+        Some(dead) if !dead.is_alive() => {
+            dead.end().await;
+            None
+        }
+        driver => driver,
     };
     let session = Arc::new(Session::start(&installed, &inner.launch, session_id, driver).await?);
     let is_wanted = {

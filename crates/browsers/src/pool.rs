@@ -7,7 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use messages::Progress;
+use messages::{ContentHash, Progress};
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -74,14 +75,15 @@ impl Pool {
         fs::create_dir_all(&directory).map_err(|source| file_error("create", &directory, source))?;
         let lock = lock(&directory.join("pool.lock"))?;
         let pool_id = pool_id(&directory)?;
-        let folders = env::temp_dir().join(format!("augur-browsers-{}", &pool_id[..12]));
+        let folders = env::temp_dir().join(format!("augur-browsers-{}", short(&pool_id)));
         let reaped = reap(&pool_id, &folders).await?;
-        let runtime = runtime_directory(&settings)?;
-        let server = Server::start(runtime).await?;
+        let directory_of_runtime = runtime_directory(&settings)?;
+        let runtime = runtime_name(&directory_of_runtime)?;
+        let server = Server::start(directory_of_runtime).await?;
         let probe_path = write_probe(&directory)?;
         let budget_mb = settings.memory_mb_max.map_or_else(|| memory_mb() / MEMORY_DIVISOR, |mb| mb as f64);
         let launch = Launch::new(&settings, pool_id, folders.clone());
-        let inner = Arc::new(Inner::new(settings, launch, server, probe_path, budget_mb));
+        let inner = Arc::new(Inner::new(settings, launch, server, probe_path, runtime, budget_mb));
         inner.state().counters.reaped = reaped as u64;
         let address = directory.join(Address::FILE);
         let held = Held { _lock: lock, address: address.clone(), folders };
@@ -163,6 +165,7 @@ impl Pool {
         // Those that someone else is ending.
         endings.closed().await;
         end_tree(&everything).await;
+        care::save(&self.inner).await;
     }
 
     /// What was found of each browser of the settings.
@@ -213,14 +216,14 @@ impl Pool {
 }
 
 /// Every browser and backend of the settings, probed in a pool that lasts as long as that takes. It can run beside
-/// another pool: it has a state directory of its own.
+/// another pool: it has a state directory of its own, within that of the settings, so that what a killed one leaves is
+/// ended by the next. Dropping the future ends its browsers.
 ///
 /// # Errors
 ///
 /// As [`Pool::start`].
 pub async fn detect(settings: &PoolSettings) -> Result<Vec<Detected>, BrowserError> {
-    let directory = tempfile::tempdir().map_err(|source| file_error("create a folder in", &env::temp_dir(), source))?;
-    let settings = PoolSettings { state_directory: directory.path().to_owned(), ..settings.clone() };
+    let settings = PoolSettings { state_directory: settings.state_directory.join("detect"), ..settings.clone() };
     let pool = Pool::start(settings).await?;
     let detected = pool.detected();
     pool.stop().await;
@@ -256,6 +259,11 @@ fn pool_id(directory: &Path) -> Result<String, BrowserError> {
     Ok(id)
 }
 
+/// What tells a pool's folders from others' in little room: the random end of its name.
+fn short(pool_id: &str) -> &str {
+    &pool_id[20..]
+}
+
 /// Ends processes and removes folders that an earlier pool left; says how many processes there were.
 async fn reap(pool_id: &str, folders: &Path) -> Result<usize, BrowserError> {
     let tree = Tree::new(Mark::of_pool(pool_id));
@@ -278,6 +286,13 @@ fn runtime_directory(settings: &PoolSettings) -> Result<PathBuf, BrowserError> {
         return Ok(directory);
     }
     Err(BrowserError::RuntimeMissing { reason: format!("`{}` has no {RUNTIME_FILE}", directory.display()) })
+}
+
+/// Names a build of ONNX Runtime Web, so that what was learned of another one does not count.
+fn runtime_name(directory: &Path) -> Result<String, BrowserError> {
+    let path = directory.join(RUNTIME_FILE);
+    let bytes = fs::read(&path).map_err(|source| file_error("read", &path, source))?;
+    Ok(ContentHash(Sha256::digest(bytes).into()).to_string())
 }
 
 /// Memory of this machine, in MB.

@@ -58,11 +58,6 @@ pub(crate) enum Break {
 }
 
 impl Break {
-    /// Whether it is held against the job.
-    pub(crate) fn is_death(self) -> bool {
-        matches!(self, Self::Device | Self::Page | Self::Browser)
-    }
-
     fn gentlest(self) -> Rung {
         match self {
             Self::Device => Rung::Reload,

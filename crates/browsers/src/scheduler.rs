@@ -36,6 +36,8 @@ pub(crate) struct Need {
     pub(crate) memory_mb: f64,
     /// Browsers that have just died under this job; used again only if there is no other.
     pub(crate) avoided: Vec<String>,
+    /// Whether it gets a browser of its own, so that another death is nobody else's, nor another's its own.
+    pub(crate) alone: bool,
 }
 
 /// What becomes of a job now.
@@ -154,7 +156,7 @@ fn best(
     let mut candidates = Vec::new();
     for (order, browser) in able.iter().enumerate() {
         for way in ways(need, platform, browser, picture) {
-            match memory::make_room(need, way, picture) {
+            match memory::make_room(need, way, browser, picture) {
                 Some((close_tabs, end_sessions)) => {
                     let place = Place { browser: browser.name.clone(), platform, way, close_tabs, end_sessions };
                     let order = if need.browsers.is_empty() { 0 } else { order };
@@ -190,15 +192,15 @@ fn by_time(a: Option<f64>, b: Option<f64>) -> Ordering {
 /// Every way into a browser that its slots allow.
 fn ways(need: &Need, platform: Platform, browser: &BrowserPicture, picture: &Picture) -> Vec<Way> {
     let mut ways = Vec::new();
-    let mut sessions = 0;
-    for session in picture.sessions.iter().filter(|session| session.browser == browser.name) {
-        if session.is_retiring {
-            continue;
-        }
-        sessions += 1;
-        if !session.is_ready {
-            continue;
-        }
+    let sessions: Vec<&SessionPicture> = picture.sessions_of(browser).collect();
+    // One that is idle can make room for another, which is the way in where the memory that it has grown to is wanted.
+    if sessions.len() < browser.sessions_max || sessions.iter().any(|session| session.is_idle()) {
+        ways.push(Way::NewSession);
+    }
+    if need.alone {
+        return ways;
+    }
+    for session in sessions.into_iter().filter(|session| session.is_ready) {
         let free = session.tabs.iter().filter(|tab| !tab.is_busy);
         for tab in free {
             let place = (session.id, tab.id);
@@ -214,9 +216,6 @@ fn ways(need: &Need, platform: Platform, browser: &BrowserPicture, picture: &Pic
         if has_room {
             ways.push(Way::NewTab { session: session.id });
         }
-    }
-    if sessions < browser.sessions_max {
-        ways.push(Way::NewSession);
     }
     ways
 }

@@ -4,7 +4,7 @@
 //! driver whose page hangs answers nothing, not even that the session shall end.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -77,7 +77,8 @@ impl Session {
                 Some(driver) => driver,
                 None => Driver::start(installed, Mark::of_session(&launch.pool, id), &launch.folders).await?,
             };
-            let capabilities = capabilities(installed, &driver);
+            let profile = driver.new_profile().await;
+            let capabilities = capabilities(installed, &driver, &profile);
             let connecting = WebDriver::builder(driver.url(), capabilities).request_timeout(launch.start_max).connect();
             let connected = async {
                 let web = connecting.await?;
@@ -211,11 +212,11 @@ async fn within<T>(
 }
 
 /// What a driver is told about the browser that it shall start, or attach to.
-fn capabilities(installed: &Installed, driver: &Driver) -> Capabilities {
+fn capabilities(installed: &Installed, driver: &Driver, profile: &Path) -> Capabilities {
     let chromium = |key: &str, browser_name: &str| {
         let options = match driver.debugger_address() {
             Some(address) => json!({ "debuggerAddress": address }),
-            None => json!({ "binary": installed.binary, "args": chromium_arguments(installed, driver.folder()) }),
+            None => json!({ "binary": installed.binary, "args": chromium_arguments(installed, profile) }),
         };
         json!({ "browserName": browser_name, key: options })
     };

@@ -108,12 +108,11 @@ impl Speeds {
         self.forget();
     }
 
-    /// How much longer this place takes than the fastest one for models of the family; `None` if nothing is known.
+    /// How much longer this place takes than the fastest one for models of the family; `None` if none ran there, 1 if
+    /// those that did ran nowhere else.
     pub(crate) fn relative_time(&self, family: &str, browser: &str, platform: Platform) -> Option<f64> {
-        let key = place_key(browser, platform);
-        let logarithms: Vec<f64> =
-            self.families.get(family)?.values().filter_map(|model| model.ln_ratio(&key)).collect();
-        (!logarithms.is_empty()).then(|| (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp())
+        let (key, models) = (place_key(browser, platform), self.families.get(family)?);
+        models.values().any(|model| model.places.contains_key(&key)).then(|| rating(models, &key))
     }
 
     /// Every rating, the fastest of a family first.
@@ -134,8 +133,7 @@ impl Speeds {
                 rating.jobs += place.jobs;
             }
             for (key, rating) in &mut places {
-                let logarithms: Vec<f64> = models.values().filter_map(|model| model.ln_ratio(key)).collect();
-                rating.relative_time = (logarithms.iter().sum::<f64>() / logarithms.len().max(1) as f64).exp();
+                rating.relative_time = self::rating(models, key);
             }
             let mut of_family: Vec<SpeedStatus> = places.into_values().collect();
             of_family.sort_by(|a, b| a.relative_time.total_cmp(&b.relative_time));
@@ -159,8 +157,18 @@ impl Speeds {
     }
 }
 
+/// The geometric mean of what a place takes relative to the fastest, over the models that ran in another one, too.
+fn rating(models: &BTreeMap<String, Model>, key: &str) -> f64 {
+    let logarithms: Vec<f64> = models.values().filter_map(|model| model.ln_ratio(key)).collect();
+    (logarithms.iter().sum::<f64>() / logarithms.len().max(1) as f64).exp()
+}
+
 impl Model {
+    /// `None` where it did not run, or ran nowhere else.
     fn ln_ratio(&self, key: &str) -> Option<f64> {
+        if self.places.len() < 2 {
+            return None;
+        }
         let this = self.places.get(key)?.median_ms()?;
         let fastest = self.places.values().filter_map(Place::median_ms).min_by(f64::total_cmp)?;
         Some((this / fastest).ln())
@@ -210,6 +218,20 @@ mod tests {
         assert_eq!(speeds.relative_time("whisper", "firefox", Platform::Wasm), None, "another family");
         let browsers: Vec<String> = speeds.ratings().into_iter().map(|rating| rating.browser).collect();
         assert_eq!(browsers, ["chromium", "firefox"]);
+    }
+
+    #[test]
+    fn models_that_ran_in_one_place_only_say_nothing_about_its_speed() {
+        let mut speeds = Speeds::default();
+        speeds.learn("bert", "shared", ran("chromium", Platform::Wasm), 1.0);
+        speeds.learn("bert", "shared", ran("firefox", Platform::Wasm), 4.0);
+        for model in ["a", "b", "c"] {
+            speeds.learn("bert", model, ran("firefox", Platform::Wasm), 1.0);
+        }
+        speeds.learn("gpt", "a", ran("firefox", Platform::Wasm), 1.0);
+        let firefox = |family| speeds.relative_time(family, "firefox", Platform::Wasm);
+        assert_eq!(firefox("bert").map(|times| (times * 1e9).round() / 1e9), Some(4.0));
+        assert_eq!((firefox("gpt"), speeds.relative_time("gpt", "chromium", Platform::Wasm)), (Some(1.0), None));
     }
 
     #[test]

@@ -26,6 +26,9 @@ use crate::{
     tab::Tab,
 };
 
+/// Jobs after which a session is weighed again though nothing else has changed in it.
+const JOBS_UNWEIGHED: u32 = 10;
+
 /// Everything under the pool's lock.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -60,11 +63,27 @@ pub(crate) struct SessionSlot {
     pub(crate) is_retiring: bool,
     pub(crate) tabs: BTreeMap<u64, TabSlot>,
     pub(crate) jobs: u32,
-    /// Latest measurement of its process tree.
+    /// Latest measurement of its process tree, less what was closed since.
     pub(crate) pss_mb: f64,
+    /// How many jobs it had had then; `None` if it was not measured, or something was closed since.
+    pub(crate) weighed_jobs: Option<u32>,
     pub(crate) used: u64,
     pub(crate) idle_since: Instant,
     pub(crate) probed_at: Instant,
+    /// How often it was probed while idle.
+    pub(crate) probes: u32,
+}
+
+/// What a tab's model has run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Nothing yet.
+    #[default]
+    None,
+    /// Only this.
+    Only(String),
+    /// Several: the tab's memory is that of the largest, whichever that was.
+    Several,
 }
 
 /// A session that is in the state no more, for its end. The pool's stop waits until it is dropped.
@@ -82,8 +101,10 @@ pub(crate) struct TabSlot {
     pub(crate) holds: Option<(String, Platform)>,
     /// What its model was said to need.
     pub(crate) memory_mb: f64,
-    /// Whether [`SessionSlot::pss_mb`] was measured since the model was there.
+    /// Whether [`SessionSlot::pss_mb`] was measured since the model was there and has run what it ran last.
     pub(crate) is_measured: bool,
+    /// The shape that the model has run here, if only one.
+    pub(crate) shape: Shape,
     pub(crate) used: u64,
     pub(crate) idle_since: Instant,
 }
@@ -162,7 +183,7 @@ impl State {
 
     /// Jobs that have a tab, or are about to.
     pub(crate) fn running(&self) -> usize {
-        self.sessions.values().flat_map(|session| session.tabs.values()).filter(|tab| tab.tab.is_none()).count()
+        self.sessions.values().flat_map(|session| session.tabs.values()).filter(|tab| tab.has_job()).count()
     }
 
     /// Decides about a waiting job as if all were asked in turn: who comes before it takes its place first.
@@ -210,11 +231,14 @@ impl State {
         let slot = self.sessions.entry(session).or_insert_with(|| SessionSlot::starting(&place.browser, now));
         slot.used = used;
         slot.jobs += 1;
+        // Nobody else comes in, and it ends with its job.
+        slot.is_retiring |= need.alone;
         let lent = slot.tabs.entry(tab).or_insert_with(|| TabSlot::lent(now));
         lent.used = used;
         if !matches!(place.way, Way::WarmModel { .. }) {
             lent.memory_mb = need.memory_mb;
             lent.is_measured = false;
+            lent.shape = Shape::None;
             lent.holds = Some((need.model.clone(), place.platform));
         }
         (session, tab, leaving)
@@ -224,8 +248,12 @@ impl State {
     pub(crate) fn take_tab(&mut self, session: u64, tab: u64) -> Option<(Arc<Session>, Tab)> {
         let slot = self.sessions.get_mut(&session)?;
         slot.tabs.get(&tab)?.tab.as_ref()?;
-        let tab = slot.tabs.remove(&tab)?.tab?;
-        Some((Arc::clone(slot.session.as_ref()?), tab))
+        let closed = slot.tabs.remove(&tab)?;
+        if closed.is_measured {
+            slot.pss_mb = (slot.pss_mb - closed.memory_mb).max(0.0);
+        }
+        slot.weighed_jobs = None;
+        Some((Arc::clone(slot.session.as_ref()?), closed.tab?))
     }
 
     /// Removes a session with all its tabs.
@@ -296,10 +324,18 @@ impl SessionSlot {
             tabs: BTreeMap::new(),
             jobs: 0,
             pss_mb: 0.0,
+            weighed_jobs: None,
             used: 0,
             idle_since: now,
             probed_at: now,
+            probes: 0,
         }
+    }
+
+    /// Whether its memory is not known any more.
+    pub(crate) fn needs_weighing(&self) -> bool {
+        self.weighed_jobs.is_none_or(|jobs| self.jobs >= jobs + JOBS_UNWEIGHED)
+            || self.tabs.values().any(|tab| !tab.is_measured)
     }
 
     /// Whether no job is in it.
@@ -326,9 +362,14 @@ impl SessionSlot {
 }
 
 impl TabSlot {
+    /// Whether a job has it; what the pool opens for itself holds no model.
+    fn has_job(&self) -> bool {
+        self.tab.is_none() && self.holds.is_some()
+    }
+
     /// The place of a tab that a job has.
     pub(crate) fn lent(now: Instant) -> Self {
-        Self { tab: None, holds: None, memory_mb: 0.0, is_measured: true, used: 0, idle_since: now }
+        Self { tab: None, holds: None, memory_mb: 0.0, is_measured: true, shape: Shape::None, used: 0, idle_since: now }
     }
 
     fn picture(&self, id: u64) -> TabPicture {

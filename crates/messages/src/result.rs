@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use crate::{Conditions, Configuration, Device, GraphCosts, Job, Timestamp, UnknownWord, WebOutcome, WorkerId};
+use crate::{Conditions, Configuration, Device, GraphCosts, Job, Timestamp, UnknownWord, Warmth, WebOutcome, WorkerId};
 
 /// The outcome of a job with all that is needed to store it: replaying results needs nothing else.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +43,15 @@ impl Outcome {
             Self::Benchmark(benchmark) => Some(benchmark),
             Self::Web(web) => Some(&web.benchmark),
             Self::Test(_) | Self::Failed(_) => None,
+        }
+    }
+
+    /// What it took to load the model, in milliseconds; `None` if nothing was measured, or a browser had the model's
+    /// session already.
+    pub fn load_ms(&self) -> Option<f64> {
+        match self {
+            Self::Web(web) if web.warmth == Warmth::WarmModel => None,
+            outcome => Some(outcome.benchmark()?.load_ms),
         }
     }
 }

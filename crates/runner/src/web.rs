@@ -35,14 +35,8 @@ pub struct WebRunner {
     models: Arc<Models>,
     devices: Arc<Vec<Device>>,
     lease_directory: Arc<PathBuf>,
-    offered: Arc<Offered>,
-}
-
-/// What the pool's browsers can do, probed when it started.
-struct Offered {
-    browsers: Vec<String>,
-    /// Browser and platform.
-    pairs: Vec<(String, Platform)>,
+    /// Browsers and platforms that worked when the pool started: what the worker says that it has.
+    offered: Arc<Vec<(String, Platform)>>,
 }
 
 /// A failed attempt and whom it is charged to.
@@ -61,33 +55,25 @@ impl WebRunner {
     /// A runner over a pool. `devices` are this machine's, as [`hardware::detect`] found them; `lease_directory` is
     /// where every worker of this machine locks them.
     pub fn new(pool: Pool, models: graphs::ModelCache, devices: Vec<Device>, lease_directory: PathBuf) -> Self {
-        let pairs: Vec<(String, Platform)> = pool
-            .capabilities()
-            .into_iter()
-            .filter(|capability| capability.works)
-            .map(|capability| (capability.browser, capability.platform))
-            .collect();
-        let mut browsers: Vec<String> = pairs.iter().map(|(browser, _)| browser.clone()).collect();
-        browsers.sort();
-        browsers.dedup();
+        let offered = Arc::new(working(&pool));
         Self {
             pool,
             models: Arc::new(Models::new(models)),
             devices: Arc::new(devices),
             lease_directory: Arc::new(lease_directory),
-            offered: Arc::new(Offered { browsers, pairs }),
+            offered,
         }
     }
 
     /// The platforms that at least one browser truly gives.
     pub fn platforms(&self) -> Vec<Platform> {
-        let given = |platform: &Platform| self.offered.pairs.iter().any(|(_, given)| given == platform);
+        let given = |platform: &Platform| self.offered.iter().any(|(_, given)| given == platform);
         Platform::WEB.into_iter().filter(given).collect()
     }
 
     /// Every browser with every platform that it truly gives.
     pub fn places(&self) -> Vec<(String, Platform)> {
-        self.offered.pairs.clone()
+        self.offered.to_vec()
     }
 
     /// As [`Execute::run_reporting`], for those who do not want to know how far it is.
@@ -145,12 +131,16 @@ impl Execute for WebRunner {
     }
 
     fn browsers(&self) -> Vec<String> {
-        self.offered.browsers.clone()
+        let mut browsers: Vec<String> = self.offered.iter().map(|(browser, _)| browser.clone()).collect();
+        browsers.sort();
+        browsers.dedup();
+        browsers
     }
 
     fn unmet(&self, job: &Job) -> Option<String> {
         let JobSpec::Web(spec) = &job.spec else { return None };
-        lacking(spec, &self.offered.pairs)
+        // What did not work at first may have come since. What worked and is broken now is waited for in the pool.
+        lacking(spec, &self.offered).and_then(|_| lacking(spec, &working(&self.pool)))
     }
 
     async fn run_reporting(
@@ -176,6 +166,12 @@ impl Execute for WebRunner {
             Err(Failed { failure, charge }) => Execution { outcome: Outcome::Failed(failure), device: None, charge },
         }
     }
+}
+
+/// Each browser with each platform that its last probe computed right on.
+fn working(pool: &Pool) -> Vec<(String, Platform)> {
+    let works = pool.capabilities().into_iter().filter(|capability| capability.works);
+    works.map(|capability| (capability.browser, capability.platform)).collect()
 }
 
 /// What a job asks for that none of these browsers gives on any of these platforms.

@@ -6,11 +6,12 @@ mod support;
 
 use std::{
     borrow::Cow,
+    io::Write as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use browsers::{InputTensor, ModelFile, OutputTensor, Pool, PoolSettings, WebRequest};
+use browsers::{BrowserSettings, Family, InputTensor, ModelFile, OutputTensor, Pool, PoolSettings, WebRequest};
 use graphs::{ConcreteInput, ElementType, ModelCache, OnnxModel, Shape};
 use messages::{
     Backend, BenchmarkSpec, Configuration, FailureKind, Job, JobSpec, ModelRef, Outcome, Platform, Precision, Priority,
@@ -35,7 +36,11 @@ const MODELS: [(&str, Shape); 3] = [
     ("gpt2", Shape { batch_size: 1, sequence_length: Some(8), image_size: None }),
 ];
 
-/// A pool of this machine's Chromium and Firefox.
+/// Where a Chromium with a WebNN backend is, such as that of npm's `@sparticuz/chromium`; Debian's has none.
+const WEBNN_BROWSER: &str = "WEBNN_BROWSER";
+const WEBNN_NAME: &str = "webnn-chromium";
+
+/// A pool of this machine's browsers.
 async fn pool(directory: &Path) -> Pool {
     let cache = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
         Some(cache) => PathBuf::from(cache),
@@ -47,6 +52,8 @@ async fn pool(directory: &Path) -> Pool {
         tools_directory: Some(cache.join("augur/tools/bin")),
         ..PoolSettings::usual(directory.join("pool"))
     };
+    let browsers = settings.browsers.iter().cloned().chain(webnn_browser()).collect();
+    let settings = PoolSettings { browsers, ..settings };
     Pool::start(settings).await.expect("a pool; `make setup` installs what it needs")
 }
 
@@ -114,6 +121,11 @@ async fn outputs_are_those_of_the_native_runtime() {
         PathBuf::from(std::env::var_os("AUGUR_ONNXRUNTIME_LIBRARY").expect("AUGUR_ONNXRUNTIME_LIBRARY is set"));
     let environment = ort::init_from(library).expect("it loads").with_telemetry(false).build().expect("it starts");
     let pool = pool(workplace.directory.path()).await;
+    if webnn_browser().is_none() {
+        // Not by a print macro: a test that passes shows none of those.
+        let skipped = format!("skipped: WebNN, because {WEBNN_BROWSER} names no browser that has it\n");
+        std::io::stderr().write_all(skipped.as_bytes()).expect("standard error");
+    }
     let mut misses = Vec::new();
     for (kind, shape) in MODELS {
         let path = workplace.directory.path().join(format!("{kind}.onnx"));
@@ -166,8 +178,21 @@ async fn outputs_are_those_of_the_native_runtime() {
     assert!(misses.is_empty(), "{misses:#?}");
 }
 
+/// Every browser and platform that this machine must have, and WebNN where a browser has it.
 fn places() -> impl Iterator<Item = (&'static str, Platform)> {
-    ["chromium", "firefox"].into_iter().flat_map(|browser| [(browser, Platform::Wasm), (browser, Platform::Webgpu)])
+    let installed = ["chromium", "firefox"].into_iter();
+    let installed = installed.flat_map(|browser| [(browser, Platform::Wasm), (browser, Platform::Webgpu)]);
+    installed.chain(webnn_browser().map(|_| (WEBNN_NAME, Platform::Webnn)))
+}
+
+/// The Chromium with a WebNN backend that [`WEBNN_BROWSER`] names.
+fn webnn_browser() -> Option<BrowserSettings> {
+    Some(BrowserSettings {
+        binary: Some(std::env::var_os(WEBNN_BROWSER)?.into()),
+        arguments: vec!["--enable-features=WebMachineLearningNeuralNetwork".to_owned()],
+        attach: true,
+        ..BrowserSettings::usual(WEBNN_NAME, Family::Chromium)
+    })
 }
 
 fn web_job(model: ModelRef, platforms: &[Platform], browsers: &[&str]) -> Job {

@@ -12,7 +12,7 @@
 //!   low.
 //! - More resident memory than twice the machine has, or a power that no machine draws.
 
-use messages::{BenchmarkOutcome, JobResult, Outcome, Platform, Precision, Warmth};
+use messages::{BenchmarkOutcome, JobResult, Platform, Precision};
 use thiserror::Error;
 
 /// Difference between the mean and the iterations' own, in percent.
@@ -91,11 +91,6 @@ pub(crate) fn check(result: &JobResult, outcome: &BenchmarkOutcome) -> Result<()
     check_limits(result, outcome)
 }
 
-/// Whether the model was loaded for this result: a browser may have had its session already.
-pub(crate) fn loads(result: &JobResult) -> bool {
-    !matches!(&result.outcome, Outcome::Web(web) if web.warmth == Warmth::WarmModel)
-}
-
 fn check_numbers(result: &JobResult, outcome: &BenchmarkOutcome) -> Result<(), Implausible> {
     let latency = &outcome.latency_ms;
     let summary = [
@@ -106,7 +101,7 @@ fn check_numbers(result: &JobResult, outcome: &BenchmarkOutcome) -> Result<(), I
         ("throughput", Some(outcome.throughput_items_per_second)),
         ("peak memory", outcome.memory_peak_mb),
         ("power", outcome.power_w),
-        ("load time", loads(result).then_some(outcome.load_ms)),
+        ("load time", result.outcome.load_ms()),
     ];
     let numbers = summary.into_iter().filter_map(|(what, number)| number.map(|number| (what, number)));
     numbers
@@ -188,6 +183,8 @@ fn check_limits(result: &JobResult, outcome: &BenchmarkOutcome) -> Result<(), Im
 
 #[cfg(test)]
 mod tests {
+    use messages::{Outcome, Warmth};
+
     use super::*;
     use crate::tests::builders::{benchmark, run, web_benchmark};
 

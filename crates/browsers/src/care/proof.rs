@@ -55,6 +55,9 @@ pub(crate) async fn prove_browser(inner: Arc<Inner>, browser: String) {
     inner.changed.notify_waiters();
 }
 
+/// Of so many proofs while idle, one is of what does not work as well: an adapter may have come late.
+const HOPELESS_EVERY: u32 = 10;
+
 /// Begins the trials that are due, each on its own.
 pub(super) fn try_broken(inner: &Arc<Inner>) {
     let now = Instant::now();
@@ -133,7 +136,7 @@ async fn trial(inner: &Arc<Inner>, browser: &str, platform: Platform) -> Result<
 /// Probes what idle sessions can do, when their time has come.
 pub(super) async fn prove_idle(inner: &Arc<Inner>) {
     let every = Duration::from_millis(inner.settings.probe_every_ms);
-    let due: Vec<(u64, Arc<Session>, String)> = {
+    let due: Vec<(u64, Arc<Session>, String, bool)> = {
         let mut state = inner.state();
         let now = Instant::now();
         let mut due = Vec::new();
@@ -141,26 +144,25 @@ pub(super) async fn prove_idle(inner: &Arc<Inner>) {
             let is_due = slot.is_idle() && !slot.is_retiring && now.duration_since(slot.probed_at) >= every;
             if let Some(session) = slot.session.clone().filter(|_| is_due) {
                 slot.probed_at = now;
-                due.push((*id, session, slot.browser.clone()));
+                slot.probes += 1;
+                due.push((*id, session, slot.browser.clone(), slot.probes.is_multiple_of(HOPELESS_EVERY)));
             }
         }
         due
     };
-    for (id, session, browser) in due {
-        let works: Vec<Platform> = {
+    for (id, session, browser, all) in due {
+        let platforms: Vec<Platform> = {
             let state = inner.state();
-            PLATFORMS
-                .into_iter()
-                .filter(|platform| {
-                    state.capabilities.get(&(browser.clone(), *platform)).is_some_and(|found| found.works)
-                })
-                .collect()
+            let works = |platform: Platform| {
+                state.capabilities.get(&(browser.clone(), platform)).is_some_and(|found| found.works)
+            };
+            PLATFORMS.into_iter().filter(|platform| all || works(*platform)).collect()
         };
         let tab_id = inner.state().next_id();
         match inner.open_tab(&session, &browser, tab_id).await {
             Ok(mut tab) => {
                 let mut is_well = true;
-                for platform in works {
+                for platform in platforms {
                     is_well &= prove(inner, &session, &mut tab, &browser, platform).await;
                 }
                 inner.close_tab(Some(id), &session, tab).await;

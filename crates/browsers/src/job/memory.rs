@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::time;
 
-use crate::{inner::Inner, processes::Tree, tab::Step};
+use crate::{inner::Inner, processes::Tree, state::Shape, tab::Step};
 
 /// Time between two looks while a model loads. One costs some 10 ms of a core, so none is taken while iterations are
 /// timed.
@@ -37,11 +37,27 @@ pub(super) async fn now_mb(tree: &Tree) -> Option<f64> {
     tokio::task::spawn_blocking(move || tree.pss_mb()).await.ok().flatten()
 }
 
-/// What was last seen of a session whose models are all measured.
-pub(super) fn known_mb(inner: &Inner, session: u64) -> Option<f64> {
+/// What was last seen of a session whose models are all measured, of which this tab's has run one shape only.
+pub(super) fn known_mb(inner: &Inner, session: u64, tab: u64) -> Option<f64> {
     let state = inner.state();
     let slot = state.sessions.get(&session)?;
-    (slot.pss_mb > 0.0 && slot.tabs.values().all(|tab| tab.is_measured)).then_some(slot.pss_mb)
+    let is_of_one_shape = matches!(slot.tabs.get(&tab)?.shape, Shape::Only(_));
+    let is_known = slot.weighed_jobs.is_some() && slot.tabs.values().all(|tab| tab.is_measured);
+    (is_of_one_shape && is_known).then_some(slot.pss_mb)
+}
+
+/// Notes what a tab's model runs now. Memory grows with the shape, and WebAssembly's never shrinks.
+pub(super) fn note_shape(inner: &Inner, session: u64, tab: u64, shape: &str) {
+    let mut state = inner.state();
+    let Some(tab) = state.sessions.get_mut(&session).and_then(|slot| slot.tabs.get_mut(&tab)) else { return };
+    match &tab.shape {
+        Shape::None => tab.shape = Shape::Only(shape.to_owned()),
+        Shape::Only(known) if known == shape => {}
+        Shape::Only(_) | Shape::Several => {
+            tab.shape = Shape::Several;
+            tab.is_measured = false;
+        }
+    }
 }
 
 /// Whether no other tab of the session holds a model: only then is its memory that of one model.

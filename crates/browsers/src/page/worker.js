@@ -96,8 +96,8 @@ async function loadRuntime(command) {
   ort.env.logLevel = command.kind === "verify" ? "verbose" : "error";
 }
 
-function provider(command) {
-  if (platform === "webnn") return { name: "webnn", deviceType: command.webnn_device ?? "cpu" };
+function provider() {
+  if (platform === "webnn") return { name: "webnn", deviceType: "cpu" };
   return { name: platform };
 }
 
@@ -121,7 +121,7 @@ async function fetchInputs(command) {
 
 async function createSession(command, bytes, options) {
   try {
-    return await ort.InferenceSession.create(bytes, { executionProviders: [provider(command)], ...options });
+    return await ort.InferenceSession.create(bytes, { executionProviders: [provider()], ...options });
   } catch (error) {
     throw new Failure("session", "session", messageOf(error));
   }

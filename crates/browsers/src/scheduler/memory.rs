@@ -1,6 +1,6 @@
 //! Room for one more: which idle tabs and sessions go so that all browsers stay within the budget.
 
-use super::{Need, Picture, SessionPicture, TabPicture, Way};
+use super::{BrowserPicture, Need, Picture, SessionPicture, TabPicture, Way};
 
 /// What a browser takes before it holds any model, in MB: 250 to 450 were seen of Chromium 156 and Firefox 153.
 pub(crate) const SESSION_BASE_MB: f64 = 400.0;
@@ -8,9 +8,9 @@ pub(crate) const SESSION_BASE_MB: f64 = 400.0;
 /// Idle tabs (by session and tab) and idle sessions that must go.
 type Room = (Vec<(u64, u64)>, Vec<u64>);
 
-/// Says who must go for this way in; `None` if even that would not do.
-pub(super) fn make_room(need: &Need, way: Way, picture: &Picture) -> Option<Room> {
-    let mut close_tabs = Vec::new();
+/// Says who must go for this way into a browser; `None` if even that would not do.
+pub(super) fn make_room(need: &Need, way: Way, browser: &BrowserPicture, picture: &Picture) -> Option<Room> {
+    let (mut close_tabs, mut end_sessions) = (Vec::new(), Vec::new());
     let (mut wanted_mb, into) = match way {
         Way::WarmModel { .. } => return Some(Room::default()),
         Way::WarmPage { session, tab } => (need.memory_mb, Some((session, Some(tab)))),
@@ -20,17 +20,22 @@ pub(super) fn make_room(need: &Need, way: Way, picture: &Picture) -> Option<Room
     // A session with all its tabs open gives up one that is idle.
     if let Some((session, None)) = into {
         let session = picture.sessions.iter().find(|known| known.id == session)?;
-        let browser = picture.browsers.iter().find(|browser| browser.name == session.browser)?;
         if session.tabs.len() >= browser.tabs_max {
             let oldest = session.tabs.iter().filter(|tab| !tab.is_busy).min_by_key(|tab| tab.used)?;
             close_tabs.push((session.id, oldest.id));
             wanted_mb -= oldest.memory_mb;
         }
     }
+    // A browser with all its sessions gives up one that is idle.
+    if way == Way::NewSession && picture.sessions_of(browser).count() >= browser.sessions_max {
+        let idle = picture.sessions_of(browser).filter(|session| session.is_idle());
+        let oldest = idle.min_by_key(|session| session.used)?;
+        end_sessions.push(oldest.id);
+        wanted_mb -= oldest.memory_mb;
+    }
     let mut excess_mb =
         picture.sessions.iter().map(|session| session.memory_mb).sum::<f64>() + wanted_mb - picture.budget_mb;
-    let mut end_sessions = Vec::new();
-    for leaver in leavers(picture, into, &close_tabs) {
+    for leaver in leavers(picture, into, &close_tabs, &end_sessions) {
         if excess_mb <= 0.0 {
             break;
         }
@@ -61,12 +66,17 @@ enum Leaver<'a> {
 }
 
 /// Idle tabs that hold a model, then idle sessions, each the longest unused first; never what the job goes into.
-fn leavers<'a>(picture: &'a Picture, into: Option<(u64, Option<u64>)>, closing: &[(u64, u64)]) -> Vec<Leaver<'a>> {
+fn leavers<'a>(
+    picture: &'a Picture,
+    into: Option<(u64, Option<u64>)>,
+    closing: &[(u64, u64)],
+    ending: &[u64],
+) -> Vec<Leaver<'a>> {
     let goes_into = |session: u64, tab: u64| into == Some((session, Some(tab)));
     let mut tabs: Vec<(&SessionPicture, &TabPicture)> = picture
         .sessions
         .iter()
-        .filter(|session| session.is_ready)
+        .filter(|session| session.is_ready && !ending.contains(&session.id))
         .flat_map(|session| session.tabs.iter().map(move |tab| (session, tab)))
         .filter(|(session, tab)| {
             let at = (session.id, tab.id);
@@ -77,7 +87,10 @@ fn leavers<'a>(picture: &'a Picture, into: Option<(u64, Option<u64>)>, closing: 
     let mut sessions: Vec<&SessionPicture> = picture
         .sessions
         .iter()
-        .filter(|session| session.is_idle() && into.is_none_or(|(into, _)| into != session.id))
+        .filter(|session| {
+            let is_wanted = into.is_some_and(|(into, _)| into == session.id);
+            session.is_idle() && !is_wanted && !ending.contains(&session.id)
+        })
         .collect();
     sessions.sort_by_key(|session| session.used);
     let tabs = tabs.into_iter().map(|(session, tab)| Leaver::Tab(session, tab));

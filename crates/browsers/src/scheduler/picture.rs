@@ -66,6 +66,13 @@ pub(crate) struct TabPicture {
     pub(crate) used: u64,
 }
 
+impl Picture {
+    /// The sessions of a browser that take jobs.
+    pub(crate) fn sessions_of(&self, browser: &BrowserPicture) -> impl Iterator<Item = &SessionPicture> {
+        self.sessions.iter().filter(move |session| session.browser == browser.name && !session.is_retiring)
+    }
+}
+
 impl BrowserPicture {
     /// Whether jobs can use `platform` of it.
     pub(crate) fn readiness(&self, platform: Platform, half_floats: bool) -> Readiness {

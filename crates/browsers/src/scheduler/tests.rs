@@ -39,6 +39,7 @@ fn need() -> Need {
         family: "f".to_owned(),
         memory_mb: 100.0,
         avoided: Vec::new(),
+        alone: false,
     }
 }
 
@@ -166,6 +167,30 @@ fn idle_tabs_then_idle_sessions_make_room_and_running_jobs_never_do() {
     );
 }
 
+#[test]
+fn an_idle_browser_that_has_grown_makes_room_for_another_of_its_kind() {
+    let mut grown = session(1, "chromium", vec![tab(11, Some("a"), false)]);
+    grown.memory_mb = 2_500.0;
+    let mut picture = Picture { budget_mb: 2_000.0, ..picture(vec![grown]) };
+    picture.browsers.pop();
+    let place = check(&need(), &picture, "chromium", Way::NewSession);
+    assert_eq!((place.close_tabs, place.end_sessions), (vec![], vec![1]));
+    picture.sessions[0].tabs[0].is_busy = true;
+    assert!(matches!(choose(&need(), &picture, &untried), Choice::Wait(Waiting::Memory)));
+}
+
+#[test]
+fn who_must_be_alone_gets_a_browser_of_its_own() {
+    let alone = Need { browsers: vec!["chromium".to_owned()], alone: true, ..need() };
+    let mut picture = picture(vec![session(1, "chromium", vec![tab(11, Some("m"), false)])]);
+    let place = check(&alone, &picture, "chromium", Way::NewSession);
+    assert_eq!(place.end_sessions, [1], "though it has the model");
+    picture.sessions[0].tabs[0].is_busy = true;
+    assert!(matches!(choose(&alone, &picture, &untried), Choice::Wait(Waiting::Busy)));
+    picture.sessions[0].is_retiring = true;
+    assert_eq!(check(&alone, &picture, "chromium", Way::NewSession).end_sessions, [0; 0]);
+}
+
 fn any_tab() -> impl Strategy<Value = (bool, Option<u8>)> {
     (any::<bool>(), prop::option::of(0_u8..3))
 }
@@ -203,13 +228,22 @@ proptest! {
             }
         }
         let need = Need { memory_mb, ..need() };
-        let Choice::Place(place) = choose(&need, &picture, &untried) else { return Ok(()) };
+        let Choice::Place(place) = choose(&need, &picture, &untried) else {
+            let is_idle = picture.sessions.iter().all(SessionPicture::is_idle);
+            let fits = memory_mb + SESSION_BASE_MB <= budget_mb && broken.contains(&false);
+            prop_assert!(!(is_idle && fits), "nothing stands in its way");
+            return Ok(());
+        };
         let of_browser = picture.browsers.iter().find(|browser| browser.name == place.browser).expect("known");
         prop_assert_eq!(&of_browser.platforms[0].1, &ABLE);
         let session_of = |id: u64| picture.sessions.iter().find(|session| session.id == id).expect("known");
         for (session, tab) in &place.close_tabs {
             let tab = session_of(*session).tabs.iter().find(|known| known.id == *tab).expect("known");
             prop_assert!(!tab.is_busy);
+        }
+        if place.way == Way::NewSession {
+            let staying = picture.sessions_of(of_browser).filter(|session| !place.end_sessions.contains(&session.id));
+            prop_assert!(staying.count() < of_browser.sessions_max);
         }
         for session in &place.end_sessions {
             prop_assert!(session_of(*session).tabs.iter().all(|tab| !tab.is_busy));

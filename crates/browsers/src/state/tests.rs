@@ -34,6 +34,7 @@ fn wait(state: &mut State, priority: Priority, since: Instant, memory_mb: f64) -
         family: "f".to_owned(),
         memory_mb,
         avoided: Vec::new(),
+        alone: false,
     };
     state.waiting.push(Waiter { id, priority, since, need });
     id
@@ -74,6 +75,38 @@ fn who_waits_for_memory_is_not_overtaken_by_who_would_take_it() {
     assert!(matches!(state.decide(small, now, PROMOTE_AFTER), Choice::Wait(Waiting::Memory)), "it would fit");
     state.waiting.remove(0);
     assert!(has_place(&state, small, now));
+}
+
+#[test]
+fn nobody_comes_to_who_is_alone() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut state = state(directory.path(), 10_000.0);
+    state.browsers[0].settings.tabs_max = 2;
+    let now = Instant::now();
+    let suspect = wait(&mut state, Priority::Normal, now, 100.0);
+    let other = wait(&mut state, Priority::Normal, now, 100.0);
+    state.waiting[0].need.alone = true;
+    let Choice::Place(place) = state.decide(suspect, now, PROMOTE_AFTER) else { panic!("it is free") };
+    let need = state.waiting.remove(0).need;
+    let (session, ..) = state.reserve(&place, &need);
+    let Choice::Place(beside) = state.decide(other, now, PROMOTE_AFTER) else { panic!("a browser of its own") };
+    assert_eq!((state.sessions[&session].is_retiring, beside.way), (true, Way::NewSession));
+}
+
+#[test]
+fn a_session_is_weighed_again_when_its_models_may_have_grown() {
+    let now = Instant::now();
+    let mut slot = SessionSlot::starting("chromium", now);
+    slot.pss_mb = 900.0;
+    slot.weighed_jobs = Some(0);
+    assert!(!slot.needs_weighing());
+    slot.jobs = JOBS_UNWEIGHED;
+    assert!(slot.needs_weighing(), "its models may have grown");
+    slot.jobs = 0;
+    slot.tabs.insert(1, TabSlot::lent(now));
+    assert!(!slot.needs_weighing());
+    slot.tabs.insert(2, TabSlot { is_measured: false, ..TabSlot::lent(now) });
+    assert!(slot.needs_weighing(), "it has loaded another");
 }
 
 #[test]

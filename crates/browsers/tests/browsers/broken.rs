@@ -125,6 +125,7 @@ async fn a_death_takes_no_time_from_the_job(bench: &Bench) {
 
 async fn a_job_under_which_three_tabs_die_is_poison(bench: &Bench) {
     let (is_over, timed) = (AtomicBool::new(false), Notify::new());
+    let started_before = bench.pool.status().counters.sessions_started;
     let killing = async {
         let mut processes = bench.processes();
         while !is_over.load(Ordering::Relaxed) {
@@ -145,6 +146,10 @@ async fn a_job_under_which_three_tabs_die_is_poison(bench: &Bench) {
     let WebError::Poison { deaths } = &error else { panic!("{error}") };
     assert_eq!(deaths.len(), 3, "{error}");
     assert!(error.is_poison() && error.is_charged() && !error.failure_kind().is_retryable());
+    let status = bench.pool.status();
+    assert!(status.counters.sessions_started > started_before, "the last time it had a browser of its own");
+    let breaker = status.breakers.iter().find(|of| (of.browser.as_str(), of.platform.as_str()) == ("chromium", "wasm"));
+    assert_eq!(breaker.map(|breaker| breaker.state), Some("open"), "{:?}", status.breakers);
 }
 
 /// Limits that are reached at once: silence, an idle tab, an idle browser.

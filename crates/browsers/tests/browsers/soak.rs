@@ -1,4 +1,4 @@
-//! Many jobs over a pool of three tabs, while renderers, GPU processes, drivers and browsers are killed, and some jobs
+//! Many jobs over the tabs of Chromium and Firefox, three at once, while renderers, GPU processes, drivers and browsers are killed, and some jobs
 //! never end, are corrupt, or are too large; and the pool's memory after many jobs.
 //!
 //! `make soak-browsers` runs both at their full size. In `make test` the faults come by the queue instead
@@ -29,8 +29,21 @@ const BROWSERS: usize = 5;
 const JOBS_VARIABLE: &str = "AUGUR_TEST_BROWSER_JOBS";
 const SEED_VARIABLE: &str = "AUGUR_TEST_SEED";
 
-/// Jobs at once: what the pool has tabs for.
+/// Jobs at once.
 const AT_ONCE: usize = 3;
+
+const FAMILIES: [Family; 2] = [Family::Chromium, Family::Firefox];
+
+/// What is killed, by a part of its command line: pages, GPU process, driver and browser of either family.
+const VICTIMS: [&str; 7] = [
+    "--type=renderer",
+    "--type=gpu-process",
+    "chromedriver --port",
+    "--user-data-dir",
+    "-isForBrowser",
+    "geckodriver --port",
+    "--marionette",
+];
 
 /// Timeout of a job that never ends.
 const ENDLESS_MAX: Duration = Duration::from_secs(3);
@@ -57,7 +70,8 @@ enum Expected {
 
 fn job(number: usize, corrupt: &std::path::Path) -> (WebRequest, Expected) {
     let platform = if number % 10 == 3 { Platform::Webgpu } else { Platform::Wasm };
-    let quick = |request: WebRequest| WebRequest { duration_ms_max: 200, keep_outputs: true, ..request };
+    let browsers = vec![["chromium", "firefox"][number % 2].to_owned()];
+    let quick = |request: WebRequest| WebRequest { duration_ms_max: 200, keep_outputs: true, browsers, ..request };
     match number % 40 {
         17 => {
             // Its time shall be over while it runs, not while it waits.
@@ -85,7 +99,11 @@ async fn run_to_its_end(bench: &Bench, number: usize, corrupt: &std::path::Path,
         let ended = bench.run(request.clone()).await;
         let took = began.elapsed();
         // Whoever's browser died has all of its time again.
-        let tries = u32::try_from(1 + faults.load(Ordering::Relaxed) - faults_before).expect("few");
+        let deaths = match &ended {
+            Ok(run) => run.recoveries.len(),
+            Err(_) => faults.load(Ordering::Relaxed) - faults_before,
+        };
+        let tries = u32::try_from(1 + deaths).expect("few");
         assert!(took < (request.timeout + BEYOND_MAX) * tries, "job {number} took {took:?}");
         match (&ended, expected) {
             (Ok(run), Expected::Measured) => {
@@ -103,7 +121,7 @@ async fn run_to_its_end(bench: &Bench, number: usize, corrupt: &std::path::Path,
     }
 }
 
-/// Kills something after every few jobs, whatever is running then: at random, but each of the four as often.
+/// Kills something after every few jobs, whatever is running then: at random, but each victim as often.
 async fn break_things(
     bench: &Bench,
     done: &AtomicUsize,
@@ -112,19 +130,20 @@ async fn break_things(
     random: &mut fastrand::Rng,
 ) {
     let mut processes = bench.processes();
-    let victims = ["--type=renderer", "--type=gpu-process", "chromedriver --port", "--user-data-dir"];
     let mut next = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(20)).await;
         if done.load(Ordering::Relaxed) >= (faults.load(Ordering::Relaxed) + 1) * JOBS_PER_FAULT {
             if next.is_empty() {
-                next = victims.to_vec();
+                next = VICTIMS.to_vec();
                 random.shuffle(&mut next);
             }
-            let victim = next.pop().expect("just filled");
             tokio::time::sleep(Duration::from_millis(random.u64(0..FAULT_MS_MAX))).await;
-            faults.fetch_add(1, Ordering::Relaxed);
-            processes.kill(victim);
+            // A browser that is just being started has none yet.
+            if next.last().is_some_and(|victim| processes.kill(victim) > 0) {
+                next.pop();
+                faults.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -142,7 +161,7 @@ async fn jobs_survive_random_faults() {
     println!("{SEED_VARIABLE}={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     // A slow job may be hit by any number of faults that are not its own; poison has a test of its own.
-    let bench = bench(&[Family::Chromium], |settings| settings.deaths_max = u32::MAX).await;
+    let bench = bench(&FAMILIES, |settings| settings.deaths_max = u32::MAX).await;
     let corrupt = bench.directory.path().join("corrupt.onnx");
     std::fs::write(&corrupt, b"not a model").expect("writable");
     let (done, faults, is_over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
@@ -166,9 +185,18 @@ async fn jobs_survive_random_faults() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_does_not_grow_with_the_jobs() {
+    // Firefox at the full size only: what it shows is the same, and takes as long again.
+    let families = if jobs_asked().is_some() { &FAMILIES[..] } else { &FAMILIES[..1] };
+    for family in families {
+        memory_of_a_family_does_not_grow(*family).await;
+    }
+}
+
+async fn memory_of_a_family_does_not_grow(family: Family) {
     let count = jobs_asked().unwrap_or(JOBS_QUICK);
     // Recycling is what bounds it.
-    let bench = bench(&[Family::Chromium], |settings| {
+    let family = [family];
+    let bench = bench(&family, |settings| {
         settings.jobs_per_session_max = u32::try_from(count / BROWSERS).expect("few");
     });
     let bench = bench.await;
@@ -185,7 +213,9 @@ async fn memory_does_not_grow_with_the_jobs() {
         run(number).await;
     }
     let late_mb = settled_mb(&bench).await;
-    println!("{early_mb:.0} MB after {JOBS_EARLY} jobs, {late_mb:.0} MB after {count}");
+    println!("{}: {early_mb:.0} MB after {JOBS_EARLY} jobs, {late_mb:.0} MB after {count}", family[0].as_str());
+    let recycled = bench.pool.status().counters.sessions_recycled;
+    assert!(recycled > 0, "no browser was replaced");
     assert!(late_mb < early_mb * GROWTH_MAX, "{early_mb:.0} MB became {late_mb:.0} MB");
     bench.end().await;
 }

@@ -106,7 +106,7 @@ impl Bench {
         assert_eq!(processes.alive(), BTreeSet::new(), "processes are left");
         drop(self.pool);
         let pool = fs::read_to_string(self.directory.path().join("pool.id")).expect("a pool was here");
-        let folders = env::temp_dir().join(format!("augur-browsers-{}", &pool[..12]));
+        let folders = env::temp_dir().join(format!("augur-browsers-{}", &pool.trim()[20..]));
         assert!(!folders.exists(), "`{}` is left", folders.display());
     }
 }

@@ -71,7 +71,10 @@ async fn start(arguments: StartArguments, context: &Context) -> anyhow::Result<E
     }
     let concurrency = arguments.concurrency.unwrap_or(section.concurrency);
     let stop = shutdown::token()?;
-    let (pool, runner) = runner(context, pool::settings(context)?).await?;
+    let starting = runner(context, pool::settings(context)?);
+    // Giving up ends the browsers that were started.
+    let Some(started) = stop.run_until_cancelled(starting).await else { return Ok(Exit::Done) };
+    let (pool, runner) = started?;
     let platforms = if named.is_empty() { runner.platforms() } else { named };
     let asked = Asked { platforms, concurrency, flags: arguments.flags };
     let settings = match asked.settings(context) {

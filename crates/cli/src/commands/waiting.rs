@@ -207,7 +207,7 @@ pub(crate) fn predicted_against_measured(results: &[JobResult]) -> comfy_table::
                 Metric::ThroughputItemsPerSecond => Some(measured.throughput_items_per_second),
                 Metric::MemoryPeakMb => measured.memory_peak_mb,
                 Metric::PowerW => measured.power_w,
-                Metric::LoadMs => Some(measured.load_ms),
+                Metric::LoadMs => result.outcome.load_ms(),
             };
             let error = truth.map(|truth| format!("{:+.1} %", (predicted.value / truth - 1.0) * 100.0));
             let inside =

@@ -4,7 +4,7 @@ use duckdb::{Connection, Result, params};
 use messages::{BenchmarkOutcome, Precision};
 
 use super::{appender, entries::Entry, known::Known, moment, offset, take_keys};
-use crate::{Rejection, Standing, json, plausible::loads};
+use crate::{Rejection, Standing, json};
 
 /// A benchmark's entry with its key and its outcome.
 struct Measured<'e> {
@@ -108,7 +108,7 @@ fn append_measurements(connection: &Connection, known: &mut Known, measured: &[M
             outcome.memory_peak_mb,
             outcome.power_w,
             // Null where nothing was loaded.
-            loads(entry.result).then_some(outcome.load_ms),
+            entry.result.outcome.load_ms(),
             outcome.latency_ms.iterations.len(),
             outcome.stop.as_str(),
             outcome.backend_version,

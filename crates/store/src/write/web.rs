@@ -82,6 +82,8 @@ fn append_results(connection: &Connection, web_rows: &[WebRow<'_>]) -> Result<()
             Ending::Failed(failure) => (None, Some(*failure)),
         };
         let asked = &spec.benchmark.configuration;
+        // A warm model is not loaded, which takes no time that anybody measured.
+        let loaded = done.filter(|web| web.warmth != Warmth::WarmModel);
         rows.append_row(params![
             result_id,
             entry.run_id,
@@ -92,8 +94,8 @@ fn append_results(connection: &Connection, web_rows: &[WebRow<'_>]) -> Result<()
             done.map(|web| &web.browser_version),
             entry.result.job.case,
             done.is_some(),
-            done.map(|web| web.phases.fetch_ms),
-            done.map(|web| web.phases.session_ms),
+            loaded.map(|web| web.phases.fetch_ms),
+            loaded.map(|web| web.phases.session_ms),
             done.map(|web| web.benchmark.latency_ms.p50),
             done.map(|web| web.phases.total_ms),
             done.and_then(shader_compilation_ms),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use browsers::{CapabilityStatus, Detected};
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use crate::{
     context::Context,
     exit::Exit,
     output::{self, Format},
+    shutdown,
 };
 
 /// One browser of the settings.
@@ -34,7 +36,12 @@ impl From<&Detected> for DetectedRow {
 }
 
 pub(super) async fn run(format: Format, context: &Context) -> anyhow::Result<Exit> {
-    let detected = browsers::detect(&super::pool::settings(context)?).await?;
+    let stop = shutdown::token()?;
+    let settings = super::pool::settings(context)?;
+    let detecting = browsers::detect(&settings);
+    // Giving up ends the browsers that were started.
+    let Some(detected) = stop.run_until_cancelled(detecting).await else { bail!("ended before all was tried") };
+    let detected = detected?;
     let rows: Vec<DetectedRow> = detected.iter().map(Into::into).collect();
     output::answer(format, &rows, |rows| table(rows))?;
     let works = rows.iter().flat_map(|row| &row.capabilities).any(|capability| capability.works);
@@ -42,13 +49,15 @@ pub(super) async fn run(format: Format, context: &Context) -> anyhow::Result<Exi
 }
 
 fn table(rows: &[DetectedRow]) -> comfy_table::Table {
-    let mut table = output::table(["browser", "version", "platform", "works", "computes on", "threads", "why not"]);
+    let mut table =
+        output::table(["browser", "version", "platform", "works", "computes on", "with", "threads", "why not"]);
     for row in rows {
         let name = row.browser.clone();
         let version = output::text(row.version.as_ref());
         if row.capabilities.is_empty() {
             let reason = row.reason.clone().unwrap_or_default();
-            table.add_row([name, version, String::new(), "no".to_owned(), String::new(), String::new(), reason]);
+            let nothing = String::new;
+            table.add_row([name, version, nothing(), "no".to_owned(), nothing(), nothing(), nothing(), reason]);
             continue;
         }
         for capability in &row.capabilities {
@@ -58,6 +67,7 @@ fn table(rows: &[DetectedRow]) -> comfy_table::Table {
                 capability.platform.clone(),
                 if capability.works { "yes" } else { "no" }.to_owned(),
                 computes_on(capability),
+                with(capability),
                 capability.threads.map(|threads| threads.to_string()).unwrap_or_default(),
                 capability.reason.clone().or_else(|| row.reason.clone()).unwrap_or_default(),
             ]);
@@ -78,6 +88,16 @@ fn computes_on(capability: &CapabilityStatus) -> String {
     }
 }
 
+/// Whether the adapter computes with 16-bit floats, the largest buffer that it gives, and how much else it can.
+fn with(capability: &CapabilityStatus) -> String {
+    let half_floats = capability.features.iter().any(|feature| feature == "shader-f16");
+    let buffer = capability.limits.get("maxBufferSize").map(|bytes| format!("buffers to {:.0} MB", bytes / 1e6));
+    let others = capability.features.len() - usize::from(half_floats);
+    let others = (others > 0).then(|| format!("{others} other features"));
+    let parts = [half_floats.then(|| "shader-f16".to_owned()), buffer, others];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,7 +110,8 @@ mod tests {
             reason: (!works).then(|| "there is no navigator.ml".to_owned()),
             adapter: adapter.map(|(name, _)| name.to_owned()),
             is_fallback: adapter.map(|(_, is_fallback)| is_fallback),
-            features: Vec::new(),
+            features: adapter.iter().flat_map(|_| ["shader-f16", "timestamp-query"]).map(str::to_owned).collect(),
+            limits: adapter.iter().map(|_| ("maxBufferSize".to_owned(), 2.5e8)).collect(),
             threads: Some(1),
             took_ms: Some(12.5),
         }
@@ -123,8 +144,12 @@ mod tests {
         let mut table = table(&[firefox, edge]);
         table.force_no_tty();
         let text = table.to_string();
-        for part in ["llvmpipe, which is the processor", "there is no navigator.ml", "microsoft-edge is not installed"]
-        {
+        for part in [
+            "llvmpipe, which is the processor",
+            "shader-f16, buffers to 250 MB, 1 other features",
+            "there is no navigator.ml",
+            "microsoft-edge is not installed",
+        ] {
             assert!(text.contains(part), "`{part}` is not in\n{text}");
         }
     }

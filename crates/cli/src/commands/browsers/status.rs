@@ -23,6 +23,7 @@ struct Shown {
     uptime_s: f64,
     sessions: Vec<Session>,
     breakers: Vec<Breaker>,
+    speeds: Vec<Speed>,
     missing: Vec<(String, String)>,
     waiting: usize,
     running: usize,
@@ -53,6 +54,16 @@ struct Breaker {
     platform: String,
     state: String,
     opened: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Speed {
+    family: String,
+    browser: String,
+    platform: String,
+    relative_time: f64,
+    models: usize,
+    jobs: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,7 +155,21 @@ fn text(shown: &Shown) -> String {
     if !shown.sessions.is_empty() {
         lines.push(table.to_string());
     }
+    if !shown.speeds.is_empty() {
+        lines.push("learned from jobs here, and what decides between browsers where a job names none:".to_owned());
+        lines.push(speeds(&shown.speeds).to_string());
+    }
     lines.join("\n")
+}
+
+/// What each place takes for the models of a family, the fastest first.
+fn speeds(speeds: &[Speed]) -> comfy_table::Table {
+    let mut table = output::table(["family", "browser", "platform", "time", "models", "jobs"]);
+    for Speed { family, browser, platform, relative_time, models, jobs } in speeds {
+        let time = format!("{relative_time:.2} ×");
+        table.add_row([family, browser, platform, &time, &models.to_string(), &jobs.to_string()]);
+    }
+    table
 }
 
 /// A tab in few words.
@@ -161,7 +186,9 @@ mod tests {
     fn a_pool_says_how_it_is() {
         let status = serde_json::json!({
             "pid": 42, "uptime_s": 61.4, "waiting": 2, "running": 1, "memory_mb": 512.0, "memory_mb_max": 4000.0,
-            "browsers": [], "capabilities": [], "speeds": [],
+            "browsers": [], "capabilities": [],
+            "speeds": [{"family": "bert", "browser": "firefox", "platform": "wasm", "relative_time": 1.42,
+                        "models": 2, "jobs": 9}],
             "missing": [["edge", "it is not installed"]],
             "sessions": [{"id": 1, "browser": "firefox", "state": "busy", "pid": 7, "jobs": 3, "memory_mb": 512.0,
                           "tabs": [{"model": "m", "platform": "wasm", "busy": true}]}],
@@ -181,6 +208,7 @@ mod tests {
             "breaker of webgpu in firefox: open, opened 1 times",
             "edge: it is not installed",
             "wasm (busy)",
+            "1.42 ×",
         ] {
             assert!(text.contains(part), "`{part}` is not in\n{text}");
         }
