@@ -38,7 +38,7 @@ async fn chromium_is_mended_whatever_breaks() {
     check_killed(&bench, Platform::Wasm, "--user-data-dir", "new browser").await;
     a_killed_driver_takes_no_job_along_and_leaves_no_browser(&bench).await;
     a_death_takes_no_time_from_the_job(&bench).await;
-    // Last: it leaves the breaker open.
+    // Last: it may leave the breaker open.
     a_job_under_which_three_tabs_die_is_poison(&bench).await;
     bench.end().await;
 }
@@ -149,7 +149,7 @@ async fn a_job_under_which_three_tabs_die_is_poison(bench: &Bench) {
     let status = bench.pool.status();
     assert!(status.counters.sessions_started > started_before, "the last time it had a browser of its own");
     let breaker = status.breakers.iter().find(|of| (of.browser.as_str(), of.platform.as_str()) == ("chromium", "wasm"));
-    assert_eq!(breaker.map(|breaker| breaker.state), Some("open"), "{:?}", status.breakers);
+    assert!(breaker.is_some_and(|breaker| breaker.opened > 0), "{:?}", status.breakers);
 }
 
 /// Limits that are reached at once: silence, an idle tab, an idle browser.
