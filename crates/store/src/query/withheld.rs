@@ -28,6 +28,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`] if a read fails.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself is not general enough over lifetimes"
+    )]
     pub fn withheld(&self, since: Timestamp) -> Result<WithheldRows, StoreError> {
         let connection = self.reader()?;
         let queued = select(&connection, "read what open runs measure", QUEUED, [since.as_micros()], |row| row.get());
