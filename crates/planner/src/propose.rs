@@ -288,10 +288,10 @@ impl Reasons {
             Strategy::InformationGain => gain(),
             Strategy::Integrated => match rival {
                 None => format!("{}; no other device is known, so no recommendation depends on it", gain()),
-                Some(Rival { device, latency_ms }) => {
+                Some(Rival { place, latency_ms }) => {
                     let percent = 100.0 * outlook.decision_value.exp_m1();
                     format!(
-                        "{}; measuring is worth {percent:.2} % of the latency to whoever could take {device} instead ({latency_ms:.3} ms)",
+                        "{}; measuring is worth {percent:.2} % of the latency to whoever could take {place} instead ({latency_ms:.3} ms)",
                         gain()
                     )
                 }
