@@ -19,7 +19,7 @@ use messages::{
     BenchmarkSpec, Configuration, Device, Dispatch, Job, JobSpec, Platform, Priority, Requirements, RunId, Timestamp,
     WebSpec,
 };
-use planner::{Barred, Constraints, PassedOver, Proposal, Refusal, Strategy, Withheld};
+use planner::{Barred, Constraints, PassedOver, Proposal, Refusal, Strategy};
 use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::info;
@@ -263,14 +263,5 @@ impl Learner {
         }
         info!("nothing is left to propose");
         Ok(())
-    }
-
-    fn note<'a>(
-        &self,
-        configurations: impl IntoIterator<Item = &'a Configuration>,
-        what: Withheld,
-    ) -> Result<(), PipelineError> {
-        let now = Timestamp::now();
-        Ledger::open(&self.settings.releases_directory, now)?.note(configurations, what, now)
     }
 }

@@ -82,6 +82,8 @@ pub enum Withheld {
     Queued,
     /// Such a job failed a short while ago.
     Failed,
+    /// Such a job measured it a short while ago, and nothing may be learned from that.
+    Untrusted,
 }
 
 /// Why candidates are not among the proposals.
@@ -103,6 +105,7 @@ impl fmt::Display for PassedOver {
             Self::Measured => f.pad("they are measured"),
             Self::Withheld(Withheld::Queued) => f.pad("they are queued"),
             Self::Withheld(Withheld::Failed) => f.pad("they failed a short while ago"),
+            Self::Withheld(Withheld::Untrusted) => f.pad("they were measured, but the measurement is not trusted"),
             Self::Incompatible => f.pad("their device refuses the model"),
             Self::Refused(refusal) => refusal.fmt(f),
         }

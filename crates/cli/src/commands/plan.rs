@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use messages::{Device, Metric, Origin, Timestamp};
-use pipeline::{Ledger, PlanRequest, Planned, Roster as _, Submission};
+use pipeline::{Ledger, PipelineError, PlanRequest, Planned, Roster as _, Submission};
 use planner::{Constraints, Proposal, Strategy, Withheld};
 use serde::Serialize;
 
@@ -92,7 +92,7 @@ async fn request(arguments: &NextArguments, directory: &Path, context: &Context)
         Ok(roster) => (roster.barred().await, roster.web_places().await),
         Err(_) => Default::default(),
     };
-    barred.configurations.extend(Ledger::open(directory, Timestamp::now())?.withheld());
+    barred.configurations.extend(ledger(directory)?.withheld());
     Ok(PlanRequest {
         search: super::learner::search(context)?,
         strategy: super::learner::strategy(context, arguments.strategy)?,
@@ -138,6 +138,10 @@ fn explain(planned: &Planned) {
     }
 }
 
+fn ledger(directory: &Path) -> Result<Ledger, PipelineError> {
+    Ledger::open(directory, Timestamp::now())
+}
+
 /// Publishes the proposals, unless nobody would ever take them.
 async fn submit(
     arguments: &NextArguments,
@@ -156,12 +160,25 @@ async fn submit(
     let suite = planned.to_suite("plan-next", request.search.priority);
     let command_line = format!("augur plan next --strategy {} --count {} --submit", request.strategy, request.count);
     let submission = Submission::new(suite, Origin::Learner, waiting::run_context(command_line));
-    let now = Timestamp::now();
-    Ledger::open(directory, now)?.note(planned.configurations(), Withheld::Queued, now)?;
-    let endings = waiting::submit(context, &context.amqp_url()?, &submission, arguments.wait).await?;
+    let url = context.amqp_url()?;
+    // Before the submission, so that nobody proposes it meanwhile.
+    ledger(directory)?.note(planned.configurations(), Withheld::Queued, Timestamp::now())?;
+    let endings = match waiting::submit(context, &url, &submission, arguments.wait).await {
+        Ok(endings) => endings,
+        Err(error) => {
+            if !error.downcast_ref().is_some_and(PipelineError::is_partly_submitted) {
+                ledger(directory)?.forget(planned.configurations())?;
+            }
+            return Err(error);
+        }
+    };
     eprintln!("run {}", submission.run.run_id);
     if !arguments.wait {
         return Ok(Exit::Done);
+    }
+    let mut ledger = ledger(directory)?;
+    for result in &endings.results {
+        ledger.note_end(result, Timestamp::now())?;
     }
     waiting::print_failures(&endings)?;
     output::print(&waiting::predicted_against_measured(&endings.results).to_string())?;
