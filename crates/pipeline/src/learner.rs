@@ -44,6 +44,8 @@ pub struct LearnerSettings {
     pub strategy: Strategy,
     /// What each batch must keep to; a budget in seconds is that of all batches together.
     pub constraints: Constraints,
+    /// Devices to propose for, whichever was measured last on their platforms; the first one of each platform.
+    pub preferred_devices: Vec<Device>,
     /// The device to propose for where nothing was measured yet.
     pub first_device: Option<Device>,
     /// Jobs per run.
@@ -236,6 +238,7 @@ impl Learner {
                 count: settings.batch.min(settings.budget - jobs),
                 constraints,
                 barred,
+                preferred_devices: settings.preferred_devices,
                 first_device: settings.first_device,
                 web_places,
                 is_without_release,

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Subcommand};
-use messages::{Device, Metric, Origin, Timestamp};
+use clap::{Args, Subcommand, ValueEnum};
+use messages::{Device, Metric, Origin, Timestamp, UnknownWord};
 use pipeline::{Ledger, PipelineError, PlanRequest, Planned, Roster as _, Submission};
 use planner::{Constraints, Proposal, Strategy, Withheld};
 use serde::Serialize;
@@ -26,6 +26,15 @@ pub(crate) enum PlanCommand {
     Next(NextArguments),
 }
 
+/// For which device of a platform something is proposed: its jobs run on whichever takes the lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    /// The one that was measured last; this machine's processor where nothing was.
+    Last,
+    /// This machine's, to begin with one that nothing was measured on; the one that was measured last where it has none.
+    Local,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct NextArguments {
     /// How to choose: uncertainty, representative, diversity, information-gain, hybrid, integrated or random; overrides
@@ -35,6 +44,9 @@ pub(crate) struct NextArguments {
     /// How many.
     #[arg(long, default_value_t = 10)]
     count: usize,
+    /// For which device of a platform; overrides `learner.device`.
+    #[arg(long, value_enum)]
+    device: Option<DeviceChoice>,
     /// What the batch must keep to, as YAML: most per platform, availability, memory, budget, diversity.
     #[arg(long, value_name = "FILE")]
     constraints: Option<PathBuf>,
@@ -99,6 +111,7 @@ async fn request(arguments: &NextArguments, directory: &Path, context: &Context)
         count: arguments.count,
         constraints,
         barred,
+        preferred_devices: preferred_devices(arguments.device, context)?,
         first_device: first_device(directory, context)?,
         web_places,
         is_without_release: false,
@@ -110,13 +123,28 @@ pub(crate) fn constraints(file: Option<&Path>) -> anyhow::Result<Constraints> {
     Ok(file.map(pipeline::read_constraints).transpose()?.unwrap_or_default())
 }
 
+/// The devices that a flag or the settings prefer to those that were measured last.
+pub(crate) fn preferred_devices(flag: Option<DeviceChoice>, context: &Context) -> anyhow::Result<Vec<Device>> {
+    let word = &context.loaded.settings.learner.device;
+    let of_settings = || {
+        DeviceChoice::from_str(word, false).map_err(|_| UnknownWord {
+            kind: "choice of a device",
+            found: word.clone(),
+            known: "last, local".to_owned(),
+        })
+    };
+    match flag.map_or_else(of_settings, Ok)? {
+        DeviceChoice::Last => Ok(Vec::new()),
+        DeviceChoice::Local => Ok(super::device::detect(context)?.devices),
+    }
+}
+
 /// This machine's processor where nothing was measured yet; then there is nothing else to begin with.
 pub(crate) fn first_device(directory: &Path, context: &Context) -> anyhow::Result<Option<Device>> {
     if !pipeline::training_table(directory)?.is_empty() {
         return Ok(None);
     }
-    let cache = context.cache_directory()?;
-    Ok(tokio::task::block_in_place(|| hardware::detect(&cache))?.devices.into_iter().next())
+    Ok(super::device::detect(context)?.devices.into_iter().next())
 }
 
 /// Says who was asked, and why there are not more proposals.

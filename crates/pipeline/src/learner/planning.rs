@@ -52,6 +52,8 @@ pub struct PlanRequest {
     /// How many at most.
     pub count: usize,
     /// What the batch must keep to.
+    /// Devices to propose for, whichever was measured last on their platforms; the first one of each platform.
+    pub preferred_devices: Vec<Device>,
     pub constraints: Constraints,
     /// What is not to be proposed now.
     pub barred: Barred,
@@ -79,7 +81,8 @@ pub struct Planned {
     pub passed_over: Vec<(PassedOver, usize)>,
 }
 
-/// Proposes configurations for the device that was measured last on each platform.
+/// Proposes configurations for one device of each platform: the one that is preferred, or else the one that was measured
+/// last.
 ///
 /// # Errors
 ///
@@ -100,7 +103,8 @@ pub fn plan_next(
     let (web, mut measured): (Vec<Subject>, Vec<Subject>) =
         table.measurements().iter().map(Subject::from).partition(|subject| subject.configuration.platform.is_web());
     let mut devices: Vec<Device> = Vec::new();
-    for device in measured.iter().rev().map(|subject| &subject.device).chain(&request.first_device) {
+    let measured_last = measured.iter().rev().map(|subject| &subject.device);
+    for device in request.preferred_devices.iter().chain(measured_last).chain(&request.first_device) {
         if devices.iter().all(|known| known.platform != device.platform) {
             devices.push(device.clone());
         }
@@ -272,83 +276,4 @@ fn search_space(
 }
 
 #[cfg(test)]
-mod tests {
-    use messages::{Configuration, ContentHash};
-
-    use super::*;
-
-    fn measured(platform: Platform, browser: &str, device: &str) -> Subject {
-        let configuration = Configuration {
-            model: ModelRef { name: "a".to_owned(), sha256: ContentHash([1; 32]) },
-            platform,
-            backend: Backend::OrtWeb,
-            precision: Precision::Fp32,
-            batch_size: 1,
-            sequence_length: None,
-            image_size: None,
-            threads: 1,
-            browser: Some(browser.to_owned()),
-        };
-        let costs = GraphCosts { parameters: 1, operators: Vec::new(), memory: None };
-        Subject { configuration, device: Device::unknown(device, platform), costs }
-    }
-
-    fn check(web_platforms: &[Platform], places: &[(Platform, &str)], expected: &[(Platform, &str, &str)]) {
-        let request = PlanRequest {
-            search: SearchSettings {
-                models: Vec::new(),
-                batch_sizes: vec![1],
-                sequence_lengths: Vec::new(),
-                threads: vec![1, 2],
-                web_platforms: web_platforms.to_vec(),
-                priority: Priority::Low,
-                seed: 0,
-            },
-            strategy: Strategy::Random,
-            count: 1,
-            constraints: Constraints::default(),
-            barred: Barred::default(),
-            is_without_release: false,
-            first_device: None,
-            web_places: places.iter().map(|(platform, browser)| (*platform, (*browser).to_owned())).collect(),
-        };
-        let past = [
-            measured(Platform::Webgpu, "firefox", "an older adapter"),
-            measured(Platform::Webgpu, "firefox", "llvmpipe on CPU"),
-        ];
-        let found = web_devices(&request, &past, &[Device::unknown("CPU", Platform::Cpu)]);
-        let found: Vec<_> =
-            found.iter().map(|(device, browser)| (device.platform, device.name.as_str(), browser.as_str())).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn browsers_of_live_workers_have_the_device_that_they_were_measured_on() {
-        let all = Platform::WEB;
-        let places = [(Platform::Wasm, "chromium"), (Platform::Webgpu, "firefox"), (Platform::Webgpu, "chromium")];
-        let wasm = (Platform::Wasm, "CPU", "chromium");
-        check(&all, &places, &[wasm, (Platform::Webgpu, "llvmpipe on CPU", "firefox")]);
-        check(&[Platform::Wasm], &places, &[wasm]);
-        check(&all, &[], &[]);
-    }
-
-    #[test]
-    fn only_webassembly_has_threads() {
-        let threads = |platform| {
-            let space = SearchSpace {
-                device: Device::unknown("CPU", platform),
-                backend: Backend::Onnxruntime,
-                browser: None,
-                models: Vec::new(),
-                precisions: vec![Precision::Fp32],
-                batch_sizes: vec![1],
-                threads: vec![1, 2],
-            };
-            let space = web_space(space, "firefox".to_owned());
-            assert_eq!((space.backend, space.browser.as_deref()), (Backend::OrtWeb, Some("firefox")));
-            space.threads
-        };
-        assert_eq!(threads(Platform::Wasm), [1, 2]);
-        assert_eq!(threads(Platform::Webgpu), [1]);
-    }
-}
+mod tests;

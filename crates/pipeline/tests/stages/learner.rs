@@ -71,6 +71,7 @@ fn settings(directory: &std::path::Path) -> LearnerSettings {
         },
         strategy: Strategy::Random,
         constraints: Constraints { model_max: Some(BATCH), ..Constraints::default() },
+        preferred_devices: Vec::new(),
         first_device: None,
         batch: BATCH,
         budget: 2 * BATCH,
@@ -97,7 +98,6 @@ async fn a_platform_without_a_worker_is_passed_over_and_nobody_is_waited_for_for
     }
 }
 
-/// Nobody takes anything; counts the plans.
 /// Somebody takes everything.
 struct Everybody;
 
@@ -132,6 +132,7 @@ async fn a_batch_that_could_not_be_submitted_may_be_proposed_again() {
     assert!(ledger.withheld().is_empty(), "{ledger:?}");
 }
 
+/// Nobody takes anything; counts the plans.
 struct Nobody {
     plans: watch::Sender<usize>,
 }
