@@ -1,20 +1,17 @@
 //! Plans the next benchmarks for the devices that measure: search space, what is known, proposals.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    path::Path,
-};
+use std::path::Path;
 
 use features::Subject;
-use graphs::{GraphError, ModelCache, OnnxModel, ShapeInput, ZooEntry, zoo, zoo_entry};
-use messages::{Backend, Device, GraphCosts, ModelRef, Platform, Precision, Priority};
+use graphs::{ModelCache, ShapeInput, ZooEntry, zoo, zoo_entry};
+use messages::{Backend, Device, Platform, Precision, Priority};
 use planner::{
     Barred, Candidate, Constraints, PassedOver, Past, Plan, Proposal, SearchModel, SearchSpace, Shape, Strategy, Wish,
     candidate_grid, propose,
 };
 use predictors::{PredictorError, Predictors, Release, Releases, Update};
 
-use crate::{PipelineError, updater::training_table};
+use crate::{PipelineError, costs::Costs, updater::training_table};
 
 /// Largest model of the zoo that is proposed where nothing is measured and no model is named, in parameters: what every
 /// machine can run and builds in seconds.
@@ -52,11 +49,11 @@ pub struct PlanRequest {
     /// How many at most.
     pub count: usize,
     /// What the batch must keep to.
-    /// Devices to propose for, whichever was measured last on their platforms; the first one of each platform.
-    pub preferred_devices: Vec<Device>,
     pub constraints: Constraints,
     /// What is not to be proposed now.
     pub barred: Barred,
+    /// Devices to propose for, whichever was measured last on their platforms; the first one of each platform.
+    pub preferred_devices: Vec<Device>,
     /// The device to propose for where nothing was measured yet.
     pub first_device: Option<Device>,
     /// Browsers of live workers, each with a platform that it may give.
@@ -153,14 +150,17 @@ struct Ground<'a> {
 impl Ground<'_> {
     fn plan(&self, predictors: Option<&Predictors>, places: &[Place]) -> Result<Plan, PipelineError> {
         let Self { request, models, measured, rows } = self;
-        let mut costs = Costs { models, graphs: HashMap::new() };
+        let mut costs = Costs::new(models);
         let mut candidates: Vec<Candidate> = Vec::new();
         for (device, browser) in places {
             let mut space = search_space(&request.search, device, measured, models)?;
             if let Some(browser) = browser {
                 space = web_space(space, browser.clone());
             }
-            candidates.extend(candidate_grid(&space, |model, shape| costs.of(model, *shape))?);
+            candidates.extend(candidate_grid(&space, |model, shape| {
+                let Shape { batch_size, sequence_length, image_size } = *shape;
+                costs.of(model, Precision::Fp32, graphs::Shape { batch_size, sequence_length, image_size })
+            })?);
         }
         let wish = Wish {
             strategy: request.strategy,
@@ -201,23 +201,6 @@ fn web_devices(request: &PlanRequest, measured: &[Subject], native: &[Device]) -
 fn web_space(space: SearchSpace, browser: String) -> SearchSpace {
     let threads = if space.device.platform == Platform::Wasm { space.threads } else { vec![1] };
     SearchSpace { backend: Backend::OrtWeb, browser: Some(browser), threads, ..space }
-}
-
-/// Costs of graphs, each file read once.
-struct Costs<'a> {
-    models: &'a ModelCache,
-    graphs: HashMap<ModelRef, OnnxModel>,
-}
-
-impl Costs<'_> {
-    fn of(&mut self, model: &ModelRef, shape: Shape) -> Result<GraphCosts, GraphError> {
-        let graph = match self.graphs.entry(model.clone()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(OnnxModel::read(&self.models.locate(model, Precision::Fp32)?.path)?),
-        };
-        let Shape { batch_size, sequence_length, image_size } = shape;
-        graph.costs(&graphs::Shape { batch_size, sequence_length, image_size })
-    }
 }
 
 /// Names of the models that may be proposed.
