@@ -19,8 +19,10 @@ const SUITE: &str = "benchmarks:
   - {models: [mobilenet-v2], batch_sizes: [1, 2, 4], image_sizes: [64, 80, 96, 128], threads: [1, 2],
      warmup_iterations: 1, iterations_min: 3, iterations_max: 6, duration_s_max: 0.2}
   - {models: [whisper-tiny], threads: [1, 2], warmup_iterations: 0, iterations_min: 2, iterations_max: 2}";
-/// What only the command line adds: one job predicted first, three planned, two of the learner.
-const FURTHER: usize = 1 + 3 + 2;
+/// What is predicted first: two jobs of a suite, one of its own, three planned, two of the learner.
+const PREDICTED: usize = 2 + 1 + 3 + 2;
+/// Jobs behind those of the first suite: two are asked not to be predicted.
+const FURTHER: usize = PREDICTED + 2;
 
 #[test]
 fn a_suite_becomes_a_predictor_that_plans_the_next_benchmarks() {
@@ -45,6 +47,7 @@ fn a_suite_becomes_a_predictor_that_plans_the_next_benchmarks() {
     assert_counts(&world.complete(&run), BENCHMARKS, [BENCHMARKS, 0, 0, 0]);
     report_has_every_form(&world, &run);
     a_release_predicts_what_nobody_measured(&world, &mut updater);
+    a_suite_is_predicted_before_it_is_measured(&world);
     what_was_predicted_is_measured(&world);
     planned_benchmarks_run(&world);
     the_stream_has_each_job_once(&world);
@@ -88,6 +91,25 @@ fn a_release_predicts_what_nobody_measured(world: &World, updater: &mut AugurPro
     assert!(table.contains("batch 3 image 112 threads 1 onnxruntime") && table.contains(" fp32"), "{table}");
 }
 
+fn a_suite_is_predicted_before_it_is_measured(world: &World) {
+    let suite = "version: 1\nname: predicted\nbenchmarks:
+  - {models: [mobilenet-v2], batch_sizes: [3], image_sizes: [80], repeat: 2, iterations_min: 3, iterations_max: 6}";
+    let file = world.write("predicted.yaml", suite);
+    let errors_of_jobs = |arguments: &[&str]| -> Vec<usize> {
+        let submitted = world.augur(&[&["suite", "submit", &file], arguments].concat());
+        assert!(!submitted.stderr.contains("predicted"), "{submitted:?}");
+        let run = submitted.expect(0).trim().to_owned();
+        world.complete(&run);
+        let errors = |job: &Value| {
+            let predictions = job["predictions"].as_array().expect("a list").iter();
+            predictions.filter(|of| of["error_pct"].is_number()).count()
+        };
+        world.results(&run).iter().map(errors).collect()
+    };
+    assert_eq!(errors_of_jobs(&[]), [3, 3], "each of the metrics of each job");
+    assert_eq!(errors_of_jobs(&["--no-predict"]), [0, 0]);
+}
+
 fn what_was_predicted_is_measured(world: &World) {
     let table = world
         .augur(&[
@@ -128,7 +150,7 @@ fn a_run_is_compared_and_predictions_are_held_against_time(world: &World, run: &
     assert_eq!((&compared["regressions"], &compared["improvements"]), (&Value::from(0), &Value::from(0)));
     let drift = world.augur(&["predictor", "drift", "--format", "json"]).json();
     let on_cpu = drift.as_array().expect("a list").iter().find(|row| text(row, "group") == "cpu");
-    assert_eq!(on_cpu.map(|row| &row["predictions"]), Some(&Value::from(FURTHER)), "{drift:#}");
+    assert_eq!(on_cpu.map(|row| &row["predictions"]), Some(&Value::from(PREDICTED)), "{drift:#}");
 }
 
 fn the_stream_has_each_job_once(world: &World) {
@@ -172,6 +194,22 @@ fn before_the_first_measurement_the_plan_is_representative_and_waits_for_a_worke
     let refused = world.augur(&["plan", "next", "--constraints", file]);
     assert!(refused.stderr.contains("abacus"), "{refused:?}");
     refused.expect(2);
+}
+
+#[test]
+fn a_release_that_cannot_be_used_keeps_nothing_from_being_measured() {
+    let world = World::new();
+    std::fs::create_dir_all(world.path("state/releases")).expect("a directory");
+    std::fs::write(world.path("state/releases/current"), "no such name!\n").expect("written");
+    let submitted = |cases: &str| {
+        let file = world.write("suite.yaml", &format!("version: 1\nname: test\n{cases}"));
+        let answer = world.augur(&["suite", "submit", &file]);
+        assert_eq!(answer.code, Some(0), "{answer:?}");
+        answer.stderr
+    };
+    let told = submitted("benchmarks:\n  - {models: [mobilenet-v2], image_sizes: [64]}");
+    assert!(told.starts_with("nothing is predicted of the benchmarks: ") && told.lines().count() == 1, "{told}");
+    assert_eq!(submitted("tests:\n  - {name: nothing, profile: noop}"), "", "of tests nobody would predict anything");
 }
 
 #[test]

@@ -19,8 +19,8 @@ const LIMIT_DEFAULT: usize = 50;
 /// Most rows of a list that may be asked for.
 const LIMIT_MAX: usize = 1_000;
 
-/// How long a run may be open before its configurations may be proposed again, in seconds.
-const OPEN_S_MAX: i64 = 24 * 3_600;
+/// How long a run may be open, or a job dead, before its configurations may be proposed again, in seconds.
+const WITHHELD_S_MAX: i64 = 24 * 3_600;
 
 /// Answers of `/api/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ pub(crate) async fn quarantine(
 }
 
 pub(crate) async fn withheld(State(shared): State<Shared>) -> Answered<store::WithheldRows> {
-    let since = Timestamp::from_micros((Timestamp::now().as_seconds() - OPEN_S_MAX) * 1_000_000);
+    let since = Timestamp::from_micros((Timestamp::now().as_seconds() - WITHHELD_S_MAX) * 1_000_000);
     shared.read(move |store| store.withheld(since)).await.map(Answer)
 }
 

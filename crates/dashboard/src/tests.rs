@@ -151,7 +151,7 @@ async fn every_address_answers_with_json() {
     {
         assert_eq!(server.get(&format!("/api/{path}")).await, (200, json!([])), "{path}");
     }
-    let nothing = json!({ "queued": [], "incompatible": [] });
+    let nothing = json!({ "queued": [], "dead": [], "incompatible": [] });
     assert_eq!(server.get("/api/withheld").await, (200, nothing));
     assert_eq!(server.get(&format!("/api/jobs/{}/iterations", job_id(1))).await, (200, json!([])));
     let (_, attempts) = server.get(&format!("/api/jobs/{}/attempts", job_id(1))).await;

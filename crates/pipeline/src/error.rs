@@ -133,6 +133,12 @@ impl PipelineError {
         matches!(self, Self::Broker { source, .. } if source.is_transient())
     }
 
+    /// Whether jobs may be with the broker where this is why a run could not be submitted: it confirmed some, or one
+    /// could not be encoded when others were on their way.
+    pub fn is_partly_submitted(&self) -> bool {
+        matches!(self, Self::Incomplete { confirmed: 1.., .. } | Self::Encode(_))
+    }
+
     /// Whether the broker could not be reached.
     pub fn is_unreachable(&self) -> bool {
         matches!(

@@ -19,7 +19,7 @@ use messages::{
     BenchmarkSpec, Configuration, Device, Dispatch, Job, JobSpec, Platform, Priority, Requirements, RunId, Timestamp,
     WebSpec,
 };
-use planner::{Barred, Constraints, PassedOver, Proposal, Refusal, Strategy, Withheld};
+use planner::{Barred, Constraints, PassedOver, Proposal, Refusal, Strategy};
 use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::info;
@@ -44,6 +44,8 @@ pub struct LearnerSettings {
     pub strategy: Strategy,
     /// What each batch must keep to; a budget in seconds is that of all batches together.
     pub constraints: Constraints,
+    /// Devices to propose for, whichever was measured last on their platforms; the first one of each platform.
+    pub preferred_devices: Vec<Device>,
     /// The device to propose for where nothing was measured yet.
     pub first_device: Option<Device>,
     /// Jobs per run.
@@ -236,6 +238,7 @@ impl Learner {
                 count: settings.batch.min(settings.budget - jobs),
                 constraints,
                 barred,
+                preferred_devices: settings.preferred_devices,
                 first_device: settings.first_device,
                 web_places,
                 is_without_release,
@@ -263,14 +266,5 @@ impl Learner {
         }
         info!("nothing is left to propose");
         Ok(())
-    }
-
-    fn note<'a>(
-        &self,
-        configurations: impl IntoIterator<Item = &'a Configuration>,
-        what: Withheld,
-    ) -> Result<(), PipelineError> {
-        let now = Timestamp::now();
-        Ledger::open(&self.settings.releases_directory, now)?.note(configurations, what, now)
     }
 }

@@ -5,6 +5,7 @@
 
 mod aggregator;
 mod client;
+mod costs;
 pub mod dead_letters;
 pub(crate) mod delivery;
 mod drift;

@@ -6,6 +6,7 @@
 mod check;
 mod file;
 mod grid;
+mod predict;
 
 use std::time::Duration;
 

@@ -82,6 +82,8 @@ pub enum Withheld {
     Queued,
     /// Such a job failed a short while ago.
     Failed,
+    /// Such a job measured it a short while ago, and nothing may be learned from that.
+    Untrusted,
 }
 
 /// Why candidates are not among the proposals.
@@ -103,6 +105,7 @@ impl fmt::Display for PassedOver {
             Self::Measured => f.pad("they are measured"),
             Self::Withheld(Withheld::Queued) => f.pad("they are queued"),
             Self::Withheld(Withheld::Failed) => f.pad("they failed a short while ago"),
+            Self::Withheld(Withheld::Untrusted) => f.pad("they were measured, but the measurement is not trusted"),
             Self::Incompatible => f.pad("their device refuses the model"),
             Self::Refused(refusal) => refusal.fmt(f),
         }
@@ -288,10 +291,10 @@ impl Reasons {
             Strategy::InformationGain => gain(),
             Strategy::Integrated => match rival {
                 None => format!("{}; no other device is known, so no recommendation depends on it", gain()),
-                Some(Rival { device, latency_ms }) => {
+                Some(Rival { place, latency_ms }) => {
                     let percent = 100.0 * outlook.decision_value.exp_m1();
                     format!(
-                        "{}; measuring is worth {percent:.2} % of the latency to whoever could take {device} instead ({latency_ms:.3} ms)",
+                        "{}; measuring is worth {percent:.2} % of the latency to whoever could take {place} instead ({latency_ms:.3} ms)",
                         gain()
                     )
                 }

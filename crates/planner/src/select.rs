@@ -61,8 +61,8 @@ pub struct Pick {
     pub score: f64,
     /// What the score is made of, each from 0 to 1.
     pub parts: Vec<(&'static str, f64)>,
-    /// By how many percent measuring it is expected to reduce the mean predictive variance of all candidates, after the
-    /// picks before it.
+    /// By how many percent measuring it is expected to reduce the mean predictive variance of all candidates that may be
+    /// measured, after the picks before it.
     pub information_gain_pct: f64,
     /// Whether it was picked to represent the others, or for what the strategy does afterwards.
     pub represents: bool,
@@ -84,8 +84,12 @@ pub struct Selection {
 pub fn select(strategy: Strategy, pool: Pool<'_>, count: usize, constraints: &Constraints, seed: u64) -> Selection {
     let mut open: Vec<usize> = (0..pool.outlooks.len()).collect();
     fastrand::Rng::with_seed(seed).shuffle(&mut open);
-    let mut scorer = Scorer::new(strategy, pool, &open);
     let mut tally = Tally::new(constraints);
+    // What may never be measured is nothing to learn about; what costs too much now may be measured another time.
+    let may_be_measured = |refusal| matches!(refusal, None | Some(Refusal::Budget));
+    let wanted: Vec<usize> =
+        open.iter().copied().filter(|of| may_be_measured(tally.refuses(&pool.outlooks[*of]))).collect();
+    let mut scorer = Scorer::new(strategy, pool, &wanted);
     let mut refused: BTreeMap<Refusal, usize> = BTreeMap::new();
     let mut picks = Vec::new();
     loop {
@@ -130,6 +134,7 @@ struct Scorer<'a> {
 }
 
 impl<'a> Scorer<'a> {
+    /// `shuffled` are the candidates that are to become known.
     fn new(strategy: Strategy, pool: Pool<'a>, shuffled: &[usize]) -> Self {
         let (landscape, candidates) = (pool.landscape, pool.outlooks.len());
         let targets: Vec<usize> = shuffled.iter().copied().take(TARGETS_MAX).collect();

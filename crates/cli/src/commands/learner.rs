@@ -8,7 +8,11 @@ use pipeline::{LearnerReport, LearnerSettings, SearchSettings};
 use planner::{Constraints, Strategy};
 use tokio_util::sync::CancellationToken;
 
-use super::{plan, recommend::above_zero, roster::ApiRoster};
+use super::{
+    plan::{self, DeviceChoice},
+    recommend::above_zero,
+    roster::ApiRoster,
+};
 use crate::{context::Context, exit::Exit, output, shutdown};
 
 /// How long a worker may take to appear, or to come back, before the learner goes on without its platform.
@@ -29,6 +33,9 @@ pub(crate) enum LearnerCommand {
         /// Jobs in all; overrides `learner.budget`.
         #[arg(long)]
         budget: Option<usize>,
+        /// For which device of a platform; overrides `learner.device`.
+        #[arg(long, value_enum)]
+        device: Option<DeviceChoice>,
         /// What each batch must keep to, as YAML; see `augur plan next --help`.
         #[arg(long, value_name = "FILE")]
         constraints: Option<PathBuf>,
@@ -42,10 +49,10 @@ pub(crate) enum LearnerCommand {
 }
 
 pub(crate) async fn run(command: LearnerCommand, context: &Context) -> anyhow::Result<Exit> {
-    let LearnerCommand::Start { strategy, batch, budget, constraints, budget_seconds, releases } = command;
+    let LearnerCommand::Start { strategy, batch, budget, device, constraints, budget_seconds, releases } = command;
     let section = &context.loaded.settings.learner;
     let directory = context.releases_directory(releases.as_deref())?;
-    let mut settings = settings(context, directory, budget.unwrap_or(section.budget))?;
+    let mut settings = settings(context, directory, device, budget.unwrap_or(section.budget))?;
     settings.strategy = self::strategy(context, strategy)?;
     settings.batch = batch.unwrap_or(section.batch).max(1);
     settings.constraints = plan::constraints(constraints.as_deref())?;
@@ -59,16 +66,22 @@ pub(crate) async fn run(command: LearnerCommand, context: &Context) -> anyhow::R
 
 /// Lets the learner of the settings spend `budget` jobs; returns a line about it.
 pub(crate) async fn learn(context: &Context, url: &AmqpUrl, budget: usize) -> anyhow::Result<String> {
-    let settings = settings(context, context.releases_directory(None)?, budget)?;
+    let settings = settings(context, context.releases_directory(None)?, None, budget)?;
     let roster = ApiRoster(context.api()?);
     Ok(summary(&pipeline::learn(url, settings, context.models()?, &roster, CancellationToken::new()).await?))
 }
 
-fn settings(context: &Context, releases_directory: PathBuf, budget: usize) -> anyhow::Result<LearnerSettings> {
+fn settings(
+    context: &Context,
+    releases_directory: PathBuf,
+    device: Option<DeviceChoice>,
+    budget: usize,
+) -> anyhow::Result<LearnerSettings> {
     Ok(LearnerSettings {
         search: search(context)?,
         strategy: strategy(context, None)?,
         constraints: Constraints::default(),
+        preferred_devices: plan::preferred_devices(device, context)?,
         first_device: plan::first_device(&releases_directory, context)?,
         releases_directory,
         batch: context.loaded.settings.learner.batch.max(1),

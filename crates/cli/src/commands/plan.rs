@@ -5,9 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Subcommand};
-use messages::{Device, Metric, Origin, Timestamp};
-use pipeline::{Ledger, PlanRequest, Planned, Roster as _, Submission};
+use clap::{Args, Subcommand, ValueEnum};
+use messages::{Device, Metric, Origin, Timestamp, UnknownWord};
+use pipeline::{Ledger, PipelineError, PlanRequest, Planned, Roster as _, Submission};
 use planner::{Constraints, Proposal, Strategy, Withheld};
 use serde::Serialize;
 
@@ -26,6 +26,15 @@ pub(crate) enum PlanCommand {
     Next(NextArguments),
 }
 
+/// For which device of a platform something is proposed: its jobs run on whichever takes the lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    /// The one that was measured last; this machine's processor where nothing was.
+    Last,
+    /// This machine's, to begin with one that nothing was measured on; the one that was measured last where it has none.
+    Local,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct NextArguments {
     /// How to choose: uncertainty, representative, diversity, information-gain, hybrid, integrated or random; overrides
@@ -35,6 +44,9 @@ pub(crate) struct NextArguments {
     /// How many.
     #[arg(long, default_value_t = 10)]
     count: usize,
+    /// For which device of a platform; overrides `learner.device`.
+    #[arg(long, value_enum)]
+    device: Option<DeviceChoice>,
     /// What the batch must keep to, as YAML: most per platform, availability, memory, budget, diversity.
     #[arg(long, value_name = "FILE")]
     constraints: Option<PathBuf>,
@@ -92,13 +104,14 @@ async fn request(arguments: &NextArguments, directory: &Path, context: &Context)
         Ok(roster) => (roster.barred().await, roster.web_places().await),
         Err(_) => Default::default(),
     };
-    barred.configurations.extend(Ledger::open(directory, Timestamp::now())?.withheld());
+    barred.configurations.extend(ledger(directory)?.withheld());
     Ok(PlanRequest {
         search: super::learner::search(context)?,
         strategy: super::learner::strategy(context, arguments.strategy)?,
         count: arguments.count,
         constraints,
         barred,
+        preferred_devices: preferred_devices(arguments.device, context)?,
         first_device: first_device(directory, context)?,
         web_places,
         is_without_release: false,
@@ -110,13 +123,28 @@ pub(crate) fn constraints(file: Option<&Path>) -> anyhow::Result<Constraints> {
     Ok(file.map(pipeline::read_constraints).transpose()?.unwrap_or_default())
 }
 
+/// The devices that a flag or the settings prefer to those that were measured last.
+pub(crate) fn preferred_devices(flag: Option<DeviceChoice>, context: &Context) -> anyhow::Result<Vec<Device>> {
+    let word = &context.loaded.settings.learner.device;
+    let of_settings = || {
+        DeviceChoice::from_str(word, false).map_err(|_| UnknownWord {
+            kind: "choice of a device",
+            found: word.clone(),
+            known: "last, local".to_owned(),
+        })
+    };
+    match flag.map_or_else(of_settings, Ok)? {
+        DeviceChoice::Last => Ok(Vec::new()),
+        DeviceChoice::Local => Ok(super::device::detect(context)?.devices),
+    }
+}
+
 /// This machine's processor where nothing was measured yet; then there is nothing else to begin with.
 pub(crate) fn first_device(directory: &Path, context: &Context) -> anyhow::Result<Option<Device>> {
     if !pipeline::training_table(directory)?.is_empty() {
         return Ok(None);
     }
-    let cache = context.cache_directory()?;
-    Ok(tokio::task::block_in_place(|| hardware::detect(&cache))?.devices.into_iter().next())
+    Ok(super::device::detect(context)?.devices.into_iter().next())
 }
 
 /// Says who was asked, and why there are not more proposals.
@@ -138,6 +166,10 @@ fn explain(planned: &Planned) {
     }
 }
 
+fn ledger(directory: &Path) -> Result<Ledger, PipelineError> {
+    Ledger::open(directory, Timestamp::now())
+}
+
 /// Publishes the proposals, unless nobody would ever take them.
 async fn submit(
     arguments: &NextArguments,
@@ -156,12 +188,25 @@ async fn submit(
     let suite = planned.to_suite("plan-next", request.search.priority);
     let command_line = format!("augur plan next --strategy {} --count {} --submit", request.strategy, request.count);
     let submission = Submission::new(suite, Origin::Learner, waiting::run_context(command_line));
-    let now = Timestamp::now();
-    Ledger::open(directory, now)?.note(planned.configurations(), Withheld::Queued, now)?;
-    let endings = waiting::submit(context, &context.amqp_url()?, &submission, arguments.wait).await?;
+    let url = context.amqp_url()?;
+    // Before the submission, so that nobody proposes it meanwhile.
+    ledger(directory)?.note(planned.configurations(), Withheld::Queued, Timestamp::now())?;
+    let endings = match waiting::submit(context, &url, &submission, arguments.wait).await {
+        Ok(endings) => endings,
+        Err(error) => {
+            if !error.downcast_ref().is_some_and(PipelineError::is_partly_submitted) {
+                ledger(directory)?.forget(planned.configurations())?;
+            }
+            return Err(error);
+        }
+    };
     eprintln!("run {}", submission.run.run_id);
     if !arguments.wait {
         return Ok(Exit::Done);
+    }
+    let mut ledger = ledger(directory)?;
+    for result in &endings.results {
+        ledger.note_end(result, Timestamp::now())?;
     }
     waiting::print_failures(&endings)?;
     output::print(&waiting::predicted_against_measured(&endings.results).to_string())?;

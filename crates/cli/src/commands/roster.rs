@@ -64,7 +64,7 @@ fn barred(withheld: WithheldRows, workers: &[WorkerRow], results: &[ResultRow], 
     let failed = results.iter().filter(|row| row.status == "error" && row.finished_at >= since).filter_map(text);
     let running = workers.iter().flat_map(|worker| &worker.running).map(|job| job.case.clone());
     let queued = withheld.queued.into_iter().chain(running).map(|configuration| (configuration, Withheld::Queued));
-    let failed = failed.map(|configuration| (configuration, Withheld::Failed));
+    let failed = failed.chain(withheld.dead).map(|configuration| (configuration, Withheld::Failed));
     Barred {
         configurations: queued.chain(failed).collect(),
         incompatible: withheld.incompatible.into_iter().filter_map(incompatible).collect::<HashSet<_>>(),
@@ -173,12 +173,13 @@ mod tests {
         }))
         .expect("a row");
         let withheld = |after_s| {
-            let nothing = WithheldRows { queued: Vec::new(), incompatible: Vec::new() };
-            barred(nothing, &[], std::slice::from_ref(&row), Timestamp::from_micros(after_s * 1_000_000)).configurations
+            let rows = WithheldRows { queued: Vec::new(), dead: vec!["dead".to_owned()], incompatible: Vec::new() };
+            barred(rows, &[], std::slice::from_ref(&row), Timestamp::from_micros(after_s * 1_000_000)).configurations
         };
         let name = "bert-tiny cpu fp32 batch 4 sequence 128 threads 2".to_owned();
-        assert_eq!(withheld(FAILED_S), [(name, Withheld::Failed)].into());
-        assert!(withheld(FAILED_S + 1).is_empty());
+        let dead = ("dead".to_owned(), Withheld::Failed);
+        assert_eq!(withheld(FAILED_S), [(name, Withheld::Failed), dead.clone()].into());
+        assert_eq!(withheld(FAILED_S + 1), [dead].into());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! `augur suite submit|check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use graphs::ModelCache;
 use messages::{Dispatch, Origin, Priority, Requirements, RunId, WebSpec};
 use pipeline::{Case, CaseSpec, RunContext, Submission, Suite};
+use predictors::Releases;
 use serde::Serialize;
 
 use super::{
@@ -34,6 +36,10 @@ pub(crate) enum SuiteCommand {
         /// The run's id; the jobs' ids then follow from it, so that submitting again after a crash counts once.
         #[arg(long, value_name = "UUID")]
         run_id: Option<RunId>,
+        /// Leaves out what the current release predicts of the benchmarks; else their jobs carry it, to be held
+        /// against what they measure.
+        #[arg(long)]
+        no_predict: bool,
         /// Waits for the run's end; exit 1 if a job did not pass.
         #[arg(long)]
         wait: bool,
@@ -95,7 +101,7 @@ impl From<&Requirements> for RequirementsRow {
 pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Result<Exit> {
     match command {
         SuiteCommand::Check { file, format } => check(&file, format, context),
-        SuiteCommand::Submit { file, priority, dispatch, run_id, wait, format } => {
+        SuiteCommand::Submit { file, priority, dispatch, run_id, no_predict, wait, format } => {
             let url = context.amqp_url()?;
             let mut suite = Suite::read(&file)?;
             if let Some(priority) = priority {
@@ -104,8 +110,7 @@ pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Res
             if let Some(attempts) = dispatch.attempts {
                 suite.cases.iter_mut().for_each(|case| case.attempts_max = attempts);
             }
-            let models = context.models()?;
-            suite = tokio::task::spawn_blocking(move || suite.resolve_models(&models).map(|()| suite)).await??;
+            suite = resolved(suite, !no_predict, context).await?;
             let command_line = format!("augur suite submit {}", file.display());
             let run_context = RunContext { run_id, due_at: dispatch.due_at(), ..waiting::run_context(command_line) };
             let submission = Submission::new(suite, Origin::Client, run_context);
@@ -134,7 +139,33 @@ pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Res
     }
 }
 
-fn check(file: &std::path::Path, format: Format, context: &Context) -> anyhow::Result<Exit> {
+/// A suite whose models are known, and whose benchmarks carry what the current release says of them, if that is wanted.
+pub(crate) async fn resolved(mut suite: Suite, is_predicted: bool, context: &Context) -> anyhow::Result<Suite> {
+    let models = context.models()?;
+    let (releases, cache) = (context.releases_directory(None)?, context.cache_directory()?);
+    let resolving = tokio::task::spawn_blocking(move || {
+        suite.resolve_models(&models)?;
+        if is_predicted && let Err(error) = predict(&mut suite, &releases, &cache, &models) {
+            eprintln!("nothing is predicted of the benchmarks: {error:#}");
+        }
+        anyhow::Ok(suite)
+    });
+    resolving.await?
+}
+
+/// Asks the current release, if there is one, about the benchmarks, if there are any.
+fn predict(suite: &mut Suite, releases: &Path, cache: &Path, models: &ModelCache) -> anyhow::Result<()> {
+    let has_benchmarks = suite.cases.iter().any(|case| case.spec.benchmark().is_some());
+    // A directory that is not there would be made.
+    if !has_benchmarks || !releases.is_dir() {
+        return Ok(());
+    }
+    let Some(release) = Releases::open(releases)?.current()? else { return Ok(()) };
+    let (measured, here) = (pipeline::training_table(releases)?, hardware::detect(cache)?.devices);
+    Ok(suite.predict(&release, &measured, &here, models)?)
+}
+
+fn check(file: &Path, format: Format, context: &Context) -> anyhow::Result<Exit> {
     let suite = Suite::read(file)?;
     suite.check_models(&context.models()?)?;
     let rows: Vec<CaseRow> = suite.cases.iter().map(row).collect();

@@ -124,9 +124,8 @@ fn broker(context: &Context, state: &std::path::Path) -> anyhow::Result<(AmqpUrl
 /// Submits the suite, waits until its results are stored, then lets the learner spend its budget.
 async fn work(arguments: &UpArguments, suite: Option<Suite>, url: &AmqpUrl, context: &Context) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
-    if let Some(mut suite) = suite {
-        let models = context.models()?;
-        suite = tokio::task::spawn_blocking(move || suite.resolve_models(&models).map(|()| suite)).await??;
+    if let Some(suite) = suite {
+        let suite = super::suite::resolved(suite, true, context).await?;
         let command_line = format!("augur up --suite {}", suite.path);
         let submission = Submission::new(suite, Origin::Client, waiting::run_context(command_line));
         let endings = waiting::submit(context, url, &submission, true).await?;

@@ -143,6 +143,7 @@ pub(crate) struct LearnerSection {
     pub(crate) budget: usize,
     pub(crate) priority: String,
     pub(crate) seed: u64,
+    pub(crate) device: String,
     pub(crate) models: Vec<String>,
     pub(crate) batch_sizes: Vec<u32>,
     pub(crate) sequence_lengths: Vec<u32>,

@@ -7,14 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use messages::{Configuration, Timestamp};
+use messages::{Configuration, JobResult, Status, Timestamp};
 use planner::Withheld;
 
 use crate::PipelineError;
 
 /// File beside the releases.
 const LEDGER_FILE: &str = "proposed.tsv";
-/// How long a proposal that was not measured is waited for, and one that failed is left alone, in seconds.
+/// How long a proposal that was not measured is waited for, and one that gave nothing is left alone, in seconds.
 const WITHHELD_S: i64 = 24 * 3_600;
 
 /// Proposals by their configuration, each with its last state and when that began.
@@ -61,10 +61,47 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), PipelineError> {
         self.entries.extend(configurations.into_iter().map(|of| (of.to_string(), (now.as_seconds(), what))));
-        self.write().map_err(|source| PipelineError::File { action: "write", path: self.path.clone(), source })
+        self.write()
     }
 
-    fn write(&self) -> std::io::Result<()> {
+    /// Takes configurations out again, because no job is to measure them after all, and writes the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::note`].
+    pub fn forget<'a>(
+        &mut self,
+        configurations: impl IntoIterator<Item = &'a Configuration>,
+    ) -> Result<(), PipelineError> {
+        for of in configurations {
+            self.entries.remove(&of.to_string());
+        }
+        self.write()
+    }
+
+    /// Notes how the job of a proposal ended. What failed, and what nothing may be learned from, is left alone for a
+    /// while; what was cancelled may be proposed again; a measurement to be learned from changes nothing, because it is
+    /// about to appear in the training table.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::note`].
+    pub fn note_end(&mut self, result: &JobResult, now: Timestamp) -> Result<(), PipelineError> {
+        let Some(benchmark) = result.job.spec.benchmark() else { return Ok(()) };
+        let of = [&benchmark.configuration];
+        match result.status() {
+            Status::Passed if store::accept(result).is_ok() => Ok(()),
+            Status::Passed => self.note(of, Withheld::Untrusted, now),
+            Status::Failed | Status::Error => self.note(of, Withheld::Failed, now),
+            Status::Cancelled => self.forget(of),
+        }
+    }
+
+    fn write(&self) -> Result<(), PipelineError> {
+        self.replace().map_err(|source| PipelineError::File { action: "write", path: self.path.clone(), source })
+    }
+
+    fn replace(&self) -> std::io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory)?;
         let mut new = tempfile::NamedTempFile::new_in(directory)?;
@@ -79,6 +116,7 @@ const fn word(what: Withheld) -> &'static str {
     match what {
         Withheld::Queued => "queued",
         Withheld::Failed => "failed",
+        Withheld::Untrusted => "untrusted",
     }
 }
 
@@ -87,28 +125,20 @@ fn parse(line: &str) -> Option<(String, (i64, Withheld))> {
     let mut cells = line.splitn(3, '\t');
     let since = cells.next()?.parse().ok()?;
     let found = cells.next()?;
-    let what = [Withheld::Queued, Withheld::Failed].into_iter().find(|what| word(*what) == found)?;
+    let states = [Withheld::Queued, Withheld::Failed, Withheld::Untrusted];
+    let what = states.into_iter().find(|what| word(*what) == found)?;
     Some((cells.next()?.to_owned(), (since, what)))
 }
 
 #[cfg(test)]
 mod tests {
-    use messages::{Backend, ContentHash, ModelRef, Platform, Precision};
+    use messages::{BenchmarkOutcome, Conditions, FailureKind, Mark, Outcome};
+    use testkit::builders;
 
     use super::*;
 
     fn configuration(batch_size: u32) -> Configuration {
-        Configuration {
-            model: ModelRef { name: "m".to_owned(), sha256: ContentHash([1; 32]) },
-            platform: Platform::Cpu,
-            backend: Backend::Onnxruntime,
-            precision: Precision::Fp32,
-            batch_size,
-            sequence_length: None,
-            image_size: None,
-            threads: 1,
-            browser: None,
-        }
+        Configuration { batch_size, ..builders::configuration() }
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -130,9 +160,48 @@ mod tests {
         assert!(open(1_000_101 + WITHHELD_S).withheld().is_empty());
     }
 
+    /// A failed submission kept its batch from being proposed for a day.
+    #[test]
+    fn what_no_job_measures_may_be_proposed_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || Ledger::open(directory.path(), at(1_000_000)).expect("readable");
+        open().note([&configuration(1), &configuration(2)], Withheld::Queued, at(1_000_000)).expect("written");
+        open().forget([&configuration(1), &configuration(3)]).expect("written");
+        assert_eq!(open().withheld(), [(configuration(2).to_string(), Withheld::Queued)].into());
+    }
+
+    #[test]
+    fn the_end_of_its_job_decides_what_becomes_of_a_proposal() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let passed = builders::job_result();
+        let configuration = passed.job.spec.benchmark().expect("a benchmark").configuration.clone();
+        let after = |outcome: Outcome| {
+            let mut ledger = Ledger::open(directory.path(), at(1_000_000)).expect("readable");
+            ledger.note([&configuration], Withheld::Queued, at(1_000_000)).expect("written");
+            ledger.note_end(&JobResult { outcome, ..passed.clone() }, at(1_000_000)).expect("written");
+            ledger.withheld().remove(&configuration.to_string())
+        };
+        let changed = |change: fn(&mut BenchmarkOutcome)| {
+            let Outcome::Benchmark(mut measured) = passed.outcome.clone() else { panic!("a benchmark") };
+            change(&mut measured);
+            Outcome::Benchmark(measured)
+        };
+        assert_eq!(after(passed.outcome.clone()), Some(Withheld::Queued));
+        let marked = |measured: &mut BenchmarkOutcome| {
+            let mark = Some(Mark::Throttled("hot".to_owned()));
+            measured.conditions = Some(Conditions { mark, ..Conditions::default() });
+        };
+        assert_eq!(after(changed(marked)), Some(Withheld::Untrusted));
+        assert_eq!(after(changed(|measured| measured.load_ms = 0.0)), Some(Withheld::Untrusted), "quarantined");
+        let failed = |kind| after(builders::failed_result(kind).outcome);
+        assert_eq!(failed(FailureKind::InvalidJob), Some(Withheld::Failed));
+        assert_eq!(failed(FailureKind::Cancelled), None);
+    }
+
     #[test]
     fn lines_that_are_no_entries_are_left_out() {
         assert_eq!(parse("12\tqueued\ta b"), Some(("a b".to_owned(), (12, Withheld::Queued))));
+        assert_eq!(parse("12\tuntrusted\ta b"), Some(("a b".to_owned(), (12, Withheld::Untrusted))));
         for line in ["", "x\tqueued\ta", "12\tlost\ta", "12\tqueued"] {
             assert_eq!(parse(line), None, "{line}");
         }

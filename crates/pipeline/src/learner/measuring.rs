@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use messages::{JobId, JobResult, JobSpec, Origin, Status};
+use messages::{JobId, Origin, Timestamp};
 use planner::Withheld;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::{Learner, Planned, Roster, Target, waiting};
+use super::{Learner, Ledger, Planned, Roster, Target, waiting};
 use crate::{DeadJob, PipelineError, RunContext, RunFollower, RunNews, Submission, client::submit};
 
 /// The jobs of a batch that have not ended, and where they are to run.
@@ -25,8 +25,7 @@ impl Learner {
         let submission = Submission::new(suite, Origin::Learner, RunContext::default());
         let (run_id, total) = (submission.run.run_id, submission.jobs.len());
         let mut follower = RunFollower::start(&self.url, &submission.run, self.settings.patience, &self.stop).await?;
-        self.note(planned.configurations(), Withheld::Queued)?;
-        submit(&self.publisher, &submission).await?;
+        self.submit(planned, &submission).await?;
         let release_id = planned.release.as_ref().map(|release| release.manifest.release_id.to_string());
         info!(%run_id, jobs = total, release_id, "proposals submitted");
         self.report.runs.push(run_id);
@@ -39,11 +38,17 @@ impl Learner {
             while let Some(news) = follower.next().await {
                 match news {
                     RunNews::Ended(result) => {
-                        forget(&open, result.job.job_id);
-                        if result.status() != Status::Passed {
-                            self.note_failed(&result)?;
-                        } else if is_unmarked(&result) {
-                            measured.insert(result.job.job_id);
+                        let job_id = result.job.job_id;
+                        forget(&open, job_id);
+                        self.ledger()?.note_end(&result, Timestamp::now())?;
+                        match store::accept(&result) {
+                            Ok(_) => {
+                                measured.insert(job_id);
+                            }
+                            Err(reason) => {
+                                let (status, case) = (result.status().as_str(), &result.job.case);
+                                warn!(%job_id, case, status, %reason, "proposal gave nothing to learn from");
+                            }
                         }
                     }
                     RunNews::Dead(job) => {
@@ -66,6 +71,11 @@ impl Learner {
             unserved = abandoned => unserved,
         };
         let progress = follower.progress();
+        if progress.cancelled {
+            // Those that nobody is left to end.
+            let left = submission.jobs.iter().filter(|job| open.borrow().contains_key(&job.job_id));
+            self.ledger()?.forget(left.filter_map(|job| Some(&job.spec.benchmark()?.configuration)))?;
+        }
         if !unserved.is_empty() {
             let left = progress.total - progress.done;
             let reasons: Vec<&str> = unserved.values().map(String::as_str).collect();
@@ -76,19 +86,25 @@ impl Learner {
         Ok(measured)
     }
 
-    fn note_failed(&self, result: &JobResult) -> Result<(), PipelineError> {
-        warn!(job_id = %result.job.job_id, case = result.job.case, "proposal was not measured");
-        match &result.job.spec {
-            JobSpec::Benchmark(spec) => self.note([&spec.configuration], Withheld::Failed),
-            JobSpec::Web(spec) => self.note([&spec.benchmark.configuration], Withheld::Failed),
-            JobSpec::Test(_) => Ok(()),
+    /// Submits a batch. It is noted before, so that nobody proposes it meanwhile, or after a crash.
+    async fn submit(&self, planned: &Planned, submission: &Submission) -> Result<(), PipelineError> {
+        self.ledger()?.note(planned.configurations(), Withheld::Queued, Timestamp::now())?;
+        let submitted = submit(&self.publisher, submission).await;
+        if submitted.as_ref().is_err_and(|error| !error.is_partly_submitted()) {
+            self.ledger()?.forget(planned.configurations())?;
         }
+        submitted
     }
 
     fn note_dead(&self, job: &DeadJob, planned: &Planned) -> Result<(), PipelineError> {
         let name = job.name();
         warn!(job_id = %job.job_id, case = name, "proposal became a dead letter");
-        self.note(planned.configurations().filter(|of| of.to_string() == name), Withheld::Failed)
+        let of_job = planned.configurations().filter(|of| of.to_string() == name);
+        self.ledger()?.note(of_job, Withheld::Failed, Timestamp::now())
+    }
+
+    fn ledger(&self) -> Result<Ledger, PipelineError> {
+        Ledger::open(&self.settings.releases_directory, Timestamp::now())
     }
 }
 
@@ -96,10 +112,4 @@ fn forget(open: &watch::Sender<OpenJobs>, job_id: JobId) {
     open.send_modify(|open| {
         open.remove(&job_id);
     });
-}
-
-/// Whether predictors may learn from it: it was neither throttled nor disturbed.
-fn is_unmarked(result: &JobResult) -> bool {
-    let conditions = result.outcome.benchmark().and_then(|outcome| outcome.conditions.as_ref());
-    conditions.is_none_or(|conditions| conditions.mark.is_none())
 }

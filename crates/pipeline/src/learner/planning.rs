@@ -1,20 +1,17 @@
 //! Plans the next benchmarks for the devices that measure: search space, what is known, proposals.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    path::Path,
-};
+use std::path::Path;
 
 use features::Subject;
-use graphs::{GraphError, ModelCache, OnnxModel, ShapeInput, ZooEntry, zoo, zoo_entry};
-use messages::{Backend, Device, GraphCosts, ModelRef, Platform, Precision, Priority};
+use graphs::{ModelCache, ShapeInput, ZooEntry, zoo, zoo_entry};
+use messages::{Backend, Device, Platform, Precision, Priority};
 use planner::{
     Barred, Candidate, Constraints, PassedOver, Past, Plan, Proposal, SearchModel, SearchSpace, Shape, Strategy, Wish,
     candidate_grid, propose,
 };
 use predictors::{PredictorError, Predictors, Release, Releases, Update};
 
-use crate::{PipelineError, updater::training_table};
+use crate::{PipelineError, costs::Costs, updater::training_table};
 
 /// Largest model of the zoo that is proposed where nothing is measured and no model is named, in parameters: what every
 /// machine can run and builds in seconds.
@@ -55,6 +52,8 @@ pub struct PlanRequest {
     pub constraints: Constraints,
     /// What is not to be proposed now.
     pub barred: Barred,
+    /// Devices to propose for, whichever was measured last on their platforms; the first one of each platform.
+    pub preferred_devices: Vec<Device>,
     /// The device to propose for where nothing was measured yet.
     pub first_device: Option<Device>,
     /// Browsers of live workers, each with a platform that it may give.
@@ -79,7 +78,8 @@ pub struct Planned {
     pub passed_over: Vec<(PassedOver, usize)>,
 }
 
-/// Proposes configurations for the device that was measured last on each platform.
+/// Proposes configurations for one device of each platform: the one that is preferred, or else the one that was measured
+/// last.
 ///
 /// # Errors
 ///
@@ -100,7 +100,8 @@ pub fn plan_next(
     let (web, mut measured): (Vec<Subject>, Vec<Subject>) =
         table.measurements().iter().map(Subject::from).partition(|subject| subject.configuration.platform.is_web());
     let mut devices: Vec<Device> = Vec::new();
-    for device in measured.iter().rev().map(|subject| &subject.device).chain(&request.first_device) {
+    let measured_last = measured.iter().rev().map(|subject| &subject.device);
+    for device in request.preferred_devices.iter().chain(measured_last).chain(&request.first_device) {
         if devices.iter().all(|known| known.platform != device.platform) {
             devices.push(device.clone());
         }
@@ -149,14 +150,17 @@ struct Ground<'a> {
 impl Ground<'_> {
     fn plan(&self, predictors: Option<&Predictors>, places: &[Place]) -> Result<Plan, PipelineError> {
         let Self { request, models, measured, rows } = self;
-        let mut costs = Costs { models, graphs: HashMap::new() };
+        let mut costs = Costs::new(models);
         let mut candidates: Vec<Candidate> = Vec::new();
         for (device, browser) in places {
             let mut space = search_space(&request.search, device, measured, models)?;
             if let Some(browser) = browser {
                 space = web_space(space, browser.clone());
             }
-            candidates.extend(candidate_grid(&space, |model, shape| costs.of(model, *shape))?);
+            candidates.extend(candidate_grid(&space, |model, shape| {
+                let Shape { batch_size, sequence_length, image_size } = *shape;
+                costs.of(model, Precision::Fp32, graphs::Shape { batch_size, sequence_length, image_size })
+            })?);
         }
         let wish = Wish {
             strategy: request.strategy,
@@ -197,23 +201,6 @@ fn web_devices(request: &PlanRequest, measured: &[Subject], native: &[Device]) -
 fn web_space(space: SearchSpace, browser: String) -> SearchSpace {
     let threads = if space.device.platform == Platform::Wasm { space.threads } else { vec![1] };
     SearchSpace { backend: Backend::OrtWeb, browser: Some(browser), threads, ..space }
-}
-
-/// Costs of graphs, each file read once.
-struct Costs<'a> {
-    models: &'a ModelCache,
-    graphs: HashMap<ModelRef, OnnxModel>,
-}
-
-impl Costs<'_> {
-    fn of(&mut self, model: &ModelRef, shape: Shape) -> Result<GraphCosts, GraphError> {
-        let graph = match self.graphs.entry(model.clone()) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(OnnxModel::read(&self.models.locate(model, Precision::Fp32)?.path)?),
-        };
-        let Shape { batch_size, sequence_length, image_size } = shape;
-        graph.costs(&graphs::Shape { batch_size, sequence_length, image_size })
-    }
 }
 
 /// Names of the models that may be proposed.
@@ -272,83 +259,4 @@ fn search_space(
 }
 
 #[cfg(test)]
-mod tests {
-    use messages::{Configuration, ContentHash};
-
-    use super::*;
-
-    fn measured(platform: Platform, browser: &str, device: &str) -> Subject {
-        let configuration = Configuration {
-            model: ModelRef { name: "a".to_owned(), sha256: ContentHash([1; 32]) },
-            platform,
-            backend: Backend::OrtWeb,
-            precision: Precision::Fp32,
-            batch_size: 1,
-            sequence_length: None,
-            image_size: None,
-            threads: 1,
-            browser: Some(browser.to_owned()),
-        };
-        let costs = GraphCosts { parameters: 1, operators: Vec::new(), memory: None };
-        Subject { configuration, device: Device::unknown(device, platform), costs }
-    }
-
-    fn check(web_platforms: &[Platform], places: &[(Platform, &str)], expected: &[(Platform, &str, &str)]) {
-        let request = PlanRequest {
-            search: SearchSettings {
-                models: Vec::new(),
-                batch_sizes: vec![1],
-                sequence_lengths: Vec::new(),
-                threads: vec![1, 2],
-                web_platforms: web_platforms.to_vec(),
-                priority: Priority::Low,
-                seed: 0,
-            },
-            strategy: Strategy::Random,
-            count: 1,
-            constraints: Constraints::default(),
-            barred: Barred::default(),
-            is_without_release: false,
-            first_device: None,
-            web_places: places.iter().map(|(platform, browser)| (*platform, (*browser).to_owned())).collect(),
-        };
-        let past = [
-            measured(Platform::Webgpu, "firefox", "an older adapter"),
-            measured(Platform::Webgpu, "firefox", "llvmpipe on CPU"),
-        ];
-        let found = web_devices(&request, &past, &[Device::unknown("CPU", Platform::Cpu)]);
-        let found: Vec<_> =
-            found.iter().map(|(device, browser)| (device.platform, device.name.as_str(), browser.as_str())).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn browsers_of_live_workers_have_the_device_that_they_were_measured_on() {
-        let all = Platform::WEB;
-        let places = [(Platform::Wasm, "chromium"), (Platform::Webgpu, "firefox"), (Platform::Webgpu, "chromium")];
-        let wasm = (Platform::Wasm, "CPU", "chromium");
-        check(&all, &places, &[wasm, (Platform::Webgpu, "llvmpipe on CPU", "firefox")]);
-        check(&[Platform::Wasm], &places, &[wasm]);
-        check(&all, &[], &[]);
-    }
-
-    #[test]
-    fn only_webassembly_has_threads() {
-        let threads = |platform| {
-            let space = SearchSpace {
-                device: Device::unknown("CPU", platform),
-                backend: Backend::Onnxruntime,
-                browser: None,
-                models: Vec::new(),
-                precisions: vec![Precision::Fp32],
-                batch_sizes: vec![1],
-                threads: vec![1, 2],
-            };
-            let space = web_space(space, "firefox".to_owned());
-            assert_eq!((space.backend, space.browser.as_deref()), (Backend::OrtWeb, Some("firefox")));
-            space.threads
-        };
-        assert_eq!(threads(Platform::Wasm), [1, 2]);
-        assert_eq!(threads(Platform::Webgpu), [1]);
-    }
-}
+mod tests;

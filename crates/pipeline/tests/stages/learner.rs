@@ -7,8 +7,8 @@ use std::{
 
 use features::TrainingTable;
 use graphs::ModelCache;
-use messages::{Job, Platform, Priority};
-use pipeline::{LearnerSettings, PipelineError, Roster, SearchSettings, Target, learn};
+use messages::{Job, Platform, Priority, Timestamp};
+use pipeline::{LearnerSettings, Ledger, PipelineError, Roster, SearchSettings, Target, learn};
 use planner::{Barred, Constraints, Strategy};
 use testkit::builders;
 use tokio::sync::watch;
@@ -71,6 +71,7 @@ fn settings(directory: &std::path::Path) -> LearnerSettings {
         },
         strategy: Strategy::Random,
         constraints: Constraints { model_max: Some(BATCH), ..Constraints::default() },
+        preferred_devices: Vec::new(),
         first_device: None,
         batch: BATCH,
         budget: 2 * BATCH,
@@ -95,6 +96,40 @@ async fn a_platform_without_a_worker_is_passed_over_and_nobody_is_waited_for_for
         let job: Job = bounded(lane.next()).await.unwrap().decode().unwrap();
         assert_eq!(job.platform, Platform::Cpu, "the whole batch, and nothing for the platform without a worker");
     }
+}
+
+/// Somebody takes everything.
+struct Everybody;
+
+impl Roster for Everybody {
+    async fn unserved(&self, _target: &Target) -> Option<String> {
+        None
+    }
+
+    async fn web_places(&self) -> Vec<(Platform, String)> {
+        Vec::new()
+    }
+
+    async fn barred(&self) -> Barred {
+        Barred::default()
+    }
+}
+
+/// The batch was taken for queued, and so not proposed again for a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_could_not_be_submitted_may_be_proposed_again() {
+    let world = World::new().await;
+    for platform in ["cpu", "cuda"] {
+        let lane = format!("jobs.{platform}.low");
+        world.vhost.node().ctl(&["delete_queue", "-p", world.vhost.name(), &lane]).unwrap();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    measured(directory.path());
+    let models = ModelCache::open(&directory.path().join("models")).unwrap();
+    let learned = bounded(learn(&world.url, settings(directory.path()), models, &Everybody, world.stop.clone())).await;
+    assert!(matches!(learned, Err(PipelineError::Incomplete { confirmed: 0, .. })), "{learned:?}");
+    let ledger = Ledger::open(directory.path(), Timestamp::now()).unwrap();
+    assert!(ledger.withheld().is_empty(), "{ledger:?}");
 }
 
 /// Nobody takes anything; counts the plans.

@@ -10,7 +10,8 @@
 //! chosen, the other half is for testing. There a recommendation depends on them: which GPU is the fastest for a model and
 //! batch. *Update*: 100 rows are new to a release of all the others. Whatever is random comes from the seed, and all
 //! strategies of a seed choose among the same rows and are tested on the same rows, so their errors are compared in pairs.
-//! It ends with the bars of what it looked at, and exits with 1 if one was missed.
+//! It ends with the bars of what it looked at, and exits with 1 if one was missed; those of a cold start are judged from
+//! six seeds on.
 
 mod bars;
 mod chart;
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all bars were taken.
+/// Whether no bar was missed.
 fn run() -> Result<bool, Box<dyn Error>> {
     let arguments = Arguments::parse()?;
     let replay = Replay::read(&arguments.data)?;
@@ -127,7 +128,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
     for bar in &bars {
         println!("{}", bar.line());
     }
-    Ok(bars.iter().all(|bar| bar.is_met))
+    Ok(!bars.iter().any(Bar::is_missed))
 }
 
 /// The strategies that are compared. Without other hardware to recommend, `integrated` is `information-gain`, so the cold

@@ -112,7 +112,7 @@ impl Curves {
         if told.is_empty() { "nowhere beyond noise".to_owned() } else { told.join(", ") }
     }
 
-    fn cases(&self) -> usize {
+    pub(crate) fn cases(&self) -> usize {
         self.of(Strategy::Random).count()
     }
 }

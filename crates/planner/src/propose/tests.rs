@@ -46,8 +46,9 @@ fn subject(model: u8, batch_size: u32, threads: u32) -> Subject {
     }
 }
 
-/// Trained on models 0 to 3 with a smooth efficiency, so that the boosters have something to agree on.
-static RELEASE: LazyLock<Predictors> = LazyLock::new(|| {
+/// What was measured of models 0 to 3 on the device of [`subject`], with a smooth efficiency, so that the boosters have
+/// something to agree on.
+fn measurements() -> Vec<AcceptedMeasurement> {
     let mut rows = Vec::new();
     for model in 0..4 {
         for batch_size in [1, 2, 4, 8] {
@@ -75,10 +76,49 @@ static RELEASE: LazyLock<Predictors> = LazyLock::new(|| {
             }
         }
     }
+    rows
+}
+
+fn trained(rows: &[AcceptedMeasurement]) -> Predictors {
     let settings = TrainSettings { rounds: 30, ensemble: 3, ..TrainSettings::default() };
-    let OwnTables { rows, devices, operators } = OwnTables::of(&rows, |_| None);
+    let OwnTables { rows, devices, operators } = OwnTables::of(rows, |_| None);
     Predictors::train(rows, &devices, &operators, &[Metric::LatencyMs], &settings, |_| ()).expect("enough rows")
-});
+}
+
+static RELEASE: LazyLock<Predictors> = LazyLock::new(|| trained(&measurements()));
+
+/// The same subject on a device that is so many times slower.
+fn on(name: &str, times: f64, subject: Subject) -> Subject {
+    let slower = |peak: Option<f64>| peak.map(|peak| peak / times);
+    let device = Device {
+        name: name.to_owned(),
+        peak_fp32_gflops: slower(subject.device.peak_fp32_gflops),
+        memory_bandwidth_gb_per_s: slower(subject.device.memory_bandwidth_gb_per_s),
+        ..subject.device
+    };
+    Subject { device, ..subject }
+}
+
+/// The same subject in a browser on its device.
+fn in_firefox(subject: Subject) -> Subject {
+    let mut subject = subject;
+    subject.device.platform = Platform::Wasm;
+    subject.configuration.platform = Platform::Wasm;
+    subject.configuration.backend = Backend::OrtWeb;
+    subject.configuration.browser = Some("firefox".to_owned());
+    subject
+}
+
+/// What was measured, and the same elsewhere, where all takes so many times as long.
+fn also(times: f64, elsewhere: impl Fn(Subject) -> Subject) -> Vec<AcceptedMeasurement> {
+    let moved = |row: AcceptedMeasurement| {
+        let Subject { configuration, device, costs } = elsewhere(Subject::from(&row));
+        let latency_ms = times * row.latency_ms;
+        let throughput_items_per_second = row.throughput_items_per_second / times;
+        AcceptedMeasurement { configuration, device, costs, latency_ms, throughput_items_per_second, ..row }
+    };
+    measurements().into_iter().map(moved).collect()
+}
 
 fn candidates(of: &[(u8, u32, u32)]) -> Vec<Candidate> {
     of.iter().map(|(model, batch, threads)| Candidate { subject: subject(*model, *batch, *threads) }).collect()
@@ -231,6 +271,48 @@ fn integrated_says_when_no_recommendation_depends_on_it() {
         plan.proposals[0].parts.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
         ["information gain", "recommendation"]
     );
+}
+
+/// The places of the best rivals of subjects.
+fn rival_places(release: &Predictors, subjects: &[Subject]) -> Vec<Option<String>> {
+    let rivals = rivals(release, subjects).expect("described");
+    rivals.into_iter().map(|rival| rival.map(|rival| rival.place)).collect()
+}
+
+#[test]
+fn integrated_prefers_what_could_change_the_recommendation() {
+    let [near, far] = [("near", 1.0), ("far", 8.0)].map(|(name, times)| also(times, |of| on(name, times, of)));
+    let release = trained(&[measurements(), near, far].concat());
+    // Only one of them is on a device that another comes close to.
+    let mut subjects: Vec<Subject> = (1..6).map(|model| on("far", 8.0, subject(model, 3, 1))).collect();
+    subjects.push(subject(0, 3, 1));
+    let candidates: Vec<Candidate> = subjects.into_iter().map(|subject| Candidate { subject }).collect();
+    let plan = plan(Some(&release), &candidates, &[], wish(Strategy::Integrated, 1, 1));
+    let proposal = &plan.proposals[0];
+    assert_eq!((proposal.device.as_str(), proposal.parts[1]), ("Test CPU", ("recommendation", 1.0)));
+    assert!(proposal.why.contains("whoever could take near (cpu) instead"), "{}", proposal.why);
+}
+
+/// Places in browsers carry the processor's own name.
+#[test]
+fn a_processor_and_a_browser_on_it_are_rivals() {
+    let release = trained(&[measurements(), also(3.0, in_firefox)].concat());
+    let native = subject(1, 3, 1);
+    let places = rival_places(&release, &[native.clone(), in_firefox(native)]);
+    assert_eq!(places, [Some("Test CPU (wasm in firefox)".to_owned()), Some("Test CPU (cpu)".to_owned())]);
+}
+
+#[test]
+fn what_does_not_fit_is_no_rival() {
+    let tiny = also(0.1, |subject| {
+        let mut tiny = on("tiny", 0.1, subject);
+        // Less than the weights alone.
+        tiny.device.memory_mb = Some(1.0);
+        tiny
+    });
+    let slow = also(2.0, |subject| on("slow", 2.0, subject));
+    let places = rival_places(&trained(&[measurements(), tiny, slow].concat()), &[subject(1, 3, 1)]);
+    assert_eq!(places, [Some("slow (cpu)".to_owned())]);
 }
 
 #[test]

@@ -204,3 +204,19 @@ fn availability_and_diversity_weigh() {
         Constraints { platform_max: [("cuda".to_owned(), 0)].into(), diversity_weight: 0.9, ..Constraints::default() };
     assert_eq!(picked(&unlike), [1, 3]);
 }
+
+/// They drew the medoids, and the information, to what nobody may measure.
+#[test]
+fn what_may_never_be_measured_is_not_to_be_stood_for() {
+    let cpu = |tenths| (tenths, false, 2, 1.0, 100.0);
+    let mut made: Vec<Made> = [0, 1, 2, 7].map(cpu).to_vec();
+    made.extend([(8, true, 2, 9.0, 100.0); 60]);
+    let world = World::new(&made, &[]);
+    let first = |strategy, constraints: &Constraints| world.select(strategy, 1, constraints, 1).picks[0].candidate;
+    let unserved = Constraints { platform_max: [("cuda".to_owned(), 0)].into(), ..Constraints::default() };
+    let budget = Constraints { budget_seconds: Some(2.0), ..Constraints::default() };
+    for strategy in [Strategy::Representative, Strategy::InformationGain] {
+        assert!(first(strategy, &unserved) < 3, "{strategy}: amid what may be measured");
+        assert_eq!(first(strategy, &budget), 3, "{strategy}: what costs too much now may be measured another time");
+    }
+}

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct WithheldRows {
     /// What the jobs of open runs measure: each configuration once, by its text.
     pub queued: Vec<String>,
+    /// Names of cases that became dead letters: the configuration's text where a case measures one and measures it once.
+    #[serde(default)]
+    pub dead: Vec<String>,
     /// What cannot be measured.
     pub incompatible: Vec<IncompatibleRow>,
 }

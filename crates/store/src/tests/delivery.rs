@@ -1,6 +1,6 @@
 //! What becomes of jobs that do not end at their first attempt.
 
-use messages::{CancelTarget, FailureKind, JobClaimed, Need, Outcome, Platform, Requirements};
+use messages::{CancelTarget, FailureKind, JobClaimed, Need, Outcome, Platform, Requirements, Timestamp};
 
 use super::{
     builders::{
@@ -114,6 +114,26 @@ fn a_result_beats_a_dead_letter_whichever_is_read_first() {
     let store = stored(&records[..1]);
     assert_eq!(store.commit(&records[1..], None, OutboxMode::Feed).expect("stored").runs_touched, [run_id(1)]);
     assert_eq!(counts(&store, 1), (1, 0, 0), "in another batch, too");
+}
+
+/// They were proposed again, to die again.
+#[test]
+fn what_died_a_short_while_ago_is_withheld() {
+    let run = run(1);
+    let Record::Attempt(attempt) = dead(&run, 1, 3) else { panic!("an attempt") };
+    let (case, died_at) = (attempt.result.job.case.clone(), attempt.result.finished_at);
+    let since = |store: &Store, later_us| {
+        store.withheld(Timestamp::from_micros(died_at.as_micros() + later_us)).expect("read").dead
+    };
+    // The broker's news of the other names no case.
+    let store = stored(&[dead(&run, 1, 3), died(&run, 2, 0)]);
+    assert_eq!((since(&store, 0), since(&store, 1)), (vec![case.clone()], Vec::new()));
+    commit(&store, &[replayed(&run, 1, 1)]);
+    assert!(since(&store, 0).is_empty(), "it is on its way again");
+    commit(&store, &[dead_again(&run, 1, 3, 1)]);
+    assert_eq!(since(&store, 0), [case]);
+    commit(&store, &[record(benchmark(&run, 1))]);
+    assert!(since(&store, 0).is_empty(), "it was measured after all");
 }
 
 #[test]
