@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use browsers::{BrowserSettings, Family, InputTensor, ModelFile, OutputTensor, Pool, PoolSettings, WebError, WebRequest};
+use browsers::{
+    BrowserSettings, Family, InputTensor, ModelFile, OutputTensor, Pool, PoolSettings, WebError, WebRequest,
+};
 use graphs::{ConcreteInput, ElementType, ModelCache, OnnxModel, Shape};
 use messages::{
     Backend, BenchmarkSpec, Configuration, FailureKind, Job, JobSpec, ModelRef, Outcome, Platform, Precision, Priority,
