@@ -169,6 +169,7 @@ fn announcement(run: &RunRef) -> Result<Outgoing> {
         jobs_total: run.jobs_total,
         only_job: None,
         needs: Vec::new(),
+        configurations: Vec::new(),
         due_at: None,
         git_commit: None,
         git_branch: None,

@@ -85,6 +85,7 @@ fn begun() -> Record {
         jobs_total: 2,
         only_job: None,
         needs: Vec::new(),
+        configurations: Vec::new(),
         due_at: None,
         git_commit: None,
         git_branch: None,

@@ -121,7 +121,7 @@ proptest! {
     ) {
         let release = (!is_first).then_some(&*RELEASE);
         let (measured, candidates) = (subjects(&measured), candidates(&grid));
-        let why = |index: usize| if index % 2 == 0 { Withheld::Queued } else { Withheld::Failed };
+        let why = |index: usize| if index.is_multiple_of(2) { Withheld::Queued } else { Withheld::Failed };
         let withheld = subjects(&withheld).into_iter().enumerate();
         let barred = Barred {
             configurations: withheld.map(|(index, of)| (of.configuration.to_string(), why(index))).collect(),

@@ -30,6 +30,7 @@ impl Store {
     /// [`StoreError`] if a read fails.
     pub fn withheld(&self, since: Timestamp) -> Result<WithheldRows, StoreError> {
         let connection = self.reader()?;
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method has one lifetime, the closure all")]
         let queued = select(&connection, "read what open runs measure", QUEUED, [since.as_micros()], |row| row.get());
         let incompatible = select(&connection, "read what cannot be measured", INCOMPATIBLE, [], |row| {
             Ok(IncompatibleRow { model: row.get()?, platform: row.get()?, device: row.get()?, message: row.get()? })
