@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     delivery::{
-        Delay, charged, delay_until, next_delay, outgoing_dead_letter, outgoing_failed_attempt, outgoing_hand_back,
-        outgoing_record, outgoing_retry, retry,
+        Delay, charged, delay_until, ensure_fits, next_delay, outgoing_claim, outgoing_dead_letter,
+        outgoing_failed_attempt, outgoing_hand_back, outgoing_record, outgoing_retry, retry, shorten,
     },
     failpoint,
 };
@@ -68,6 +68,10 @@ impl<E: Execute> Worker<E> {
             Err(error) => {
                 warn!(message_id = delivery.message_id(), error = %chain(&error), "job does not decode; it becomes a dead letter");
                 return settle(delivery, Settlement::DeadLetter).await;
+        if let Err(error) = ensure_fits(&job, delivery.body().len()) {
+            warn!(job_id = %job.job_id, error = %chain(&error), "job is too large; it becomes a dead letter");
+            return settle(delivery, Settlement::DeadLetter).await;
+        }
             }
         };
         let attempt = delivery.attempt();
@@ -180,7 +184,7 @@ impl<E: Execute> Worker<E> {
             claimed_at: Timestamp::now(),
             lease_ms: u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX),
         };
-        self.store(outgoing_record(job.job_id.to_string(), &claim)).await
+        self.store(outgoing_claim(claim)).await
     }
 
     /// The claim is stored: from here on heartbeats hold the job, and the broker may forget it.
@@ -337,7 +341,10 @@ fn outgoing_result(mut result: JobResult) -> Result<Outgoing, EncodeError> {
             output_tail: String::new(),
             suggestion: Some("ask for fewer iterations, or make the test print less".to_owned()),
         });
-        outgoing_record(job_id, &result)
+        outgoing_record(job_id.clone(), &result).or_else(|_| {
+            shorten(&mut result);
+            outgoing_record(job_id, &result)
+        })
     });
     Ok(outgoing?.attempt(attempt))
 }
