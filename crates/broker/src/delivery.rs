@@ -13,7 +13,7 @@ use crate::{
     BrokerError, Death,
     connect::unless_lost,
     flow::Unsettled,
-    headers::{self, ATTEMPT, DELIVERY_COUNT, REASON, REPLAYS, SCHEMA_VERSION, STREAM_OFFSET},
+    headers::{self, ATTEMPT, DELIVERY_COUNT, REASON, REPLAYS, RETURNS, SCHEMA_VERSION, STREAM_OFFSET},
 };
 
 /// How a delivery ends.
@@ -72,14 +72,14 @@ impl Delivery {
         self.header_integer(ATTEMPT).and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
     }
 
-    /// How often the broker took it back from a consumer and delivered it again, for whatever reason.
+    /// How often the broker took it back from a consumer and delivered it again, for whatever reason, also before it was
+    /// handed back last.
     ///
     /// Only quorum queues count; of another queue's message nothing more is known than that it came back.
     pub fn returns(&self) -> u32 {
-        match self.header_integer(DELIVERY_COUNT) {
-            Some(count) => u32::try_from(count.max(0)).unwrap_or(u32::MAX),
-            None => u32::from(self.is_redelivered()),
-        }
+        let counted = |name| self.header_integer(name).map(|count| u32::try_from(count.max(0)).unwrap_or(u32::MAX));
+        let here = counted(DELIVERY_COUNT).unwrap_or(u32::from(self.is_redelivered()));
+        here.saturating_add(counted(RETURNS).unwrap_or(0))
     }
 
     /// Why we sent it to the dead letters, in one word of ours; [`Delivery::death`] has the broker's reasons.
