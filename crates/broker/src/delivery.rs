@@ -104,7 +104,7 @@ impl Delivery {
 
     /// Offset and message id, by which a stream can be told from another one of its name, if it was read from one.
     pub fn stream_fingerprint(&self) -> Option<String> {
-        Some(format!("{}:{}", self.stream_offset()?, self.message_id().unwrap_or_default()))
+        Some(fingerprint(self.stream_offset()?, self.message_id()))
     }
 
     /// The exchange that it was published to.
@@ -170,6 +170,11 @@ impl Delivery {
     fn header_integer(&self, name: &str) -> Option<i64> {
         headers::integer(self.headers()?, name)
     }
+}
+
+/// Offset and message id of a stream's message, by which the stream can be told from another one of its name.
+pub fn fingerprint(offset: u64, message_id: Option<&str>) -> String {
+    format!("{offset}:{}", message_id.unwrap_or_default())
 }
 
 /// Whether something was settled; not if its channel goes before lapin answers.
