@@ -29,7 +29,7 @@ test: build ## Runs every test. Benches are built, not run: what they find out i
 FAULT_SUITE := cargo test --release --workspace --locked --test fault_suite --
 
 faults: build ## The fault suite: make faults [QUICK=1] [SEED=n] [ROWS="kill-worker poison"].
-	$(FAULT_SUITE) $(if $(QUICK),,--full) $(if $(SEED),--seed $(SEED)) $(ROWS)
+	$(FAULT_SUITE) $(if $(QUICK),--quick,--full) $(if $(SEED),--seed $(SEED)) $(ROWS)
 
 soak: build ## Random faults under steady load, fails on growth: make soak [MINUTES=30] [SEED=n].
 	$(FAULT_SUITE) --soak $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
