@@ -29,7 +29,7 @@ test: build ## Runs every test. Benches are built, not run: what they find out i
 FAULT_SUITE := cargo test --release --workspace --locked --test fault_suite --
 
 faults: build ## The fault suite: make faults [QUICK=1] [SEED=n] [ROWS="kill-worker poison"].
-	$(FAULT_SUITE) $(if $(QUICK),,--full) $(if $(SEED),--seed $(SEED)) $(ROWS)
+	$(FAULT_SUITE) $(if $(QUICK),--quick,--full) $(if $(SEED),--seed $(SEED)) $(ROWS)
 
 soak: build ## Random faults under steady load, fails on growth: make soak [MINUTES=30] [SEED=n].
 	$(FAULT_SUITE) --soak $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED))
@@ -40,7 +40,8 @@ soak-browsers: build ## The browser pool under faults, directly and by the queue
 fuzz: setup ## Fuzzes the decoders and queues.yaml (nightly, cargo-fuzz): make fuzz [SECONDS=60]; SUITE=1 for suites too.
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs \`cargo install cargo-fuzz\`"; exit 1; }
 	@mkdir -p fuzz/corpus/messages fuzz/corpus/topology fuzz/corpus/suite
-	@for golden in crates/messages/golden/*; do printf '\001' | cat - $$golden >fuzz/corpus/messages/$$(basename $$golden); done
+	@for version in 1 2; do for golden in crates/messages/golden/*.v$$version.*; do \
+		printf "\\00$$version" | cat - $$golden >fuzz/corpus/messages/$$(basename $$golden); done; done
 	@cp queues.yaml fuzz/corpus/topology/ && cp deploy/suites/* fuzz/corpus/suite/
 	cargo +nightly fuzz run messages -- -max_total_time=$(or $(SECONDS),60)
 	cargo +nightly fuzz run topology -- -max_total_time=$(or $(SECONDS),60)

@@ -7,8 +7,8 @@ pub(crate) mod message {
     use std::fmt::Debug;
 
     use messages::{
-        AcceptedMeasurement, Cancel, ClaimReturned, DeadLetterReplayed, FailedAttempt, Heartbeat, Job, JobClaimed,
-        JobResult, Message, ReleasePublished, RunSubmitted, decode, encode,
+        AcceptedMeasurement, Cancel, ClaimReturned, DeadLetterReplayed, DeadLettered, FailedAttempt, Heartbeat, Job,
+        JobClaimed, JobResult, Message, QuarantineLifted, ReleasePublished, RunSubmitted, decode, encode,
     };
 
     /// Every type is tried, so that no input is wasted on the wrong one.
@@ -20,10 +20,12 @@ pub(crate) mod message {
         check_type::<FailedAttempt>(version, body);
         check_type::<JobClaimed>(version, body);
         check_type::<ClaimReturned>(version, body);
+        check_type::<DeadLettered>(version, body);
         check_type::<DeadLetterReplayed>(version, body);
         check_type::<RunSubmitted>(version, body);
         check_type::<Heartbeat>(version, body);
         check_type::<Cancel>(version, body);
+        check_type::<QuarantineLifted>(version, body);
         check_type::<ReleasePublished>(version, body);
         check_type::<AcceptedMeasurement>(version, body);
     }

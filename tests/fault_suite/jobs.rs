@@ -1,7 +1,8 @@
 //! What the jobs of the suite do.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
+use anyhow::{Context as _, Result};
 use messages::{BenchmarkSpec, Configuration, Dispatch, Job, JobId, JobSpec, ModelRef, RunRef, TestSpec, Timestamp};
 use testkit::builders;
 use uuid::Uuid;
@@ -109,6 +110,20 @@ pub(crate) fn job(run: &RunRef, job_id: JobId, work: &Work) -> Job {
             Job { case: "measure".to_owned(), spec: JobSpec::Benchmark(Box::new(spec)), ..usual }
         }
     }
+}
+
+/// How often each long job was begun, by its id.
+///
+/// # Errors
+///
+/// If none was.
+pub(crate) fn times_begun(directory: &Path) -> Result<BTreeMap<String, usize>> {
+    let executed = std::fs::read_to_string(directory.join("executed")).context("no long job ran")?;
+    let mut times = BTreeMap::new();
+    for job_id in executed.lines() {
+        *times.entry(job_id.to_owned()).or_default() += 1;
+    }
+    Ok(times)
 }
 
 /// Job ids that follow from the seed, so that a client that was killed submits the same ones again.

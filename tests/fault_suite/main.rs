@@ -1,7 +1,7 @@
 //! The fault suite: whatever dies, a confirmed submission becomes exactly one counted result or one dead letter.
 //!
 //! ```text
-//! fault_suite [--full] [--seed N] [--list] [ROW…]      make faults, make faults QUICK=1
+//! fault_suite [--full|--quick] [--seed N] [--list] [ROW…]      make faults, make faults QUICK=1
 //! fault_suite --soak MINUTES [--seed N]                make soak
 //! ```
 //!
@@ -36,7 +36,7 @@ use std::{
     thread::{self, ScopedJoinHandle},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use arguments::Command;
 use row::Node;
@@ -62,11 +62,16 @@ fn run() -> Result<bool> {
             Ok(true)
         }
         Command::Soak { minutes, seed } => soak::run(minutes, seed),
-        Command::Rows { filters, is_full, seed } => run_rows(&filters, is_full, seed),
+        Command::Rows { filters, is_full, seed, is_strict } => run_rows(&filters, is_full, seed, is_strict),
     }
 }
 
-fn run_rows(filters: &[String], is_full: bool, seed: u64) -> Result<bool> {
+fn run_rows(filters: &[String], is_full: bool, seed: u64, is_strict: bool) -> Result<bool> {
+    let named = |filter: &String| rows::ALL.iter().any(|row| row.name.contains(filter));
+    if let Some(unknown) = filters.iter().find(|filter| is_strict && !named(filter)) {
+        let known = rows::ALL.iter().map(|row| row.name).collect::<Vec<_>>().join(" ");
+        bail!("no row is called {unknown}; there are {known}");
+    }
     let wanted = |row: &&row::Row| filters.is_empty() || filters.iter().any(|filter| row.name.contains(filter));
     let chosen: Vec<_> = rows::ALL.iter().filter(wanted).collect();
     if chosen.is_empty() {

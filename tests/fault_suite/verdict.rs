@@ -1,6 +1,9 @@
 //! What became of every job, from four sides: confirms, table, stream, dead letters.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use anyhow::{Result, ensure};
 
@@ -91,9 +94,11 @@ pub(crate) fn judge(ledger: &Ledger, evidence: &Evidence) -> Verdict {
             _ => verdict.unexpected.extend(failed.map(|status| format!("{id} is counted as {status}"))),
         }
     }
-    if evidence.results_counted > evidence.counted.len() {
-        let (results, jobs) = (evidence.results_counted, evidence.counted.len());
-        verdict.counted_twice.push(format!("the run counts {results} results of {jobs} jobs"));
+    let (results, jobs) = (evidence.results_counted, evidence.counted.len());
+    match results.cmp(&jobs) {
+        Ordering::Greater => verdict.counted_twice.push(format!("the run counts {results} results of {jobs} jobs")),
+        Ordering::Less => verdict.lost.push(format!("the run counts only {results} results of {jobs} jobs")),
+        Ordering::Equal => {}
     }
     let strangers = counted.keys().copied().chain(evidence.dead.keys().map(String::as_str));
     let strangers: BTreeSet<_> = strangers.filter(|id| !ledger.expected.contains_key(*id)).collect();
@@ -142,5 +147,9 @@ pub(crate) fn check_the_judge() -> Result<()> {
     ensure!(found == (&lost[..], &twice[..], 2), "the judge is blind: {verdict:?}");
     let unexpected = ["dead is a dead letter", "failed is counted as error", "stranger was never submitted"];
     ensure!(verdict.unexpected == unexpected, "the judge is blind: {verdict:?}");
+    let verdict = judge(&ledger, &Evidence { results_counted: evidence.counted.len() - 1, ..evidence });
+    let found = (&verdict.lost[2..], &verdict.counted_twice[..]);
+    let fewer = [id("the run counts only 4 results of 5 jobs")];
+    ensure!(found == (&fewer[..], &twice[..1]), "the judge is blind: {verdict:?}");
     Ok(())
 }

@@ -31,4 +31,11 @@ fn a_policy_that_drops_messages_is_drift() {
     let mut checks = std::iter::repeat_with(|| world.augur(&["topology", "check"])).take(CHECKS_MAX);
     let checked = checks.find(|checked| checked.code != Some(0)).expect("it is found").expect(1);
     assert!(checked.contains("queue jobs.cpu.high: policy `drop` sets overflow to \"drop-head\""), "{checked}");
+
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    world.set("AUGUR_BROKER__MANAGEMENT_URL", &format!("http://guest:guest@{closed}"));
+    let unreached = world.augur(&["topology", "check"]);
+    assert!(unreached.stderr.contains("RabbitMQ's management API did not list queues"), "{unreached:?}");
+    let plan = unreached.expect(3);
+    assert!(plan.contains("jobs.cpu.high"), "what AMQP shows is told all the same: {plan}");
 }

@@ -1,6 +1,24 @@
 //! Workers that die, and jobs that nobody wants any more.
 
+use std::time::Duration;
+
 use crate::support::{LIMIT, World, assert_counts, text};
+
+/// Between two looks at whether a worker is dead.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A job that kills the worker that runs it, which is its parent, and one that takes seconds.
+const KILLER_AND_SLOW: &str = r#"
+[worker.profiles.killer]
+runner = "command"
+enabled = true
+program = "/bin/sh"
+arguments = ["-c", "kill -KILL $PPID; sleep 600"]
+[worker.profiles.slow]
+runner = "command"
+enabled = true
+program = "/bin/sh"
+arguments = ["-c", "sleep 3"]
+"#;
 
 #[test]
 fn a_job_of_a_killed_worker_runs_elsewhere_and_counts_once() {
@@ -22,6 +40,35 @@ fn a_job_of_a_killed_worker_runs_elsewhere_and_counts_once() {
     assert_eq!(text(&results[0], "worker_id"), "second");
     let replayed = world.augur(&["result", "replay", "--from", "first"]);
     assert!(replayed.stderr.contains("1 of them results"), "{replayed:?}");
+}
+
+/// Both were charged together, until both were dead letters.
+#[test]
+fn a_job_that_kills_its_worker_takes_no_slow_neighbour_with_it() {
+    let world = World::new();
+    world.write("test.toml", KILLER_AND_SLOW);
+    world.set("AUGUR_WORKER__LEASE_S", "2");
+    let _aggregator = world.aggregator();
+    let run = world.submit("tests: [{name: slow, profile: slow}, {name: killer, profile: killer}]");
+    let mut waiting = world.spawn("wait", &["run", "wait", &run, "--timeout-s", "120"]);
+    let mut deaths = 0;
+    let start = || world.worker("w1", &["--concurrency", "2"]);
+    let mut worker = start();
+    while waiting.wait(LOOK_AGAIN).is_err() {
+        if worker.wait(Duration::ZERO).is_ok() {
+            deaths += 1;
+            worker = start();
+        }
+    }
+
+    let summary = world.augur(&["run", "show", &run, "--format", "json"]).json();
+    let count = |field: &str| summary[field].as_u64();
+    assert_eq!((count("passed"), count("dead")), (Some(1), Some(1)), "{summary:#}");
+    let results = world.results(&run);
+    assert_eq!((text(&results[0], "case"), results[0]["attempt"].as_u64()), ("slow", Some(1)), "{results:#?}");
+    assert!(deaths >= 5, "the killer was charged three times alone, after two deaths in company: {deaths}");
+    let dead = world.augur(&["dead-letter", "list", "--format", "json"]).json();
+    assert_eq!((dead.as_array().map(Vec::len), text(&dead[0], "reason")), (Some(1), "worker-lost"), "{dead:#}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
     BrokerError, Death,
     connect::unless_lost,
     flow::Unsettled,
-    headers::{self, ATTEMPT, DELIVERY_COUNT, REASON, REPLAYS, SCHEMA_VERSION, STREAM_OFFSET},
+    headers::{self, ATTEMPT, DELIVERY_COUNT, REASON, REPLAYS, RETURNS, SCHEMA_VERSION, STREAM_OFFSET},
 };
 
 /// How a delivery ends.
@@ -72,14 +72,14 @@ impl Delivery {
         self.header_integer(ATTEMPT).and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
     }
 
-    /// How often the broker took it back from a consumer and delivered it again, for whatever reason.
+    /// How often the broker took it back from a consumer and delivered it again, for whatever reason, also before it was
+    /// handed back last.
     ///
     /// Only quorum queues count; of another queue's message nothing more is known than that it came back.
     pub fn returns(&self) -> u32 {
-        match self.header_integer(DELIVERY_COUNT) {
-            Some(count) => u32::try_from(count.max(0)).unwrap_or(u32::MAX),
-            None => u32::from(self.is_redelivered()),
-        }
+        let counted = |name| self.header_integer(name).map(|count| u32::try_from(count.max(0)).unwrap_or(u32::MAX));
+        let here = counted(DELIVERY_COUNT).unwrap_or(u32::from(self.is_redelivered()));
+        here.saturating_add(counted(RETURNS).unwrap_or(0))
     }
 
     /// Why we sent it to the dead letters, in one word of ours; [`Delivery::death`] has the broker's reasons.
@@ -104,7 +104,7 @@ impl Delivery {
 
     /// Offset and message id, by which a stream can be told from another one of its name, if it was read from one.
     pub fn stream_fingerprint(&self) -> Option<String> {
-        Some(format!("{}:{}", self.stream_offset()?, self.message_id().unwrap_or_default()))
+        Some(fingerprint(self.stream_offset()?, self.message_id()))
     }
 
     /// The exchange that it was published to.
@@ -170,6 +170,11 @@ impl Delivery {
     fn header_integer(&self, name: &str) -> Option<i64> {
         headers::integer(self.headers()?, name)
     }
+}
+
+/// Offset and message id of a stream's message, by which the stream can be told from another one of its name.
+pub fn fingerprint(offset: u64, message_id: Option<&str>) -> String {
+    format!("{offset}:{}", message_id.unwrap_or_default())
 }
 
 /// Whether something was settled; not if its channel goes before lapin answers.

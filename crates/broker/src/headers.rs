@@ -9,6 +9,8 @@ pub(crate) const SCHEMA_VERSION: &str = "schema-version";
 pub(crate) const ATTEMPT: &str = "augur-attempt";
 /// How often a job was sent back from the dead letters; absent if never.
 pub(crate) const REPLAYS: &str = "augur-replays";
+/// How often the broker had taken a job back from consumers before it was handed back; absent if never.
+pub(crate) const RETURNS: &str = "augur-returns";
 /// Why we sent the message to the dead letters.
 pub(crate) const REASON: &str = "augur-reason";
 /// RabbitMQ: offset of a message read from a stream.

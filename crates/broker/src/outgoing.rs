@@ -7,7 +7,7 @@ use lapin::{
 };
 use messages::{Encoded, RunId, Timestamp};
 
-use crate::headers::{ATTEMPT, REASON, REPLAYS, SCHEMA_VERSION};
+use crate::headers::{ATTEMPT, REASON, REPLAYS, RETURNS, SCHEMA_VERSION};
 
 /// AMQP's number for messages that survive a restart.
 const DELIVERY_MODE_PERSISTENT: u8 = 2;
@@ -25,6 +25,8 @@ pub struct Outgoing {
     pub run_id: Option<RunId>,
     /// How often a job was sent back from the dead letters.
     pub replays: u32,
+    /// How often the broker took a job back before it was handed back: a new message begins its count anew.
+    pub returns: u32,
     /// Our count of attempts, for jobs and results.
     pub attempt: Option<u32>,
     /// How long a queue may keep it, in milliseconds; a shorter limit of the queue's own goes first.
@@ -49,6 +51,7 @@ impl Outgoing {
             message_id: message_id.into(),
             run_id: None,
             replays: 0,
+            returns: 0,
             attempt: None,
             expiration_ms: None,
             reason: None,
@@ -61,6 +64,13 @@ impl Outgoing {
     pub fn of_run(mut self, run_id: RunId, replays: u32) -> Self {
         self.run_id = Some(run_id);
         self.replays = replays;
+        self
+    }
+
+    /// With how often the broker took it back until now ([`Delivery::returns`](crate::Delivery::returns)).
+    #[must_use]
+    pub fn returns(mut self, returns: u32) -> Self {
+        self.returns = returns;
         self
     }
 
@@ -100,6 +110,9 @@ impl Outgoing {
         }
         if self.replays > 0 {
             headers.insert(REPLAYS.into(), AMQPValue::LongLongInt(i64::from(self.replays)));
+        }
+        if self.returns > 0 {
+            headers.insert(RETURNS.into(), AMQPValue::LongLongInt(i64::from(self.returns)));
         }
         if let Some(reason) = &self.reason {
             headers.insert(REASON.into(), AMQPValue::LongString(reason.as_str().into()));

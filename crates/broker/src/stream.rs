@@ -41,12 +41,56 @@ pub async fn stream_end(url: &AmqpUrl, stream: &str) -> Result<Option<StreamEnd>
     stream_end_over(&link(url), stream).await
 }
 
-/// Where to go on reading a stream of which everything before `next_offset` was read, the last of it the message
-/// with the fingerprint `last_message` ([`Delivery::stream_fingerprint`]).
+/// How a stream stands to what was read before from one of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Continuity {
+    /// It goes on behind the last message that was read.
+    Unbroken,
+    /// Retention took the last message that was read, and perhaps some behind it: there is nothing before this offset.
+    Cut {
+        /// Offset of the first message that there still is.
+        first_offset: u64,
+    },
+    /// It is another stream, on a broker that was set up anew: it ends before the last message that was read, or has
+    /// another one in its place.
+    Other {
+        /// What names the message in its place, if there is one.
+        found: Option<String>,
+    },
+}
+
+/// Looks at how a stream stands to the last message that was read of it: its offset and, where it is known, its
+/// fingerprint ([`Delivery::stream_fingerprint`]).
 ///
-/// That is `next_offset`, unless this is another stream of that name, on a broker that was set up anew: then the
-/// stored offset lies behind its end, or another message stands before it. What was read from the old stream comes
-/// again in no case, so the new one is read whole.
+/// # Errors
+///
+/// As [`stream_end`].
+pub async fn continuity(
+    url: &AmqpUrl,
+    stream: &str,
+    last_offset: u64,
+    last_message: Option<&str>,
+) -> Result<Continuity, BrokerError> {
+    let link = link(url);
+    if stream_end_over(&link, stream).await?.is_none_or(|end| end.offset < last_offset) {
+        return Ok(Continuity::Other { found: None });
+    }
+    let Some(found) = first_from(&link, stream, last_offset).await? else { return Ok(Continuity::Unbroken) };
+    let (offset, fingerprint) = (found.stream_offset(), found.stream_fingerprint());
+    Ok(match offset.filter(|offset| *offset > last_offset) {
+        Some(first_offset) => Continuity::Cut { first_offset },
+        None if last_message.is_some_and(|expected| fingerprint.as_deref() != Some(expected)) => {
+            Continuity::Other { found: fingerprint }
+        }
+        None => Continuity::Unbroken,
+    })
+}
+
+/// Where to go on reading a stream of which everything before `next_offset` was read, the last of it the message
+/// with the fingerprint `last_message`.
+///
+/// That is `next_offset`, unless this is another stream: what was read from the old one comes again in no case, so the
+/// new one is read whole.
 ///
 /// # Errors
 ///
@@ -58,20 +102,9 @@ pub async fn resume(
     last_message: Option<&str>,
 ) -> Result<Start, BrokerError> {
     let Some(next) = next_offset else { return Ok(Start::StreamFirst) };
-    let link = link(url);
-    let end = stream_end_over(&link, stream).await?.map_or(0, |last| last.offset + 1);
-    if next > end {
-        warn!(stream, stored = next, end, "the stored offset lies behind the stream's end: reading a new stream whole");
-        return Ok(Start::StreamFirst);
-    }
-    if let (Some(last), Some(expected)) = (next.checked_sub(1), last_message)
-        && let Some(found) = first_from(&link, stream, last).await?
-        // A later message says that retention took this one already.
-        && found.stream_offset() == Some(last)
-        && found.stream_fingerprint().as_deref() != Some(expected)
-    {
-        let found = found.stream_fingerprint();
-        warn!(stream, stored = next, expected, found, "another message is there: reading a new stream whole");
+    let Some(last) = next.checked_sub(1) else { return Ok(Start::StreamOffset(next)) };
+    if let Continuity::Other { found } = continuity(url, stream, last, last_message).await? {
+        warn!(stream, stored = next, last_message, found, "another stream is there: reading it whole");
         return Ok(Start::StreamFirst);
     }
     Ok(Start::StreamOffset(next))

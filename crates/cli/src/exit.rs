@@ -48,6 +48,7 @@ fn code(error: &anyhow::Error) -> Exit {
                 Some(BrokerError::Connect { .. } | BrokerError::Version { .. } | BrokerError::Unconfirmed { .. })
             )
             || matches!(cause.downcast_ref(), Some(ApiError::Unreachable { .. }))
+            || cause.downcast_ref::<reqwest::Error>().is_some_and(|error| error.is_connect() || error.is_timeout())
     });
     if unreachable { Exit::Unreachable } else { Exit::Usage }
 }
@@ -67,6 +68,9 @@ fn hint(error: &anyhow::Error, exit: Exit) -> Option<String> {
     }
     if error.chain().any(|cause| cause.downcast_ref::<ApiError>().is_some()) {
         return Some("is an aggregator running (`augur aggregator start`, `augur up`) at `aggregator_url`?".to_owned());
+    }
+    if error.chain().any(|cause| cause.downcast_ref::<reqwest::Error>().is_some()) {
+        return Some("does RabbitMQ's management API listen at `broker.management_url`?".to_owned());
     }
     Some("set AUGUR_AMQP_URL to a running broker, or start one with `augur up`; `augur doctor` looks closer".to_owned())
 }

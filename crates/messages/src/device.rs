@@ -45,6 +45,9 @@ pub struct Device {
 }
 
 impl Device {
+    /// Most compute units, and most hardware threads, of a device: what an SQL `INTEGER` holds.
+    pub const UNITS_MAX: u32 = i32::MAX as u32;
+
     /// A device of which only name and platform are known.
     pub fn unknown(name: impl Into<String>, platform: Platform) -> Self {
         Self {

@@ -16,7 +16,7 @@ use topology::names;
 
 use crate::{
     PipelineError,
-    delivery::{outgoing_record, outgoing_submitted},
+    delivery::{ensure_fits, outgoing_record, outgoing_submitted},
 };
 pub use letter::DeadLetter;
 
@@ -54,7 +54,7 @@ pub enum Fate {
     Replayed,
     /// It is deleted: the same letter has gone back already. The broker moves letters at least once.
     Duplicate,
-    /// It stays: nobody can send back what nobody can decode.
+    /// It stays: nobody can decode it, or no worker takes it because it is too large.
     Undecodable,
     /// It is deleted.
     Purged,
@@ -73,7 +73,7 @@ pub struct Summary {
     pub replayed: u64,
     /// Of those: deleted as duplicates of such.
     pub duplicates: u64,
-    /// Of those: not decodable and so left where they are.
+    /// Of those: not decodable, or too large, and so left where they are.
     pub undecodable: u64,
     /// Of those: deleted.
     pub purged: u64,
@@ -131,6 +131,7 @@ pub async fn replay(
     let mut lives = HashSet::new();
     let fate = |letter: &DeadLetter| match &letter.job {
         Err(_) => Fate::Undecodable,
+        Ok(job) if ensure_fits(job, letter.body_bytes).is_err() => Fate::Undecodable,
         Ok(job) if lives.insert((job.job_id, job.run.run_id, job.dispatch.replays)) => Fate::Replayed,
         Ok(_) => Fate::Duplicate,
     };

@@ -5,14 +5,18 @@
 
 use broker::Outgoing;
 use messages::{
-    AfterFailure, Dispatch, EncodeError, Encoded, FailedAttempt, Failure, Job, JobResult, Message, Outcome,
-    PastAttempt, Timestamp, WorkerId, encode,
+    AfterFailure, BODY_BYTES_MAX, Dispatch, EncodeError, Encoded, FailedAttempt, Failure, Job, JobClaimed, JobResult,
+    Message, Outcome, PastAttempt, Timestamp, WorkerId, encode,
 };
 use runner::Charge;
 use topology::names;
 
 /// Steps of the ladder that retries climb; the longer ones are for jobs with a due time.
 const RETRY_STEPS_MAX: usize = 5;
+
+/// Largest job without its history, in bytes: 64 KiB less than a message, so that whatever carries it (a claim, a failed
+/// attempt, a result that says what was wrong) is a message too.
+pub(crate) const JOB_BYTES_MAX: usize = BODY_BYTES_MAX - 64 * 1024;
 
 /// A stay in a delay lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,9 +107,24 @@ pub(crate) fn outgoing_dead_letter(job: &Job, attempt: u32, reason: &'static str
 ///
 /// # Errors
 ///
-/// [`EncodeError::TooLarge`] past 1 MiB.
+/// As [`ensure_fits`].
 pub(crate) fn outgoing_submitted(job: &Job) -> Result<Outgoing, EncodeError> {
-    Ok(outgoing_encoded(names::JOBS.to_owned(), job, 1, encode(job)?))
+    let message = encode_job(job)?;
+    ensure_fits(job, message.body.len())?;
+    Ok(outgoing_encoded(names::JOBS.to_owned(), job, 1, message))
+}
+
+/// Refuses a job that came, or goes, in so many bytes and whose attempts could not be told of.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLarge`] if it has more than [`JOB_BYTES_MAX`] without its history.
+pub(crate) fn ensure_fits(job: &Job, body_bytes: usize) -> Result<(), EncodeError> {
+    let found_bytes = if body_bytes > JOB_BYTES_MAX { encode(&without_history(job))?.body.len() } else { body_bytes };
+    if found_bytes > JOB_BYTES_MAX {
+        return Err(EncodeError::TooLarge { message_type: Job::TYPE, found_bytes, limit_bytes: JOB_BYTES_MAX });
+    }
+    Ok(())
 }
 
 /// The job unchanged on its way back to its lane, or into a delay lane first: no attempt is charged.
@@ -120,15 +139,49 @@ pub(crate) fn outgoing_hand_back(job: &Job, attempt: u32, delay: Option<Delay>) 
     }
 }
 
-/// What the result stream is told of a failed attempt.
+/// What the result stream is told of a failed attempt; where that is too much, not its output and earlier ones.
 ///
 /// # Errors
 ///
-/// [`EncodeError::TooLarge`] if job and failure do not fit into one message.
+/// [`EncodeError::TooLarge`] if the job is; one that was taken is not.
 pub(crate) fn outgoing_failed_attempt(result: JobResult, next: AfterFailure) -> Result<Outgoing, EncodeError> {
     debug_assert!(matches!(result.outcome, Outcome::Failed(_)), "a failed attempt has a failure");
     let (message_id, attempt) = (result.job.job_id.to_string(), result.attempt);
-    Ok(outgoing_record(message_id, &FailedAttempt { result, next })?.attempt(attempt))
+    let told = outgoing_shortened(message_id, FailedAttempt { result, next }, |told| shorten(&mut told.result));
+    Ok(told?.attempt(attempt))
+}
+
+/// What the result stream is told of a job that is held under a lease; where that is too much, not its history.
+///
+/// # Errors
+///
+/// As [`outgoing_failed_attempt`].
+pub(crate) fn outgoing_claim(claim: JobClaimed) -> Result<Outgoing, EncodeError> {
+    outgoing_shortened(claim.job.job_id.to_string(), claim, |claim| claim.job.dispatch.history.clear())
+}
+
+/// Takes from a failed result what makes it large beside its job.
+pub(crate) fn shorten(result: &mut JobResult) {
+    result.job.dispatch.history.clear();
+    if let Outcome::Failed(failure) = &mut result.outcome {
+        failure.output_tail.clear();
+        keep_begin(&mut failure.message, Dispatch::OUTPUT_TAIL_BYTES_MAX);
+        failure.suggestion = None;
+    }
+}
+
+fn outgoing_shortened<M: Message>(
+    message_id: String,
+    mut message: M,
+    shorten: impl FnOnce(&mut M),
+) -> Result<Outgoing, EncodeError> {
+    match outgoing_record(message_id.clone(), &message) {
+        Err(EncodeError::TooLarge { .. }) => {
+            shorten(&mut message);
+            outgoing_record(message_id, &message)
+        }
+        outgoing => outgoing,
+    }
 }
 
 /// A message for the result stream.
@@ -157,13 +210,15 @@ fn outgoing_encoded(exchange: String, job: &Job, attempt: u32, message: Encoded)
 /// Encodes a job; a history that makes it too large is left out, since without the job nothing is left at all.
 fn encode_job(job: &Job) -> Result<Encoded, EncodeError> {
     match encode(job) {
-        Err(EncodeError::TooLarge { .. }) if !job.dispatch.history.is_empty() => {
-            let mut bare = job.clone();
-            bare.dispatch.history.clear();
-            encode(&bare)
-        }
+        Err(EncodeError::TooLarge { .. }) if !job.dispatch.history.is_empty() => encode(&without_history(job)),
         encoded => encoded,
     }
+}
+
+fn without_history(job: &Job) -> Job {
+    let mut bare = job.clone();
+    bare.dispatch.history.clear();
+    bare
 }
 
 /// Cuts a text to its last `bytes_max` bytes or fewer, never within a character.

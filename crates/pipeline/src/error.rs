@@ -101,6 +101,19 @@ pub enum PipelineError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What an archive holds is not what the stream of that name was.
+    #[error(
+        "{} ends with the message {last} of another result stream (this one has {found} there): export into another \
+         directory", directory.display()
+    )]
+    OtherStream {
+        /// The archive.
+        directory: PathBuf,
+        /// Offset and id of its last message.
+        last: String,
+        /// What the stream has in its place.
+        found: String,
+    },
     /// A task of ours ended by a panic.
     #[error("a task of the {stage} panicked")]
     Panicked {

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use broker::{AmqpUrl, Delivery};
+use broker::{AmqpUrl, Continuity, Delivery, continuity, fingerprint};
 use store::{
     StoreError,
     archive::{ArchiveWriter, ArchivedMessage, read_archive},
 };
 use tokio_util::sync::CancellationToken;
+use topology::names;
 
 use crate::{
     PipelineError,
@@ -28,6 +29,9 @@ pub struct ExportSummary {
     pub first_offset: Option<u64>,
     /// Offset of the last of them.
     pub last_offset: Option<u64>,
+    /// Offset of the last archived message and of the first one that the stream still has, if retention took what was
+    /// archived last, and with it perhaps what came between.
+    pub gap: Option<(u64, u64)>,
     /// The files, in order.
     pub files: Vec<PathBuf>,
 }
@@ -39,7 +43,8 @@ pub struct ExportSummary {
 ///
 /// # Errors
 ///
-/// [`PipelineError::Broker`] if the stream cannot be read, [`PipelineError::Store`] if the files cannot be written.
+/// [`PipelineError::Broker`] if the stream cannot be read, [`PipelineError::Store`] if the files cannot be written,
+/// [`PipelineError::OtherStream`] if those that are there are another stream's.
 pub async fn export_results(
     url: &AmqpUrl,
     directory: &Path,
@@ -47,16 +52,16 @@ pub async fn export_results(
     stop: &CancellationToken,
     mut progress: impl FnMut(usize),
 ) -> Result<ExportSummary, PipelineError> {
-    let from = match from {
-        Some(from) => ReplayFrom::Offset(from),
+    let (from, gap) = match from {
+        Some(from) => (ReplayFrom::Offset(from), None),
         None => match tokio::task::block_in_place(|| archive_end(directory))? {
-            Some(last) => ReplayFrom::Offset(last + 1),
-            None => ReplayFrom::First,
+            Some(last) => (ReplayFrom::Offset(last.offset + 1), gap_behind(url, directory, &last).await?),
+            None => (ReplayFrom::First, None),
         },
     };
     let failed = || PipelineError::store("export");
     let mut writer = tokio::task::block_in_place(|| ArchiveWriter::create(directory)).map_err(failed())?;
-    let mut summary = ExportSummary::default();
+    let mut summary = ExportSummary { gap, ..ExportSummary::default() };
     let mut batch = Vec::with_capacity(BATCH_MESSAGES_MAX);
     read_stream(url, ReplayRange::from(from), stop, |offset, delivery| {
         summary.first_offset.get_or_insert(offset);
@@ -92,18 +97,40 @@ fn archived(offset: u64, delivery: &Delivery) -> ArchivedMessage {
     }
 }
 
-/// The offset of the last message in an archive (a file, or all files of a directory); `None` if it is empty or absent.
+/// What lies between an archive and what the stream still has; nothing unless retention was faster.
+async fn gap_behind(url: &AmqpUrl, directory: &Path, last: &ArchiveEnd) -> Result<Option<(u64, u64)>, PipelineError> {
+    let stands = continuity(url, names::RESULTS, last.offset, Some(&last.fingerprint)).await;
+    match stands.map_err(PipelineError::broker("export"))? {
+        Continuity::Unbroken => Ok(None),
+        Continuity::Cut { first_offset } => Ok(Some((last.offset, first_offset))),
+        Continuity::Other { found } => Err(PipelineError::OtherStream {
+            directory: directory.to_owned(),
+            last: last.fingerprint.clone(),
+            found: found.unwrap_or_else(|| "nothing".to_owned()),
+        }),
+    }
+}
+
+/// The last message of an archive.
+pub(crate) struct ArchiveEnd {
+    pub(crate) offset: u64,
+    /// As [`Delivery::stream_fingerprint`] gives it.
+    fingerprint: String,
+}
+
+/// The last message in an archive (a file, or all files of a directory); `None` if it is empty or absent.
 ///
 /// # Errors
 ///
 /// [`PipelineError::File`] and [`PipelineError::Store`] if its files cannot be read.
-pub(crate) fn archive_end(path: &Path) -> Result<Option<u64>, PipelineError> {
+pub(crate) fn archive_end(path: &Path) -> Result<Option<ArchiveEnd>, PipelineError> {
     // Names sort as offsets do: the last file has the end.
     let file = if path.is_dir() { last_file(path)? } else { path.exists().then(|| path.to_owned()) };
     let Some(file) = file else { return Ok(None) };
     let mut last = None;
     read_archive(&file, |message| -> Result<(), StoreError> {
-        last = Some(message.stream_offset);
+        let offset = message.stream_offset;
+        last = Some(ArchiveEnd { offset, fingerprint: fingerprint(offset, message.message_id.as_deref()) });
         Ok(())
     })
     .map_err(PipelineError::store("archive"))?;

@@ -2,14 +2,16 @@
 //!
 //! One job's way: decode, check that it is due and fits, run, publish what came of it, settle. A job is settled only
 //! after that is confirmed, so a worker that dies at any point loses nothing: the broker delivers the job again, and
-//! a result that was already published counts once, by its job id. A job that takes long, or that came back
-//! repeatedly, is claimed: it lies in the result stream instead of unacked, under a lease that the aggregator keeps.
+//! a result that was already published counts once, by its job id. A job that takes long is claimed: it lies in the
+//! result stream instead of unacked, under a lease that the aggregator keeps. One that may have killed its worker is
+//! claimed before it begins, and runs alone.
 
 mod execution;
 mod lanes;
 mod news;
 mod pace;
 mod state;
+mod turn;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -17,7 +19,7 @@ use broker::{AmqpUrl, Delivery, Link, Patience, Publisher, Settlement, Start, Su
 use messages::{Platform, WorkerId};
 use runner::Execute;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,7 @@ use lanes::Lanes;
 use news::{beat, obey};
 use pace::Pace;
 use state::WorkerState;
+use turn::{Turn, is_suspect};
 
 /// Cancel orders read ahead.
 const CONTROL_PREFETCH: u16 = 100;
@@ -120,20 +123,21 @@ struct Intake<E> {
 
 impl<E: Execute> Intake<E> {
     async fn take_until(&mut self, stop: &CancellationToken) {
-        while let Some(slot) = self.free_slot(stop).await {
+        while let Some(slot) = self.free_slots(1, stop).await {
             let delivery = tokio::select! {
                 biased;
+                // A broker that is away must not keep us from stopping.
                 () = stop.cancelled() => return,
-                delivery = self.lanes.next() => match delivery {
+                delivery = self.next() => match delivery {
                     Some(delivery) => delivery,
                     None => return,
                 },
             };
-            let worker = Arc::clone(&self.worker);
-            self.running.spawn(async move {
-                worker.handle(delivery).await;
-                drop(slot);
-            });
+            if is_suspect(&delivery) {
+                self.begin_alone(delivery, slot, stop).await;
+            } else {
+                self.begin(delivery, Turn::Now, slot);
+            }
             while let Some(ended) = self.running.try_join_next() {
                 ended.unwrap_or_else(
                     |panic| error!(%panic, "a job's task panicked; the broker or the lease returns the job"),
@@ -142,22 +146,45 @@ impl<E: Execute> Intake<E> {
         }
     }
 
-    /// Waits for a slot; jobs that wait here meanwhile go back, so that idle workers may have them.
-    async fn free_slot(&mut self, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+    async fn next(&mut self) -> Option<Delivery> {
+        self.lanes.resume().await;
+        self.lanes.next().await
+    }
+
+    /// Starts a job; what it keeps is let go at its end.
+    fn begin(&mut self, delivery: Delivery, turn: Turn, keeps: impl Send + 'static) {
+        let worker = Arc::clone(&self.worker);
+        self.running.spawn(async move {
+            worker.handle(delivery, turn).await;
+            drop(keeps);
+        });
+    }
+
+    /// Starts a job that gets all other slots as soon as they are free, unless it has ended without them by then.
+    async fn begin_alone(&mut self, delivery: Delivery, slot: OwnedSemaphorePermit, stop: &CancellationToken) {
+        let ended = stop.child_token();
+        let (turn, comes) = oneshot::channel();
+        self.begin(delivery, Turn::Alone(comes), (slot, ended.clone().drop_guard()));
+        let others = u32::from(self.worker.settings.concurrency).saturating_sub(1);
+        if let Some(others) = self.free_slots(others, &ended).await {
+            // A job that has ended meanwhile gives them back.
+            turn.send(others).unwrap_or_else(drop);
+        }
+    }
+
+    /// Waits for slots, unless there is no need any more; jobs that wait here meanwhile go back, so that idle workers may
+    /// have them.
+    async fn free_slots(&mut self, count: u32, no_need: &CancellationToken) -> Option<OwnedSemaphorePermit> {
         let slots = Arc::clone(&self.slots);
-        let free = slots.acquire_owned();
+        let free = slots.acquire_many_owned(count);
         tokio::pin!(free);
         let held = tokio::time::sleep(self.worker.settings.hold_max);
         tokio::pin!(held);
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return None,
-                // A broker that is away or takes nothing must not keep us from stopping, neither here nor below.
-                slot = &mut free => tokio::select! {
-                    () = stop.cancelled() => return None,
-                    () = self.lanes.resume() => return slot.ok(),
-                },
+                () = no_need.cancelled() => return None,
+                slots = &mut free => return slots.ok(),
                 () = &mut held, if !self.lanes.is_paused() => {
                     let handing = async {
                         self.lanes.pause().await;
@@ -166,7 +193,7 @@ impl<E: Execute> Intake<E> {
                     tokio::pin!(handing);
                     tokio::select! {
                         () = &mut handing => {}
-                        () = stop.cancelled() => {
+                        () = no_need.cancelled() => {
                             // A job that is handed back by half runs twice; the drain goes on with what is left.
                             tokio::time::timeout(HAND_BACK_MAX, handing).await.unwrap_or_default();
                             return None;

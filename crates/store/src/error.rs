@@ -105,7 +105,40 @@ impl StoreError {
             | Self::Unreadable { .. } => false,
         }
     }
+
+    /// Whether records may be at fault that were to be stored: without some of them the same call may succeed.
+    pub fn is_of_records(&self) -> bool {
+        match self {
+            // A value out of its column's range, a text that is no JSON, a broken constraint, and the like.
+            Self::Statement { source, .. } => {
+                let text = source.to_string();
+                !NOT_OF_RECORDS.iter().any(|of_all| text.contains(of_all))
+            }
+            Self::Unreadable { .. } => true,
+            Self::Io { .. }
+            | Self::File { .. }
+            | Self::Locked { .. }
+            | Self::NotADatabase { .. }
+            | Self::NewerSchema { .. }
+            | Self::TableInTheWay { .. }
+            | Self::Invalidated { .. }
+            | Self::Migration { .. } => false,
+        }
+    }
 }
+
+/// DuckDB's words for failures of a statement by other causes: want of memory or disk, another transaction, a schema that
+/// was tampered with.
+const NOT_OF_RECORDS: &[&str] = &[
+    "Out of Memory Error",
+    "IO Error",
+    "TransactionContext Error",
+    "INTERRUPT Error",
+    "Catalog Error",
+    "Binder Error",
+    // An appender's word for a table that is not there.
+    "could not be found",
+];
 
 /// Turns DuckDB's error into ours; `attempted` completes "failed to …".
 pub(crate) fn failed(attempted: impl Into<String>) -> impl FnOnce(duckdb::Error) -> StoreError {
@@ -155,5 +188,24 @@ mod tests {
                     /usr/bin/augur (PID 4711) by user root. See also https://duckdb.org/docs/";
         assert_eq!(lock_holder(text).as_deref(), Some("/usr/bin/augur (PID 4711)"));
         assert_eq!(lock_holder("IO Error: Could not set lock on file"), None);
+    }
+
+    #[test]
+    fn only_what_is_wrong_with_values_is_the_fault_of_records() {
+        let is_of_records = |text: &str| {
+            let source = duckdb::Error::DuckDBFailure(duckdb::ffi::Error::new(1), Some(text.to_owned()));
+            failed("store")(source).is_of_records()
+        };
+        assert!(is_of_records("Conversion Error: Type UINT32 with value 4294967295 can't be cast to INT32"));
+        assert!(is_of_records("Constraint Error: NOT NULL constraint failed: jobs.case_name"));
+        for other in [
+            "IO Error: Could not write file: No space left on device",
+            "Out of Memory Error: could not allocate block of size 256.0 KiB",
+            "TransactionContext Error: Conflict on update!",
+            "Catalog Error: Table with name outbox does not exist!",
+            "FATAL Error: Failed: database has been invalidated",
+        ] {
+            assert!(!is_of_records(other), "{other}");
+        }
     }
 }

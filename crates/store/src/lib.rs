@@ -35,4 +35,4 @@ pub use rows::{
     PredictionErrorRow, RegressionRow, ReleaseRow, ResultRow, RunSummary, RunningRow, StoredPosition, TableDigest,
     WebRow, WithheldRows, WorkerRow,
 };
-pub use write::{CommitSummary, OutboxMode, StreamPosition};
+pub use write::{CommitSummary, OutboxMode, Refused, Salvaged, StreamPosition};

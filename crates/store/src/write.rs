@@ -14,6 +14,7 @@ mod outbox;
 mod predictions;
 mod quarantine;
 mod runs;
+mod salvage;
 mod service;
 mod standing;
 mod tests;
@@ -24,6 +25,8 @@ use duckdb::{
     types::{TimeUnit, Value},
 };
 use messages::{RunId, Timestamp};
+
+pub use salvage::{Refused, Salvaged};
 
 use self::{entries::Fresh, known::Known};
 use crate::{Record, Store, StoreError, error::failed, query};

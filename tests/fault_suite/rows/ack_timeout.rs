@@ -1,13 +1,11 @@
 //! Jobs that run longer than the broker waits for an ack: each is claimed, runs once, and is counted once.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use testkit::PrivateNodeOptions;
 
 use crate::{
     daemons::{Fleet, FleetOptions},
-    jobs::Work,
+    jobs::{Work, times_begun},
     rig::{Rig, Setup},
     row::{Outcome, Trial},
     verdict::Expected,
@@ -40,11 +38,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let jobs = rig.load.jobs(trial.amount.jobs, &Work::Long { duration_ms: JOB_MS });
     rig.load.publish(&jobs, Expected::Passed)?;
     rig.wait_for_results()?;
-    let executed = std::fs::read_to_string(rig.world.directory.join("executed")).context("no job ran")?;
-    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-    for job_id in executed.lines() {
-        *times.entry(job_id).or_default() += 1;
-    }
+    let times = times_begun(&rig.world.directory)?;
     rig.unexpected
         .extend(times.iter().filter(|(_, times)| **times > 1).map(|(id, times)| format!("{id} ran {times} times")));
     let mut outcome = rig.finish()?;

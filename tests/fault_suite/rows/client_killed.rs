@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     children::{SubmitOrder, submit_child},
@@ -19,6 +19,7 @@ const KILLED_AFTER_MAX: Duration = Duration::from_millis(15);
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, Setup::default())?;
     let part = trial.amount.jobs / trial.amount.faults;
+    let mut unconfirmed = 0;
     for _ in 0..trial.amount.faults {
         let order = SubmitOrder {
             url: rig.world.url.reveal(),
@@ -33,9 +34,15 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
         rig.pause(KILLED_AFTER_MAX);
         rig.progress.note_fault();
         client.kill()?;
+        unconfirmed += usize::from(client.wait_for_line("confirmed", CONFIRM_MAX).is_err());
         let mut again = submit_child(&rig.world, &order)?;
         again.wait_for_line("confirmed", CONFIRM_MAX).context("the second client did not finish")?;
         rig.load.confirm(ids());
     }
+    let enough = trial.pick(trial.amount.faults / 2, 1);
+    ensure!(
+        unconfirmed >= enough,
+        "only {unconfirmed} clients were killed before all was confirmed: too few prove nothing"
+    );
     ensure_faults(rig.finish()?)
 }

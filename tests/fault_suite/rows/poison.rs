@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use graphs::ModelCache;
-use messages::{BODY_BYTES_MAX, Encoded, Job, Message, encode};
+use messages::{BODY_BYTES_MAX, Dispatch, Encoded, Job, Message, encode};
 use testkit::builders;
 
 use crate::{
@@ -34,6 +34,10 @@ const SHARES: &[(Poison, usize)] = &[
 const CHILD_MEMORY_MB: u64 = 150;
 /// Lease of a claim, in seconds: heartbeats come every 5.
 const LEASE_S: u64 = 8;
+/// Jobs beside each one that kills its worker that are as slow as that takes, and have no more attempts than usual.
+const NEIGHBOURS_SLOW: usize = 3;
+/// How long each of them takes, in milliseconds.
+const NEIGHBOUR_MS: u64 = 2_000;
 /// A byte that `MessagePack` never uses.
 const GARBAGE: u8 = 0xc1;
 /// A schema version that no Augur has written.
@@ -65,7 +69,13 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let bad = mixture(trial.amount.faults, &mut rig.random);
     let good = trial.amount.jobs.saturating_sub(bad.len()) / bad.len().max(1);
     for (number, poison) in bad.iter().enumerate() {
-        rig.publish_nothing(good);
+        let slow = if matches!(poison, Poison::KillWorker) { NEIGHBOURS_SLOW.min(good) } else { 0 };
+        rig.publish_nothing(good - slow);
+        let mut neighbours = rig.load.jobs(slow, &Work::Long { duration_ms: NEIGHBOUR_MS });
+        for neighbour in &mut neighbours {
+            neighbour.dispatch.attempts_max = Dispatch::ATTEMPTS_DEFAULT;
+        }
+        rig.load.publish(&neighbours, Expected::Passed)?;
         publish(&mut rig, *poison, number).with_context(|| format!("{poison:?}"))?;
         rig.progress.note_fault();
     }

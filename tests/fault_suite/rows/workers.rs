@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use pipeline::failpoint::WORKER_AFTER_CONFIRM;
 
 use crate::{
     daemons::{FleetOptions, wait_until},
-    jobs::Work,
+    jobs::{Work, times_begun},
     limits::STALL_MAX,
     rig::{Rig, Setup, ensure_faults},
     row::{Outcome, Trial},
@@ -18,6 +18,11 @@ use crate::{
 /// A lease short enough that a claim whose worker died comes back within a quick row; heartbeats come every 5 s.
 pub(super) const LEASE_S: u64 = 12;
 
+/// Jobs for each fault that are long enough to be at work when it comes.
+const LONG_PER_FAULT: usize = 6;
+/// How long each of them takes, in milliseconds: longer than the time from one fault to the next.
+const LONG_MS: u64 = 700;
+
 /// `kill -9` at random moments.
 pub(super) fn killed_at_random(trial: &Trial) -> Result<Outcome> {
     let setup = Setup {
@@ -25,12 +30,20 @@ pub(super) fn killed_at_random(trial: &Trial) -> Result<Outcome> {
         environment: vec![("AUGUR_WORKER__LEASE_S", LEASE_S.to_string())],
         ..Setup::default()
     };
-    let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, setup)?;
+    let jobs = trial.amount.jobs + trial.amount.faults * LONG_PER_FAULT;
+    let mut rig = Rig::in_directory(&trial.directory, Broker::undisturbed(trial)?, setup, jobs, trial.random())?;
     rig.under_load(trial, |rig, _| {
         rig.progress.note_fault();
-        rig.fleet.kill_one(&rig.world, &mut rig.random)
+        rig.fleet.kill_one(&rig.world, &mut rig.random)?;
+        let long = rig.load.jobs(LONG_PER_FAULT, &Work::Long { duration_ms: LONG_MS });
+        rig.load.publish_in_background(long, Expected::Passed, Duration::ZERO);
+        Ok(())
     })?;
-    ensure_faults(rig.finish()?)
+    let mut outcome = rig.finish()?;
+    let begun_again: usize = times_begun(&trial.directory)?.values().map(|times| times - 1).sum();
+    outcome.verdict.redeliveries += begun_again;
+    ensure!(begun_again > 0 || !trial.is_full, "no worker was killed at work: the row proves little");
+    ensure_faults(outcome)
 }
 
 /// Workers that abort once a result is confirmed and before its job is acked.

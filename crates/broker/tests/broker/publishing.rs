@@ -22,13 +22,14 @@ async fn a_message_arrives_as_it_was_sent_and_goes_once_settled() {
         let mut outgoing = to_queue("lane", job.job_id);
         outgoing.message = encode(&job).unwrap();
         outgoing.attempt = Some(3);
+        outgoing.returns = 2;
         publisher.publish(outgoing).await.unwrap();
 
         let mut subscription = world.subscribe("lane", Start::Queue).await;
         let delivery = subscription.next().await.unwrap();
         assert_eq!(delivery.message_type(), Some("job"));
         assert_eq!(delivery.schema_version(), Some(1));
-        assert_eq!(delivery.attempt(), 3);
+        assert_eq!((delivery.attempt(), delivery.returns()), (3, 2));
         assert_eq!(delivery.message_id(), Some(job.job_id.to_string().as_str()));
         assert_eq!((delivery.exchange(), delivery.routing_key()), ("", "lane"));
         assert!(!delivery.is_redelivered());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use broker::{Settlement, Start, Subscription, resume, stream_end};
+use broker::{Continuity, Settlement, Start, Subscription, continuity, resume, stream_end};
 use futures_util::future::join_all;
 use topology::QueueKind;
 
@@ -80,6 +80,38 @@ async fn a_stream_is_resumed_and_another_one_of_its_name_is_read_whole() {
             assert_eq!(start, expected, "{next_offset:?} {last_message:?}");
         }
         assert!(resume(&world.url, "nowhere", Some(1), None).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_took_is_told_from_another_stream() {
+    /// Messages of a few hundred bytes each: several segments.
+    const LOGGED: u64 = 300;
+    /// Looks, each of which takes half a second; reached only by a failing test.
+    const LOOKS_MAX: usize = 100;
+    bounded(async {
+        let small = [("x-max-length-bytes", "4000"), ("x-stream-max-segment-size-bytes", "4000")];
+        let world = World::with(&queues(vec![queue("log", QueueKind::Stream, &small)])).await;
+        let publisher = world.publisher().await;
+        publisher.publish(to_queue("log", "a")).await.unwrap();
+        let look = |last_message| continuity(&world.url, "log", 0, Some(last_message));
+        assert_eq!(look("0:a").await.unwrap(), Continuity::Unbroken);
+        assert_eq!(look("0:x").await.unwrap(), Continuity::Other { found: Some("0:a".to_owned()) });
+        let beyond = continuity(&world.url, "log", LOGGED, None).await.unwrap();
+        assert_eq!(beyond, Continuity::Other { found: None });
+
+        for id in 0..LOGGED {
+            publisher.publish(to_queue("log", id)).await.unwrap();
+        }
+        for _ in 0..LOOKS_MAX {
+            match look("0:a").await.unwrap() {
+                Continuity::Unbroken => {}
+                Continuity::Cut { first_offset } => return assert!(first_offset > 0),
+                other @ Continuity::Other { .. } => panic!("{other:?}"),
+            }
+        }
+        panic!("retention took nothing");
     })
     .await;
 }

@@ -47,13 +47,13 @@ pub(crate) async fn run(command: TopologyCommand, context: &Context) -> anyhow::
             apply(&url, &plan).await
         }
         TopologyCommand::Check => {
-            let policies = policies(&url, context).await?;
-            if plan.is_clean() && policies.is_empty() {
+            let policies = policies(&url, context).await;
+            if plan.is_clean() && policies.as_ref().is_ok_and(Vec::is_empty) {
                 output::print(&format!("{heading}: everything is as declared"))?;
                 return Ok(Exit::Done);
             }
             output::print(&format!("{heading}\n{plan}"))?;
-            policies.iter().try_for_each(|line| output::print(line))?;
+            policies?.iter().try_for_each(|line| output::print(line))?;
             Ok(Exit::Unwelcome)
         }
         TopologyCommand::Show => unreachable!("answered above"),

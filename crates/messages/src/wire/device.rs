@@ -57,8 +57,8 @@ impl TryFrom<DeviceV1> for Device {
             platform_version: on_wire.platform_version,
             driver_version: on_wire.driver_version,
             memory_mb: measured_option("device.memory_mb", on_wire.memory_mb)?,
-            compute_units: on_wire.compute_units,
-            hardware_threads: on_wire.hardware_threads,
+            compute_units: counted("device.compute_units", on_wire.compute_units)?,
+            hardware_threads: counted("device.hardware_threads", on_wire.hardware_threads)?,
             simd: on_wire.simd,
             clock_mhz: measured_option("device.clock_mhz", on_wire.clock_mhz)?,
             cache_l2_kb: measured_option("device.cache_l2_kb", on_wire.cache_l2_kb)?,
@@ -80,6 +80,16 @@ impl TryFrom<DeviceV1> for Device {
                 }
             },
         })
+    }
+}
+
+/// Refuses more of a thing than [`Device::UNITS_MAX`].
+fn counted(field: &'static str, count: Option<u32>) -> Result<Option<u32>, Invalid> {
+    match count {
+        Some(count) if count > Device::UNITS_MAX => {
+            Err(Invalid::new(field, format!("{count} is more than {}", Device::UNITS_MAX)))
+        }
+        count => Ok(count),
     }
 }
 

@@ -426,6 +426,23 @@ fn a_batch_of_zero_and_a_nan_are_refused() {
     assert!(matches!(error, DecodeError::Invalid { field: "latency_ms", .. }), "{error}");
 }
 
+/// The database has no place for them: the aggregator tried to store such a result for ever.
+#[test]
+fn more_units_than_an_integer_holds_are_refused() {
+    let check = |change: fn(&mut Device, Option<u32>), field: &str| {
+        let with = |count| {
+            let mut result = benchmark_result();
+            change(result.device.as_mut().unwrap(), Some(count));
+            decode::<JobResult>(Some("result"), Some(1), &encode(&result).unwrap().body)
+        };
+        with(Device::UNITS_MAX).unwrap();
+        let error = with(Device::UNITS_MAX + 1).unwrap_err();
+        assert!(matches!(error, DecodeError::Invalid { field: found, .. } if found == field), "{error}");
+    };
+    check(|device, count| device.compute_units = count, "device.compute_units");
+    check(|device, count| device.hardware_threads = count, "device.hardware_threads");
+}
+
 #[test]
 fn too_large_a_message_is_not_sent() {
     let mut huge = failed_result();

@@ -1,10 +1,10 @@
-//! Reads the result stream batch by batch: decode, commit, tell, ack.
+//! Reads the result stream batch by batch: decode, commit, tell, ack. What cannot be read or stored becomes a dead letter.
 
 use std::{sync::Arc, time::Duration};
 
 use broker::{Delivery, Outgoing, Publisher, Settlement, Subscription};
-use messages::{Encoded, Timestamp};
-use store::{CommitSummary, OutboxMode, Record, Store, StreamPosition};
+use messages::{AfterFailure, DeadLettered, Encoded, Timestamp};
+use store::{CommitSummary, OutboxMode, Record, Refused, Store, StoreError, StreamPosition};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -14,19 +14,23 @@ use topology::names;
 use tracing::{debug, error, warn};
 
 use super::{AggregatorSettings, leases::Leases};
-use crate::{failpoint, replay::decode_record, worker::chain};
+use crate::{delivery::outgoing_record, failpoint, replay::decode_record, worker::chain};
 
 /// A batch goes without waiting longer once nothing has come for this long, so that a lone result is stored at once
 /// and a steady flow fills batches: a commit takes several milliseconds of work before its first row.
 const BATCH_SILENCE_MAX: Duration = Duration::from_millis(25);
+/// First wait between two attempts to commit.
+const COMMIT_WAIT_MIN: Duration = Duration::from_millis(250);
 /// Longest wait between two attempts to commit, e.g. while the disk is full.
 const COMMIT_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Wait before an undecodable message is published again that the dead letters did not take.
-const BURY_REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// Wait before a dead letter is published again that the broker did not take.
+const REFUSED_WAIT: Duration = Duration::from_secs(5);
 /// Results that are committed within this time of their publishing, in seconds, are current; clocks may differ a bit.
 const LAG_S_MAX: f64 = 60.0;
 /// Why an undecodable message is with the dead letters.
 const REASON_UNDECODABLE: &str = "undecodable";
+/// Why a message is with the dead letters that decodes and that the database refuses.
+const REASON_UNSTORABLE: &str = "unstorable";
 
 /// The reader and whom it tells.
 pub(super) struct Reader {
@@ -44,8 +48,10 @@ pub(super) struct Reader {
 }
 
 /// What a batch holds.
-struct Decoded {
+struct Decoded<'b> {
     records: Vec<Record>,
+    /// The message of each record.
+    deliveries: Vec<&'b Delivery>,
     next_offset: u64,
     /// What tells the message before that offset from others.
     last_message: Option<String>,
@@ -116,37 +122,44 @@ impl Reader {
     }
 
     /// Decodes a batch; what does not decode goes to the dead letters, so that nothing vanishes.
-    async fn decode(&self, batch: &[Delivery]) -> Option<Decoded> {
-        let mut records = Vec::with_capacity(batch.len());
+    async fn decode<'b>(&self, batch: &'b [Delivery]) -> Option<Decoded<'b>> {
+        let (mut records, mut deliveries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for delivery in batch {
             match decode_record(delivery) {
-                Ok(record) => records.push(record),
+                Ok(record) => {
+                    records.push(record);
+                    deliveries.push(delivery);
+                }
                 Err(error) => {
                     warn!(offset = delivery.stream_offset(), error = %chain(&error), "result does not decode; it becomes a dead letter");
-                    self.bury(delivery).await?;
+                    self.bury(delivery, REASON_UNDECODABLE).await?;
                 }
             }
         }
         let last = batch.last().expect("a batch is never empty");
         Some(Decoded {
             records,
+            deliveries,
             next_offset: last.stream_offset().expect("stream messages have offsets") + 1,
             last_message: last.stream_fingerprint(),
             published_at: last.published_at(),
         })
     }
 
-    async fn bury(&self, delivery: &Delivery) -> Option<()> {
-        let outgoing = || {
-            let message = Encoded { message_type: "undecodable", schema_version: 0, body: delivery.body().to_vec() };
-            let message_id = delivery.message_id().unwrap_or_default().to_owned();
-            Outgoing::new(names::DEAD_LETTERS, names::RESULTS, message_id, message).reason(REASON_UNDECODABLE)
-        };
-        while let Err(error) = self.publisher.publish(outgoing()).await {
-            warn!(%error, "dead letter was not stored; publishing it again");
+    /// Keeps a message with the dead letters.
+    async fn bury(&self, delivery: &Delivery, reason: &'static str) -> Option<()> {
+        let message = Encoded { message_type: reason, schema_version: 0, body: delivery.body().to_vec() };
+        let message_id = delivery.message_id().unwrap_or_default();
+        self.publish(Outgoing::new(names::DEAD_LETTERS, names::RESULTS, message_id, message).reason(reason)).await
+    }
+
+    /// Publishes until the broker has it; `None` if the stop came first.
+    async fn publish(&self, outgoing: Outgoing) -> Option<()> {
+        while let Err(error) = self.publisher.publish(outgoing.clone()).await {
+            warn!(message_id = outgoing.message_id, %error, "dead letter was not stored; publishing it again");
             tokio::select! {
                 () = self.stop.cancelled() => return None,
-                () = tokio::time::sleep(BURY_REFUSED_WAIT) => {}
+                () = tokio::time::sleep(REFUSED_WAIT) => {}
             }
         }
         Some(())
@@ -154,20 +167,54 @@ impl Reader {
 
     /// Commits until it succeeds and gives the records back; `None` if the stop came first (nothing is lost: the offset
     /// has not moved).
-    async fn commit(&self, decoded: Decoded) -> Option<(CommitSummary, Arc<Vec<Record>>)> {
-        let Decoded { records, next_offset, last_message, .. } = decoded;
+    ///
+    /// A record that cannot be stored must not keep all others from it for ever: it becomes a dead letter.
+    async fn commit(&self, decoded: Decoded<'_>) -> Option<(CommitSummary, Arc<Vec<Record>>)> {
+        let Decoded { records, deliveries, next_offset, last_message, .. } = decoded;
         let (records, last_message) = (Arc::new(records), Arc::new(last_message));
-        let mut wait = Duration::from_millis(250);
+        let with_position = |records: Arc<Vec<Record>>| {
+            let last_message = Arc::clone(&last_message);
+            move |store: &Store| {
+                let position =
+                    StreamPosition { stream: names::RESULTS, next_offset, last_message: last_message.as_deref() };
+                store.commit(&records, Some(position), OutboxMode::Feed)
+            }
+        };
+        let refused = |error: &StoreError| !records.is_empty() && error.is_of_records();
+        let error = match self.stored(with_position(Arc::clone(&records)), refused).await? {
+            Ok(summary) => return Some((summary, records)),
+            Err(error) => error,
+        };
+        warn!(error = %chain(&error), messages = records.len(), "batch was refused; storing what can be stored of it");
+        let parts = Arc::clone(&records);
+        let salvage = move |store: &Store| store.salvage(&parts, OutboxMode::Feed);
+        let salvaged = self.stored(salvage, |_| false).await?.expect("it was tried until it succeeded");
+        for Refused { index, error } in salvaged.refused {
+            let (record, delivery) = (&records[index], deliveries[index]);
+            error!(offset = delivery.stream_offset(), error = %chain(&error), "record cannot be stored; it becomes a dead letter");
+            self.bury(delivery, REASON_UNSTORABLE).await?;
+            if let Some(news) = news(record, &error) {
+                self.publish(news).await?;
+            }
+        }
+        let position = self.stored(with_position(Arc::default()), |_| false).await?;
+        position.expect("it was tried until it succeeded");
+        Some((salvaged.summary, records))
+    }
+
+    /// Works with the database until that succeeds or fails in a way that `gives_up`; `None` if the stop came first.
+    async fn stored<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Store) -> Result<T, StoreError> + Send + Sync + 'static,
+        gives_up: impl Fn(&StoreError) -> bool,
+    ) -> Option<Result<T, StoreError>> {
+        let work = Arc::new(work);
+        let mut wait = COMMIT_WAIT_MIN;
         loop {
-            let store = self.store.clone();
-            let (committing, last_message) = (Arc::clone(&records), Arc::clone(&last_message));
-            let committed = tokio::task::spawn_blocking(move || {
-                let last_message = last_message.as_deref();
-                let position = StreamPosition { stream: names::RESULTS, next_offset, last_message };
-                store.commit(&committing, Some(position), OutboxMode::Feed)
-            });
-            match committed.await {
-                Ok(Ok(summary)) => return Some((summary, records)),
+            let (store, working) = (self.store.clone(), Arc::clone(&work));
+            match tokio::task::spawn_blocking(move || working(&store)).await {
+                Ok(Ok(done)) => return Some(Ok(done)),
+                Ok(Err(failure)) if gives_up(&failure) => return Some(Err(failure)),
                 Ok(Err(failure)) => {
                     error!(error = %chain(&failure), wait_ms = wait.as_millis(), "batch was not committed; trying again");
                 }
@@ -180,6 +227,34 @@ impl Reader {
                 () = tokio::time::sleep(wait) => {}
             }
             wait = (wait * 2).min(COMMIT_WAIT_MAX);
+        }
+    }
+}
+
+/// What the result stream is told of a job whose end cannot be stored: its run would wait for it for ever.
+fn news(record: &Record, error: &StoreError) -> Option<Outgoing> {
+    let result = match record {
+        Record::Result(result) => result,
+        Record::Attempt(attempt) if attempt.next == AfterFailure::DeadLetter => &attempt.result,
+        _ => return None,
+    };
+    let job = &result.job;
+    let dead = DeadLettered {
+        job_id: job.job_id,
+        run_id: job.run.run_id,
+        replays: job.dispatch.replays,
+        attempt: result.attempt,
+        platform: job.platform,
+        case: Some(job.case.clone()),
+        reason: REASON_UNSTORABLE.to_owned(),
+        message: chain(error),
+        died_at: Timestamp::now(),
+    };
+    match outgoing_record(job.job_id.to_string(), &dead) {
+        Ok(outgoing) => Some(outgoing.attempt(dead.attempt)),
+        Err(error) => {
+            warn!(job_id = %job.job_id, error = %chain(&error), "news of a dead letter cannot be sent");
+            None
         }
     }
 }

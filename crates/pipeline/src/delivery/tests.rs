@@ -1,6 +1,6 @@
 //! Delays stay on the ladder, histories within their limits, and every message names its lane and its attempt.
 
-use messages::{BODY_BYTES_MAX, FailureKind, JobSpec, TestSpec, decode};
+use messages::{FailureKind, JobSpec, TestSpec, decode};
 use proptest::prelude::*;
 use testkit::builders;
 
@@ -86,16 +86,46 @@ fn the_newest_attempts_stay_when_there_are_more_than_may_travel() {
     assert_eq!(decoded(&encode(&job).expect("small")), job);
 }
 
+fn filled(job: Job, bytes: usize) -> Job {
+    let spec = |bytes| JobSpec::Test(TestSpec { module: Some("m".repeat(bytes)), ..TestSpec::default() });
+    let empty = Job { spec: spec(bytes), ..job.clone() };
+    let surplus = empty.to_bytes().expect("a message").len() - bytes;
+    Job { spec: spec(bytes - surplus), ..job }
+}
+
 #[test]
 fn a_job_that_fills_a_message_travels_without_its_history() {
-    let mut job = builders::test_job();
-    let filling = |bytes| JobSpec::Test(TestSpec { module: Some("m".repeat(bytes)), ..TestSpec::default() });
-    job.spec = filling(BODY_BYTES_MAX - 2_000);
-    let failure = failed_with("x".repeat(3_000), String::new());
-    let sent = outgoing_dead_letter(&after_attempts(job.clone(), 1, &failure), 1, "crashed").expect("it fits");
+    let job = filled(builders::test_job(), JOB_BYTES_MAX);
+    let failure = failed_with("x".repeat(4_096), "y".repeat(4_096));
+    let sent = outgoing_dead_letter(&after_attempts(job.clone(), 10, &failure), 1, "crashed").expect("it fits");
     assert_eq!(decoded(&sent.message), job);
-    job.spec = filling(BODY_BYTES_MAX);
-    assert!(matches!(outgoing_dead_letter(&job, 1, "crashed"), Err(EncodeError::TooLarge { .. })));
+    let too_large = filled(builders::test_job(), BODY_BYTES_MAX + 1);
+    assert!(matches!(outgoing_dead_letter(&too_large, 1, "crashed"), Err(EncodeError::TooLarge { .. })));
+}
+
+/// Its attempt could not be told of and began again, and its next one was sent on each time.
+#[test]
+fn whatever_carries_the_largest_job_is_a_message() {
+    let bare = filled(builders::test_job(), JOB_BYTES_MAX);
+    assert_eq!(outgoing_submitted(&bare).expect("it fits").message.body.len(), JOB_BYTES_MAX);
+    let failure = failed_with("x".repeat(BODY_BYTES_MAX), "y".repeat(BODY_BYTES_MAX));
+    let job = after_attempts(bare.clone(), 20, &failure);
+    ensure_fits(&job, BODY_BYTES_MAX).expect("a history does not count");
+    let outcome = Outcome::Failed(failure);
+    let result = JobResult { job: job.clone(), outcome, ..builders::failed_result(FailureKind::Crashed) };
+    let told = outgoing_failed_attempt(result, AfterFailure::Retry).expect("it fits").message;
+    let told: FailedAttempt = decode(Some(told.message_type), Some(told.schema_version), &told.body).expect("it");
+    assert_eq!(told.result.job, bare);
+    let (worker_id, claimed_at) = (builders::worker_id(), after_seconds(3));
+    let claim = JobClaimed { job, attempt: 2, worker_id, claimed_at, lease_ms: 60_000 };
+    let claim = outgoing_claim(claim).expect("it fits").message;
+    let claim: JobClaimed = decode(Some(claim.message_type), Some(claim.schema_version), &claim.body).expect("it");
+    assert_eq!(claim.job, bare);
+
+    let larger = filled(builders::test_job(), JOB_BYTES_MAX + 1);
+    for refused in [outgoing_submitted(&larger).map(drop), ensure_fits(&larger, JOB_BYTES_MAX + 1)] {
+        assert!(matches!(refused, Err(EncodeError::TooLarge { limit_bytes: JOB_BYTES_MAX, .. })), "{refused:?}");
+    }
 }
 
 #[test]

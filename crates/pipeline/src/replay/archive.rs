@@ -38,7 +38,7 @@ pub fn read_archived_results(
 ) -> Result<ReplaySummary, PipelineError> {
     let mut summary = ReplaySummary::default();
     let end = match range.from {
-        ReplayFrom::Last => archive_end(path)?,
+        ReplayFrom::Last => archive_end(path)?.map(|last| last.offset),
         ReplayFrom::Next => return Ok(summary),
         ReplayFrom::First | ReplayFrom::Offset(_) | ReplayFrom::Timestamp(_) => None,
     };

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use broker::AmqpUrl;
-use store::{OutboxMode, Record, Store};
+use store::{CommitSummary, OutboxMode, Record, Store, StoreError};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::{ReplayRange, ReplaySummary, read_archived_results, read_results};
-use crate::PipelineError;
+use crate::{PipelineError, worker::chain};
 
 /// Messages committed together.
 const BATCH_MESSAGES_MAX: usize = 2_000;
@@ -76,11 +77,23 @@ impl<'a, P: FnMut(usize)> Batches<'a, P> {
     }
 
     fn commit(&mut self) -> Result<(), PipelineError> {
-        let committed = self.store.commit(&self.batch, None, OutboxMode::Skip);
+        let committed = match self.store.commit(&self.batch, None, OutboxMode::Skip) {
+            Err(error) if error.is_of_records() => self.salvage(),
+            committed => committed,
+        };
         self.results_new += committed.map_err(PipelineError::store("replay"))?.results_new;
         (self.progress)(self.batch.len());
         self.batch.clear();
         Ok(())
+    }
+
+    /// Leaves out what the aggregator could not store either.
+    fn salvage(&self) -> Result<CommitSummary, StoreError> {
+        let salvaged = self.store.salvage(&self.batch, OutboxMode::Skip)?;
+        for refused in &salvaged.refused {
+            warn!(error = %chain(&refused.error), "record cannot be stored; it is left out");
+        }
+        Ok(salvaged.summary)
     }
 
     fn finish(mut self, summary: ReplaySummary) -> Result<ReplaySummary, PipelineError> {

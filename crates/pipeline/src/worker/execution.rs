@@ -16,20 +16,18 @@ use super::{
     pace::Pace,
     settle,
     state::{Begin, Registered, WorkerState, key},
+    turn::{Others, Turn},
 };
 use crate::{
     delivery::{
-        Delay, charged, delay_until, next_delay, outgoing_dead_letter, outgoing_failed_attempt, outgoing_hand_back,
-        outgoing_record, outgoing_retry, retry,
+        Delay, charged, delay_until, ensure_fits, next_delay, outgoing_claim, outgoing_dead_letter,
+        outgoing_failed_attempt, outgoing_hand_back, outgoing_record, outgoing_retry, retry, shorten,
     },
     failpoint,
 };
 
 /// Wait before something is published again that the broker could not store.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
-/// Returns by the broker after which a job is claimed before it starts: it may have killed its workers, and the
-/// lease then charges the attempt to it alone and not to what was delivered beside it.
-const RETURNS_TRUSTED_MAX: u32 = 1;
 /// Why a job is a dead letter that brings down whatever runs it.
 const POISON: &str = "poison";
 /// How long a job that may not run here now stays in the delay lanes: as after this failed attempt.
@@ -62,7 +60,7 @@ enum End {
 
 impl<E: Execute> Worker<E> {
     /// One job from delivery to settlement.
-    pub(super) async fn handle(&self, delivery: Delivery) {
+    pub(super) async fn handle(&self, delivery: Delivery, turn: Turn) {
         let job = match delivery.decode::<Job>() {
             Ok(job) => job,
             Err(error) => {
@@ -70,11 +68,14 @@ impl<E: Execute> Worker<E> {
                 return settle(delivery, Settlement::DeadLetter).await;
             }
         };
+        if let Err(error) = ensure_fits(&job, delivery.body().len()) {
+            warn!(job_id = %job.job_id, error = %chain(&error), "job is too large; it becomes a dead letter");
+            return settle(delivery, Settlement::DeadLetter).await;
+        }
         let attempt = delivery.attempt();
         if let Some(delay) = self.not_now(&job) {
             return self.hand_back(&job, delivery, Some(delay)).await;
         }
-        let returns = delivery.returns();
         let (cancel, delivery) = match self.state.begin(&job, attempt, delivery) {
             Begin::Run(cancel, delivery) => (cancel, delivery),
             // The broker lost sight of us and delivered again what runs here; it is settled with it.
@@ -84,23 +85,15 @@ impl<E: Execute> Worker<E> {
         };
         let job_id = job.job_id;
         let registered = Registered::new(&self.state, key(&job, attempt));
-        let claim_at = Instant::now() + self.settings.claim_after;
-        tokio::select! {
-            () = self.pace.wait(job.platform) => {}
-            () = cancel.cancelled() => {}
-        }
-        let started_at = Timestamp::now();
-        self.state.start(job_id, started_at);
-        let (execution, hold) = self.execute(&job, attempt, returns, claim_at, &cancel, delivery).await;
-        let was_cancelled =
-            matches!(&execution.outcome, Outcome::Failed(failure) if failure.kind == FailureKind::Cancelled);
+        let mut hold = Hold::Delivery(Box::new(delivery));
+        let executed = self.execute(&job, attempt, turn, &cancel, &mut hold).await;
         let end = if self.state.is_fenced(job_id) {
             warn!(%job_id, "the lease could not be renewed: the job was ended, and runs elsewhere");
             End::Replaced
-        } else if was_cancelled && self.state.is_handing_back() {
-            self.give_up(&job, attempt).await
-        } else {
+        } else if let Some((started_at, execution)) = executed {
             self.conclude(job, attempt, started_at, execution).await
+        } else {
+            self.give_up(&job, attempt).await
         };
         let spares = registered.end(matches!(end, End::Replaced));
         let settlement = if matches!(end, End::Replaced) { Settlement::Done } else { Settlement::Return };
@@ -125,49 +118,86 @@ impl<E: Execute> Worker<E> {
         Some(later())
     }
 
-    /// Runs the job, and claims it if it is suspect or takes long.
+    /// Waits for the job's turn and runs it; claims it if it is to run alone, or takes long. Says when it began and what
+    /// came of it, or `None` if it is to be handed back.
     async fn execute(
         &self,
         job: &Job,
         attempt: u32,
-        returns: u32,
-        claim_at: Instant,
+        turn: Turn,
         cancel: &CancellationToken,
-        delivery: Delivery,
-    ) -> (Execution, Hold) {
-        if cancel.is_cancelled() {
-            return (cancelled_before(), Hold::Delivery(Box::new(delivery)));
+        hold: &mut Hold,
+    ) -> Option<(Timestamp, Execution)> {
+        let claim_at = Instant::now() + self.settings.claim_after;
+        let is_alone = turn.is_alone();
+        let turn = self.turn(job, turn, cancel);
+        let _others = self.holding(job, attempt, claim_at, hold, turn).await?;
+        let started_at = Timestamp::now();
+        self.state.start(job.job_id, started_at);
+        let execution = if cancel.is_cancelled() {
+            cancelled_before()
+        } else {
+            if is_alone && matches!(hold, Hold::Delivery(_)) {
+                info!(job_id = %job.job_id, "the job may have killed its worker; it is claimed and runs alone");
+                self.claim(job, attempt, hold).await;
+            }
+            let report = |progress| self.state.report(job.job_id, progress);
+            let run = self.executor.run_reporting(job, cancel, &report);
+            self.holding(job, attempt, claim_at, hold, run).await
+        };
+        let was_cancelled =
+            matches!(&execution.outcome, Outcome::Failed(failure) if failure.kind == FailureKind::Cancelled);
+        let is_handed_back = was_cancelled && self.state.is_handing_back();
+        (!is_handed_back).then_some((started_at, execution))
+    }
+
+    /// Waits until the job may begin or is cancelled; gives what it keeps to run alone, or `None` if the worker takes no
+    /// more jobs.
+    async fn turn(&self, job: &Job, turn: Turn, cancel: &CancellationToken) -> Option<Others> {
+        let coming = async {
+            let others = turn.come().await?;
+            self.pace.wait(job.platform).await;
+            Some(others)
+        };
+        tokio::select! {
+            others = coming => others,
+            () = cancel.cancelled() => Some(Others::default()),
         }
-        let mut hold = Hold::Delivery(Box::new(delivery));
-        if returns > RETURNS_TRUSTED_MAX {
-            info!(job_id = %job.job_id, returns, "the job came back repeatedly; it is claimed before it starts");
-            hold = self.claim(job, attempt, hold).await;
-        }
-        let report = |progress| self.state.report(job.job_id, progress);
-        let run = self.executor.run_reporting(job, cancel, &report);
+    }
+
+    /// Does a job's work, and claims the job if that goes on past `claim_at`.
+    async fn holding<T>(
+        &self,
+        job: &Job,
+        attempt: u32,
+        claim_at: Instant,
+        hold: &mut Hold,
+        work: impl Future<Output = T>,
+    ) -> T {
         let claiming = async {
             tokio::time::sleep_until(claim_at).await;
             self.publish_claim(job, attempt).await
         };
-        tokio::pin!(run, claiming);
+        tokio::pin!(work, claiming);
         let mut tried = matches!(hold, Hold::Lease);
-        let execution = loop {
+        loop {
             tokio::select! {
                 biased;
-                execution = &mut run => break execution,
+                done = &mut work => return done,
                 claimed = &mut claiming, if !tried => {
                     tried = true;
                     if claimed {
-                        hold = self.leased(job, hold).await;
+                        self.leased(job, hold).await;
                     }
                 }
             }
-        };
-        (execution, hold)
+        }
     }
 
-    async fn claim(&self, job: &Job, attempt: u32, hold: Hold) -> Hold {
-        if self.publish_claim(job, attempt).await { self.leased(job, hold).await } else { hold }
+    async fn claim(&self, job: &Job, attempt: u32, hold: &mut Hold) {
+        if self.publish_claim(job, attempt).await {
+            self.leased(job, hold).await;
+        }
     }
 
     async fn publish_claim(&self, job: &Job, attempt: u32) -> bool {
@@ -180,20 +210,19 @@ impl<E: Execute> Worker<E> {
             claimed_at: Timestamp::now(),
             lease_ms: u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX),
         };
-        self.store(outgoing_record(job.job_id.to_string(), &claim)).await
+        self.store(outgoing_claim(claim)).await
     }
 
     /// The claim is stored: from here on heartbeats hold the job, and the broker may forget it.
-    async fn leased(&self, job: &Job, hold: Hold) -> Hold {
+    async fn leased(&self, job: &Job, hold: &mut Hold) {
         info!(job_id = %job.job_id, lease_s = self.settings.lease.as_secs(), "job claimed");
         let spares = self.state.note_lease(job.job_id);
-        if let Hold::Delivery(delivery) = hold {
+        if let Hold::Delivery(delivery) = std::mem::replace(hold, Hold::Lease) {
             settle(*delivery, Settlement::Done).await;
         }
         for spare in spares {
             settle(spare, Settlement::Done).await;
         }
-        Hold::Lease
     }
 
     /// Publishes what came of an attempt.
@@ -282,7 +311,9 @@ impl<E: Execute> Worker<E> {
     }
 
     async fn hand_back(&self, job: &Job, delivery: Delivery, delay: Option<Delay>) {
-        let stored = self.store(outgoing_hand_back(job, delivery.attempt(), delay)).await;
+        let outgoing = outgoing_hand_back(job, delivery.attempt(), delay);
+        // A job that kills its workers must not become beyond suspicion by waiting for its turn.
+        let stored = self.store(outgoing.map(|outgoing| outgoing.returns(delivery.returns()))).await;
         settle(delivery, if stored { Settlement::Done } else { Settlement::Return }).await;
     }
 
@@ -337,7 +368,10 @@ fn outgoing_result(mut result: JobResult) -> Result<Outgoing, EncodeError> {
             output_tail: String::new(),
             suggestion: Some("ask for fewer iterations, or make the test print less".to_owned()),
         });
-        outgoing_record(job_id, &result)
+        outgoing_record(job_id.clone(), &result).or_else(|_| {
+            shorten(&mut result);
+            outgoing_record(job_id, &result)
+        })
     });
     Ok(outgoing?.attempt(attempt))
 }

@@ -5,8 +5,8 @@ use messages::Priority;
 
 use super::WorkerSettings;
 
-/// Every so many picks the lowest lane with a job goes first, so that a busy high lane starves nobody.
-const LOW_FIRST_EVERY_PICKS: u64 = 8;
+/// Every so many picks a lower lane goes first, each in its turn, so that busy higher ones starve nobody.
+const LOWER_FIRST_EVERY_PICKS: u64 = 8;
 
 /// One subscription, with a channel of its own, per platform and priority.
 pub(super) struct Lanes {
@@ -31,7 +31,7 @@ impl Lanes {
         Ok(Self { by_priority, picks: 0, paused: false })
     }
 
-    /// The next job: of those in line the one of the highest lane, now and then of the lowest.
+    /// The next job: of those in line the one of the highest lane, now and then of a lower one.
     ///
     /// `None` once the subscriptions have ended. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Delivery> {
@@ -73,16 +73,52 @@ impl Lanes {
     }
 
     fn in_line(&mut self) -> Option<Delivery> {
-        let low_first = (self.picks + 1).is_multiple_of(LOW_FIRST_EVERY_PICKS);
-        let count = self.by_priority.len();
-        (0..count).find_map(|index| {
-            let lane = if low_first { count - 1 - index } else { index };
-            self.by_priority[lane].iter_mut().find_map(Subscription::next_in_line)
-        })
+        let order = order(self.picks, self.by_priority.len());
+        order.into_iter().find_map(|lane| self.by_priority[lane].iter_mut().find_map(Subscription::next_in_line))
     }
 
     async fn first_to_arrive(&mut self) -> Option<Delivery> {
         let next = self.by_priority.iter_mut().flatten().map(|lane| Box::pin(lane.next()));
         futures_util::future::select_all(next).await.0
+    }
+}
+
+/// In which order the lanes, 0 the highest, are asked for the job after so many: from the highest down; every eighth time
+/// from a lower one down, through the other lower ones, and the highest last.
+fn order(picks: u64, lanes: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..lanes).collect();
+    if lanes > 1 && (picks + 1).is_multiple_of(LOWER_FIRST_EVERY_PICKS) {
+        let turn = usize::try_from(picks / LOWER_FIRST_EVERY_PICKS % (lanes as u64 - 1)).expect("fewer than the lanes");
+        order.rotate_left(1);
+        order[..lanes - 1].rotate_left(turn);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LANES: usize = Priority::ALL.len();
+
+    /// Picks of each lane of 240 while these always have a job.
+    fn shares(full: [bool; LANES]) -> [u32; LANES] {
+        let mut shares = [0; LANES];
+        for picks in 0..240 {
+            let lane = order(picks, LANES).into_iter().find(|lane| full[*lane]).expect("one is full");
+            shares[lane] += 1;
+        }
+        shares
+    }
+
+    /// With the highest and the lowest always full, those between never had a job begun.
+    #[test]
+    fn every_lane_moves_whatever_waits_above_it() {
+        assert_eq!(shares([true; LANES]), [210, 10, 10, 10]);
+        assert_eq!(shares([true, false, true, true]), [210, 0, 20, 10]);
+        assert_eq!(shares([true, false, false, true]), [210, 0, 0, 30]);
+        assert_eq!(shares([false, true, true, true]), [0, 220, 10, 10]);
+        assert_eq!(shares([false, false, false, true]), [0, 0, 0, 240]);
+        assert_eq!(order(LOWER_FIRST_EVERY_PICKS - 1, 1), [0]);
     }
 }

@@ -1,8 +1,12 @@
 //! What the broker makes a dead letter by itself ends its job in its run.
 
 use broker::{Outgoing, Settlement};
-use messages::{Encoded, Job, Message, RunSubmitted, encode};
-use pipeline::dead_letters::{self, Filter};
+use messages::{Encoded, Job, Message, Outcome, RunSubmitted, encode};
+use pipeline::{
+    ReplayFrom, ReplayRange,
+    dead_letters::{self, Filter},
+    replay_into,
+};
 use store::{RunSummary, Store};
 use testkit::builders;
 use tokio::sync::watch;
@@ -73,6 +77,50 @@ async fn a_job_that_comes_back_too_often_or_cannot_be_read_is_dead_in_its_run_un
         world.record("late", &result(1)).await;
         let ended = run(&store, &mut commits, |run| run.done == 1).await;
         assert_eq!((ended.dead, ended.is_complete()), (1, true), "a result beats the dead letter, and counts once");
+
+        world.stop.cancel();
+        aggregating.await.unwrap().unwrap();
+    })
+    .await;
+}
+
+/// It was tried again for ever, and nothing behind it was counted any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_cannot_be_stored_is_dead_in_its_run_and_its_neighbours_count() {
+    bounded(async {
+        let world = World::new().await;
+        let mut spoilt = result(2);
+        let Outcome::Benchmark(benchmark) = &mut spoilt.outcome else { panic!("a benchmark") };
+        // It decodes, and its column is an INTEGER.
+        benchmark.warmup_iterations = u32::MAX;
+        world.record("run", &RunSubmitted { jobs_total: 4, ..builders::run_submitted() }).await;
+        world.record("1", &result(1)).await;
+        world.record("2", &spoilt).await;
+        world.record("3", &result(3)).await;
+        let store = Store::in_memory().unwrap();
+        let (aggregating, mut commits) = world.aggregate(&store);
+
+        let ended = run(&store, &mut commits, |run| run.ended() == 3).await;
+        assert_eq!((ended.done, ended.dead), (2, 1));
+        let dead = store.dead_letters(builders::run_id(1), 10).unwrap();
+        assert_eq!((dead.len(), dead[0].failure_type.as_deref()), (1, Some("unstorable")));
+        assert_eq!(dead[0].job_id, builders::job_id(2).to_string());
+        let mut letters = Vec::new();
+        let all = Filter::default();
+        let list = dead_letters::list(&world.url, &all, PATIENCE, &world.stop, |letter, _| {
+            letters.push((letter.reason.clone(), letter.message_id.clone(), letter.body_bytes));
+        });
+        list.await.unwrap();
+        let body = encode(&spoilt).unwrap().body.len();
+        assert_eq!(letters, [("unstorable".to_owned(), Some("2".to_owned()), body)]);
+
+        world.record("4", &result(4)).await;
+        run(&store, &mut commits, RunSummary::is_complete).await;
+        let copy = Store::in_memory().unwrap();
+        let whole = ReplayRange::from(ReplayFrom::First);
+        let replayed = replay_into(&world.url, whole, &copy, &world.stop, |_| {}).await.unwrap();
+        assert_eq!((replayed.results, replayed.results_new), (4, 3));
+        assert_eq!(copy.digest().unwrap(), store.digest().unwrap());
 
         world.stop.cancel();
         aggregating.await.unwrap().unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use broker::Outgoing;
 use messages::Timestamp;
 use pipeline::{
-    ReplayFrom, ReplayRange, ReplayUntil, export_results, read_archived_results, read_results, replay_archive_into,
-    replay_into,
+    PipelineError, ReplayFrom, ReplayRange, ReplayUntil, export_results, read_archived_results, read_results,
+    replay_archive_into, replay_into,
 };
 use store::{Record, Store};
 use testkit::builders;
@@ -76,6 +76,34 @@ async fn an_archive_replays_as_the_stream_does() {
         let long_ago = ReplayRange { until: Some(ReplayUntil::Timestamp(1)), ..ALL };
         assert!(offsets(&world, long_ago).await.is_empty());
         assert_eq!(offsets(&world, ReplayRange::from(ReplayFrom::Timestamp(1))).await, all);
+    })
+    .await;
+}
+
+/// It went on behind the archive's last offset, and left out what the new stream had before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_of_a_stream_that_was_declared_anew_is_left_alone() {
+    bounded(async {
+        let world = World::new().await;
+        for number in 1..=3 {
+            world.record(&number.to_string(), &result(number)).await;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let export = || export_results(&world.url, directory.path(), None, &world.stop, |_| {});
+        assert_eq!(export().await.unwrap().messages, 3);
+
+        let other = World::new().await;
+        let export = || export_results(&other.url, directory.path(), None, &other.stop, |_| {});
+        for (number, found) in
+            [(4, "has nothing there"), (5, "has nothing there"), (6, "has 2:6 there"), (7, "has 2:6 there")]
+        {
+            other.record(&number.to_string(), &result(number)).await;
+            let refused = export().await.unwrap_err();
+            assert!(matches!(refused, PipelineError::OtherStream { .. }), "{refused}");
+            assert!(refused.to_string().contains(found), "{refused}");
+        }
+        let from_offset = export_results(&other.url, directory.path(), Some(1), &other.stop, |_| {}).await;
+        assert_eq!(from_offset.unwrap().messages, 3, "who says where to begin is not asked");
     })
     .await;
 }

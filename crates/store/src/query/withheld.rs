@@ -42,6 +42,7 @@ impl Store {
     )]
     pub fn withheld(&self, since: Timestamp) -> Result<WithheldRows, StoreError> {
         let connection = self.reader()?;
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method has one lifetime, the closure all")]
         let queued = select(&connection, "read what open runs measure", QUEUED, [since.as_micros()], |row| row.get());
         let dead = select(&connection, "read which cases are dead", DEAD, [since.as_micros()], |row| row.get());
         let incompatible = select(&connection, "read what cannot be measured", INCOMPATIBLE, [], |row| {

@@ -113,6 +113,33 @@ fn a_failing_commit_changes_nothing() {
     assert_eq!(count(&store, device), 1, "a device of the failed batch has a row");
 }
 
+/// One of them kept all others from being stored, for ever.
+#[test]
+fn records_that_cannot_be_stored_are_told_from_the_rest() {
+    let store = Store::in_memory().expect("a store");
+    let mut records = stream();
+    let spoilt = [3, 8];
+    for index in spoilt {
+        let Record::Result(result) = &mut records[index] else { panic!("a result") };
+        let Outcome::Benchmark(benchmark) = &mut result.outcome else { panic!("a benchmark") };
+        benchmark.warmup_iterations = u32::MAX;
+    }
+    let error = store.commit(&records, at(17), OutboxMode::Feed).expect_err("out of range");
+    assert!(error.is_of_records(), "{error:?}");
+    assert_eq!(count(&store, "SELECT count(*) FROM jobs"), 0);
+    for new in [6, 0] {
+        let salvaged = store.salvage(&records, OutboxMode::Feed).expect("salvaged");
+        assert_eq!(salvaged.refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), spoilt);
+        assert_eq!((salvaged.summary.results_new, count(&store, "SELECT count(*) FROM jobs")), (new, 6));
+    }
+    assert_eq!(count(&store, "SELECT count(*) FROM outbox"), 2, "measured, accepted, and told once");
+    assert_eq!(next_offset(&store), None);
+
+    store.writer().connection().execute_batch("ALTER TABLE outbox RENAME TO hidden").expect("renamed");
+    let other = [record(benchmark(&run(2), 13))];
+    assert!(!store.salvage(&other, OutboxMode::Feed).expect_err("no outbox").is_of_records());
+}
+
 #[test]
 fn the_outbox_gives_measurements_in_order_until_they_are_deleted() {
     let store = Store::in_memory().expect("a store");

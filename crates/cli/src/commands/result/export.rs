@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use pipeline::PipelineError;
 use serde::Serialize;
 
 use crate::{
@@ -32,6 +33,8 @@ struct Exported {
     body_bytes: u64,
     first_offset: Option<u64>,
     last_offset: Option<u64>,
+    /// Last offset archived before and first one that there still is, where retention was faster.
+    gap: Option<(u64, u64)>,
     files: Vec<String>,
 }
 
@@ -42,13 +45,24 @@ pub(super) async fn run(arguments: ExportArguments, context: &Context) -> anyhow
     let summary = pipeline::export_results(&context.amqp_url()?, &directory, from, &stop, |count| {
         bar.inc(count as u64);
     })
-    .await?;
+    .await;
     bar.finish_and_clear();
+    let summary = match summary {
+        Err(other @ PipelineError::OtherStream { .. }) => {
+            eprintln!("{other}");
+            return Ok(Exit::Unwelcome);
+        }
+        summary => summary?,
+    };
+    if let Some((last, first)) = summary.gap {
+        eprintln!("retention was faster: what came between offsets {last} and {first} is not in the archive");
+    }
     let exported = Exported {
         messages: summary.messages,
         body_bytes: summary.body_bytes,
         first_offset: summary.first_offset,
         last_offset: summary.last_offset,
+        gap: summary.gap,
         files: summary.files.iter().map(|file| file.display().to_string()).collect(),
     };
     match format {
@@ -59,7 +73,8 @@ pub(super) async fn run(arguments: ExportArguments, context: &Context) -> anyhow
 }
 
 fn text(exported: &Exported, directory: &str) -> String {
-    let Exported { messages, body_bytes, first_offset: Some(first), last_offset: Some(last), files } = exported else {
+    let Exported { messages, body_bytes, first_offset: Some(first), last_offset: Some(last), files, .. } = exported
+    else {
         return format!("nothing is new: {directory} is up to date");
     };
     let megabytes = output::number(Some(*body_bytes as f64 / 1e6));
