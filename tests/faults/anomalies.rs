@@ -1,7 +1,10 @@
-//! Measurements that cannot be, and runs that are slower than those before.
+//! Measurements that cannot be, runs that are slower than those before, and predictions that hold less and less.
 
 use broker::{AmqpUrl, Outgoing, Patience, Publisher, Start, Subscription};
-use messages::{AcceptedMeasurement, Job, JobId, JobResult, LatencySummary, Outcome, RunRef, encode};
+use messages::{
+    AcceptedMeasurement, Job, JobId, JobResult, JobSpec, LatencySummary, Outcome, Prediction, ReleaseId, RunRef, encode,
+};
+use serde_json::Value;
 use testkit::builders;
 use tokio_util::sync::CancellationToken;
 use topology::names;
@@ -18,6 +21,14 @@ fn measured(number: u64, (run, jobs_total): (u64, u32), ms: f64) -> JobResult {
         outcome: Outcome::Benchmark(Box::new(outcome)),
         ..builders::job_result()
     }
+}
+
+/// The same, submitted and measured in that hour.
+fn in_hour(hour: u64, mut result: JobResult) -> JobResult {
+    let second = 3_600 * i64::try_from(hour).expect("few");
+    result.job.submitted_at = builders::time(second);
+    (result.started_at, result.finished_at) = (builders::time(second + 3), builders::time(second + 5));
+    result
 }
 
 fn publish(url: &AmqpUrl, results: &[JobResult]) {
@@ -106,19 +117,15 @@ fn a_run_that_is_slower_than_those_before_is_said_as_soon_as_it_ends() {
     let world = World::new();
     let url: AmqpUrl = world.url().parse().expect("a URL");
     let mut aggregator = world.aggregator();
-    // An hour later each; repeats differ by a thousandth.
+    // Repeats differ by a thousandth.
     let repeats = |run: u64, ms: f64| -> Vec<JobResult> {
-        let hour = 3_600 * i64::try_from(run).expect("few");
         let repeat = |index: u32| {
             let number = 100 * run + u64::from(index);
-            let mut result = measured(number, (run, REPEATS), ms * (1.0 + 0.001 * f64::from(index)));
-            result.job.submitted_at = builders::time(hour);
-            (result.started_at, result.finished_at) = (builders::time(hour + 3), builders::time(hour + 5));
-            result
+            in_hour(run, measured(number, (run, REPEATS), ms * (1.0 + 0.001 * f64::from(index))))
         };
         (0..REPEATS).map(repeat).collect()
     };
-    let [before, same, slower] = [1, 2, 3].map(|run| builders::run_id(run).to_string());
+    let [before, same, slower, disturbed] = [1, 2, 3, 4].map(|run| builders::run_id(run).to_string());
     publish(&url, &repeats(1, 55.0));
     world.complete(&before);
     publish(&url, &repeats(2, 55.0));
@@ -136,4 +143,60 @@ fn a_run_that_is_slower_than_those_before_is_said_as_soon_as_it_ends() {
     assert!(found["difference_pct"].as_f64().is_some_and(|pct| (19.0..21.0).contains(&pct)), "{found:#}");
     let table = world.augur(&["run", "show", &slower]).expect(0);
     assert!(table.contains("regressions:") && table.contains("+20.0 %"), "{table}");
+
+    let compare = |run: &str| world.augur(&["run", "compare", run, &before, "--all", "--format", "json"]);
+    let compared = |answer: &str| serde_json::from_str::<Value>(answer).expect("JSON")["compared"].clone();
+    let found = compared(&compare(&slower).expect(1));
+    assert_eq!((found.as_array().map(Vec::len), &found[0]["verdict"]), (Some(1), &"regression".into()), "{found:#}");
+    assert!(found[0]["difference_pct"].as_f64().is_some_and(|pct| (19.0..21.0).contains(&pct)), "{found:#}");
+    assert_eq!(compared(&compare(&same).expect(0))[0]["verdict"], "same");
+
+    // Half of these took longer than their job may: in quarantine they are no repeats.
+    let [good, poisoned] = [repeats(4, 55.0), repeats(4, 7_000.0)].map(|results| results.into_iter().enumerate());
+    let halves = good.filter(|(index, _)| index % 2 == 0).chain(poisoned.filter(|(index, _)| index % 2 == 1));
+    publish(&url, &halves.map(|(_, result)| result).collect::<Vec<_>>());
+    assert_eq!(world.complete(&disturbed)["held_back"].as_array().map(Vec::len), Some(5));
+    let found = compared(&compare(&disturbed).expect(0));
+    assert_eq!((&found[0]["verdict"], &found[0]["run_repeats"]), (&"same".into(), &5.into()), "{found:#}");
+}
+
+#[test]
+fn predictions_that_hold_less_and_less_are_drift_of_their_family_and_release() {
+    const PREDICTIONS: u32 = 12;
+    let world = World::new();
+    let url: AmqpUrl = world.url().parse().expect("a URL");
+    let _aggregator = world.aggregator();
+    // What one release says of ResNets holds less every hour; what another says of MobileNets is always as good.
+    let predicted = |run: u64, model: &str, release: &str, off: fn(u32) -> f64| -> Vec<JobResult> {
+        let result = |index: u32| {
+            let said = Prediction { release_id: ReleaseId::parse(release).expect("an id"), ..builders::prediction() };
+            let number = 100 * run + u64::from(index);
+            let ms = said.metrics[0].value * off(index);
+            let mut result = in_hour(u64::from(index), measured(number, (run, PREDICTIONS), ms));
+            if let JobSpec::Benchmark(spec) = &mut result.job.spec {
+                spec.configuration.model = builders::model(model);
+                spec.prediction = Some(said);
+            }
+            result
+        };
+        (0..PREDICTIONS).map(result).collect()
+    };
+    publish(&url, &predicted(1, "resnet50", "r000001-aaaa", |index| 1.0 + 0.05 * f64::from(index)));
+    publish(&url, &predicted(2, "mobilenet-v2", "r000002-bbbb", |index| 1.02 + 0.001 * f64::from(index * 5 % 12)));
+    for run in [1, 2] {
+        world.complete(&builders::run_id(run).to_string());
+    }
+    let shown = world.augur(&["predictor", "drift", "--format", "json"]).expect(1);
+    let rows: Vec<Value> = serde_json::from_str(&shown).expect("a list");
+    let worse = |by: &str, group: &str| {
+        let row = rows.iter().find(|row| text(row, "by") == by && text(row, "group") == group);
+        row.unwrap_or_else(|| panic!("no {by} {group} in {shown}"))["worse"].as_bool().expect("a bool")
+    };
+    assert!(worse("release", "r000001-aaaa") && worse("family", "resnet"), "{shown}");
+    assert!(!worse("release", "r000002-bbbb") && !worse("family", "mobilenet"), "{shown}");
+    assert_eq!(rows.iter().filter(|row| text(row, "by") == "platform").count(), 1, "{shown}");
+
+    let steady = ["predictor", "drift", "--metric", "memory_peak_mb", "--format", "json"];
+    let rows = world.augur(&steady).json();
+    assert_eq!((rows.as_array().map(Vec::len), &rows[0]["predictions"]), (Some(6), &24.into()), "{rows:#}");
 }

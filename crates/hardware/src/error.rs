@@ -2,7 +2,6 @@
 
 use std::{io, path::PathBuf};
 
-use messages::Platform;
 use thiserror::Error;
 
 /// Why this machine could not be described or a device not be lent.
@@ -37,13 +36,5 @@ pub enum HardwareError {
     Measuring {
         /// What happened.
         reason: String,
-    },
-    /// Others kept the device for as long as the caller would wait.
-    #[error("waited {waited_ms} ms for the {platform} device, which other jobs use")]
-    DeviceBusy {
-        /// The device.
-        platform: Platform,
-        /// How long, in milliseconds.
-        waited_ms: u64,
     },
 }

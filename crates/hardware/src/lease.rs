@@ -8,8 +8,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use messages::Platform;
@@ -99,24 +98,6 @@ impl LeaseRequest {
 }
 
 impl DeviceLease {
-    /// Waits at most `wait_max` for sole use of the device; blocks the thread.
-    ///
-    /// # Errors
-    ///
-    /// [`HardwareError::DeviceBusy`] if others keep it longer, [`HardwareError::File`] if locking fails.
-    pub fn exclusive(directory: &Path, platform: Platform, wait_max: Duration) -> Result<Self, HardwareError> {
-        Self::wait(directory, platform, LeaseMode::Exclusive, wait_max)
-    }
-
-    /// Waits at most `wait_max` until nobody has sole use of the device; blocks the thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::exclusive`].
-    pub fn shared(directory: &Path, platform: Platform, wait_max: Duration) -> Result<Self, HardwareError> {
-        Self::wait(directory, platform, LeaseMode::Shared, wait_max)
-    }
-
     /// Takes the device if it is free now; `None` if it is not.
     ///
     /// # Errors
@@ -124,22 +105,6 @@ impl DeviceLease {
     /// [`HardwareError::File`] if locking fails.
     pub fn try_now(directory: &Path, platform: Platform, mode: LeaseMode) -> Result<Option<Self>, HardwareError> {
         LeaseRequest::new(directory, platform, mode)?.poll()
-    }
-
-    fn wait(directory: &Path, platform: Platform, mode: LeaseMode, wait_max: Duration) -> Result<Self, HardwareError> {
-        let mut request = LeaseRequest::new(directory, platform, mode)?;
-        let asked_at = Instant::now();
-        loop {
-            if let Some(lease) = request.poll()? {
-                return Ok(lease);
-            }
-            let waited = asked_at.elapsed();
-            if waited >= wait_max {
-                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-                return Err(HardwareError::DeviceBusy { platform, waited_ms });
-            }
-            thread::sleep(POLL_INTERVAL);
-        }
     }
 }
 
@@ -197,13 +162,5 @@ mod tests {
         assert!(waiting.poll().expect("locking works").is_none());
         drop(waiting);
         assert!(held(directory.path(), LeaseMode::Shared).is_some());
-    }
-
-    #[test]
-    fn waiting_has_an_end() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let _lease = held(directory.path(), LeaseMode::Exclusive).expect("free");
-        let error = DeviceLease::exclusive(directory.path(), Platform::Cpu, Duration::ZERO).expect_err("it is held");
-        assert!(matches!(error, HardwareError::DeviceBusy { platform: Platform::Cpu, .. }), "{error}");
     }
 }

@@ -31,7 +31,7 @@ pub use learner::{
     LearnerReport, LearnerSettings, Ledger, PlanRequest, Planned, Roster, SearchSettings, Target, learn, plan_next,
     read_constraints,
 };
-pub use regression::{CompareSettings, Compared, Repeats, Verdict, compare_repeats};
+pub use regression::{CompareSettings, Compared, Comparison, Repeats, Verdict, compare_repeats};
 pub use replay::{
     ReplayFrom, ReplayRange, ReplaySummary, ReplayUntil, read_archived_results, read_results, replay_archive_into,
     replay_into,

@@ -7,6 +7,7 @@
 mod due;
 mod evidence;
 mod files;
+mod lease;
 mod making;
 mod news;
 mod split;
@@ -18,13 +19,13 @@ use std::{
 };
 
 use broker::{AmqpUrl, Delivery, Patience, Publisher, Settlement, Start, Subscription, resume};
-use due::{Arrived, RESTS};
+use due::{Arrived, RESTS, Urgency};
 use evidence::ROWS_MIN;
 use features::TrainingTable;
 use files::{Position, load_training, save_training};
 use making::{Current, make};
 use messages::AcceptedMeasurement;
-use predictors::{PredictorError, ROWS_NEEDED, Releases, TrainSettings, UpdateStrategy};
+use predictors::{PredictorError, Releases, TrainSettings, UpdateStrategy};
 use split::Split;
 use tokio_util::sync::CancellationToken;
 use topology::names;
@@ -41,8 +42,6 @@ const PREFETCH: u16 = 1_000;
 const BATCH_ROWS_MAX: usize = 1_000;
 /// Longest wait for a batch to fill, from its first measurement.
 const BATCH_WAIT_MAX: Duration = Duration::from_millis(200);
-/// How long training may wait for the benchmarks of this machine to let it in.
-const LEASE_WAIT_MAX: Duration = Duration::from_mins(10);
 /// Wait before training is tried again that failed by no fault of the measurements: a full disk takes a while to clear.
 const RETRY_WAIT: Duration = Duration::from_mins(1);
 
@@ -97,7 +96,7 @@ async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationTok
             .await
             .map_err(failed())?;
     releases.recover().map_err(PipelineError::predictors("updater"))?;
-    let (arrived, is_urgent) = found(&releases, table.len()).map_err(PipelineError::predictors("updater"))?;
+    let (arrived, urgency) = found(&releases, table.len()).map_err(PipelineError::predictors("updater"))?;
     info!(rows = table.len(), rows_tried = arrived.rows_trained(), "updater ready");
     let mut updater = Updater {
         measurements,
@@ -107,7 +106,7 @@ async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationTok
         current: None,
         table,
         arrived,
-        is_urgent,
+        urgency,
         not_before: None,
         settings,
         stop,
@@ -120,18 +119,22 @@ async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationTok
 
 /// How many of the table's rows the updater made a release of last, a candidate included, and whether another is wanted
 /// at once, because the current one is of no use.
-fn found(releases: &Releases, rows: usize) -> Result<(Arrived, bool), PredictorError> {
+fn found(releases: &Releases, rows: usize) -> Result<(Arrived, Urgency), PredictorError> {
     let of_rows = |rows_tried| Arrived::found(rows, rows_tried, Instant::now());
     match Current::load(releases) {
-        Ok(None) => return Ok((of_rows(0), false)),
+        Ok(None) => return Ok((of_rows(0), Urgency::Patient)),
         Ok(Some(_)) => {}
         Err(error) => {
             warn!(error = %chain(&error), "the current release is of no use; another is trained at once");
-            return Ok((of_rows(0), true));
+            return Ok((of_rows(0), Urgency::Unusable));
         }
     }
     let tried = releases.list()?.into_iter().flatten().filter_map(|manifest| manifest.update);
-    Ok((of_rows(tried.map(|update| update.table_rows as usize).max().unwrap_or_default()), false))
+    let rows_tried = tried.map(|update| update.table_rows as usize).max().unwrap_or_default();
+    if rows_tried > rows {
+        warn!(rows, rows_tried, "the training table is not the one that releases were made of: it is shorter");
+    }
+    Ok((of_rows(rows_tried.min(rows)), Urgency::Patient))
 }
 
 struct Updater {
@@ -144,8 +147,7 @@ struct Updater {
     current: Option<Arc<Current>>,
     table: TrainingTable,
     arrived: Arrived,
-    /// Whether a release is wanted without delay.
-    is_urgent: bool,
+    urgency: Urgency,
     /// When training may be tried again after it failed.
     not_before: Option<Instant>,
     settings: UpdaterSettings,
@@ -170,19 +172,14 @@ impl Updater {
             let Some(first) = first else { return Ok(()) };
             let batch = self.fill_batch(first).await;
             self.take_in(batch).await?;
-            self.is_urgent |= self.has_drifted().await?;
+            self.urgency = self.urgency.max(self.look().await?);
         }
         Ok(())
     }
 
     /// When to train next, which may be past; `None` if there is nothing to train on.
     fn due_at(&self) -> Option<Instant> {
-        let is_now = self.is_urgent && self.table.len() >= ROWS_NEEDED;
-        let due_at = if is_now {
-            Some(Instant::now())
-        } else {
-            self.arrived.due_at(self.settings.rows_new_min, self.settings.quiet)
-        };
+        let due_at = self.arrived.due_at(self.urgency, self.settings.rows_new_min, self.settings.quiet);
         due_at.max(due_at.and(self.not_before))
     }
 
@@ -235,12 +232,12 @@ impl Updater {
         Ok(())
     }
 
-    /// Whether what came since the last release says that the current one errs more than it promised, or that one cannot
-    /// be used any more. That nobody can say is no reason to stop collecting measurements.
-    async fn has_drifted(&mut self) -> Result<bool, PipelineError> {
+    /// How urgent another release is by what came since the last one: the current one may err more than it promised, or be
+    /// of no use any more. That nobody can say is no reason to stop collecting measurements.
+    async fn look(&mut self) -> Result<Urgency, PipelineError> {
         let first = self.arrived.rows_trained();
         if self.table.len() < first + ROWS_MIN {
-            return Ok(false);
+            return Ok(Urgency::Patient);
         }
         let (rows, releases, known) = (self.table.measurements().to_vec(), self.releases.clone(), self.current.take());
         let looking = tokio::task::spawn_blocking(move || {
@@ -255,7 +252,7 @@ impl Updater {
         match looked {
             Err(error) => {
                 warn!(error = %chain(&error), "the current release is of no use; another is trained at once");
-                Ok(true)
+                Ok(Urgency::Unusable)
             }
             Ok((current, looked)) => {
                 self.current = current;
@@ -263,24 +260,32 @@ impl Updater {
                     warn!(error = %chain(&error), "whether predictions have drifted is not known");
                     false
                 });
-                if has_drifted {
-                    info!("predictions have drifted; updating at once");
+                if has_drifted && self.urgency < Urgency::Drifted {
+                    info!("predictions have drifted; updating as soon as training has rested");
                 }
-                Ok(has_drifted)
+                Ok(if has_drifted { Urgency::Drifted } else { Urgency::Patient })
             }
         }
     }
 
-    /// Makes a release of the table, and says so to everyone.
+    /// Makes a release of the table, and says so to everyone; after the stop none.
     async fn train(&mut self) -> Result<(), PipelineError> {
+        let lease = lease::turn(&self.settings.lease_directory, &self.stop).await;
+        if self.stop.is_cancelled() {
+            return Ok(());
+        }
         let began = Instant::now();
         let rows = self.table.measurements().to_vec();
-        let (settings, releases) = (self.settings.clone(), self.releases.clone());
-        let training = tokio::task::spawn_blocking(move || make(&rows, &settings, &releases));
+        let (settings, releases, stop) = (self.settings.clone(), self.releases.clone(), self.stop.clone());
+        let training = tokio::task::spawn_blocking(move || {
+            let _lease = lease;
+            make(&rows, &settings, &releases, &stop)
+        });
         let made = training.await.map_err(|source| PipelineError::Panicked { stage: "updater", source })?;
         let now = Instant::now();
         match made {
-            Ok(manifest) => {
+            Ok(None) => Ok(()),
+            Ok(Some(manifest)) => {
                 failpoint::hit(failpoint::UPDATER_BEFORE_NEWS);
                 self.was_tried(began, now);
                 self.announce(&manifest).await
@@ -302,7 +307,7 @@ impl Updater {
     /// The table's rows were made a release of, or are too few for one.
     fn was_tried(&mut self, began: Instant, now: Instant) {
         self.arrived.trained(began, now);
-        (self.is_urgent, self.not_before) = (false, None);
+        (self.urgency, self.not_before) = (Urgency::Patient, None);
     }
 }
 

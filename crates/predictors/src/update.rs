@@ -13,6 +13,8 @@ const JUDGED_MIN: usize = 5;
 const TIMES_WORSE: f64 = 1.02;
 /// Standard errors by which a release must be worse to be said so: fewer are noise in one of forty comparisons.
 const ERRORS_WORSE: f64 = 2.0;
+/// How many times as large a mean error is worse whatever the other rows say: a few rows may be astray by far.
+const TIMES_ASTRAY: f64 = 2.0;
 
 /// How predictors learn of new measurements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +76,9 @@ pub struct Update {
     pub table_rows: u32,
     /// Rows that the last release had learned from which learned from the beginning: this one or an ancestor.
     pub whole_rows: u32,
-    /// Jobs among the table's rows that it did not learn from: it was judged on them.
+    /// Jobs among the table's rows that it did not learn from: it was judged on them, or the next one will be.
     pub held_out: Vec<JobId>,
-    /// How it did there, by metric and platform; nothing if too few rows were new.
+    /// How it did there, by metric and platform; nothing if no row was new.
     pub judged: Vec<Judged>,
     /// Whether it became the current release; else it is a candidate.
     pub is_promoted: bool,
@@ -86,9 +88,7 @@ impl Update {
     /// The platforms where latencies are still not what is predicted: more measurements are wanted there.
     pub fn astray(&self) -> impl Iterator<Item = &str> {
         let is_astray = |judged: &&Judged| {
-            judged.metric == Metric::LatencyMs
-                && judged.rows as usize >= JUDGED_MIN
-                && judged.inside_pct < INSIDE_MIN_PCT
+            judged.metric == Metric::LatencyMs && judged.is_decided() && judged.inside_pct < INSIDE_MIN_PCT
         };
         self.judged.iter().filter(is_astray).map(|judged| judged.platform.as_str())
     }
@@ -109,9 +109,16 @@ pub struct Judged {
     pub current_mape_pct: f64,
     /// Share of the rows that the release's 90 % intervals held, in percent.
     pub inside_pct: f64,
-    /// Whether it errs more, beyond noise: by 2 % of it and two standard errors of the rows' differences, of 5 rows or
-    /// more.
+    /// Whether it errs more on 5 rows or more: beyond noise, by 2 % of it and two standard errors of the rows'
+    /// differences, or twice as much and a percent.
     pub is_worse: bool,
+}
+
+impl Judged {
+    /// Whether the rows are enough to say which release is worse.
+    pub const fn is_decided(&self) -> bool {
+        self.rows as usize >= JUDGED_MIN
+    }
 }
 
 /// How one row's prediction came out.
@@ -198,7 +205,8 @@ fn judged(metric: Metric, platform: String, pairs: &[Pair]) -> Judged {
     let differences: Vec<f64> = pairs.iter().map(|pair| pair.own_pct.ln_1p() - pair.current_pct.ln_1p()).collect();
     let worse = differences.iter().sum::<f64>() / count;
     let variance = differences.iter().map(|difference| (difference - worse).powi(2)).sum::<f64>() / (count - 1.0);
-    let is_worse = pairs.len() >= JUDGED_MIN && worse > ERRORS_WORSE * (variance / count).sqrt();
+    let is_worse = worse > ERRORS_WORSE * (variance / count).sqrt() && mape_pct > TIMES_WORSE * current_mape_pct;
+    let is_astray = mape_pct > TIMES_ASTRAY * current_mape_pct + 1.0;
     Judged {
         metric,
         platform,
@@ -206,7 +214,7 @@ fn judged(metric: Metric, platform: String, pairs: &[Pair]) -> Judged {
         mape_pct,
         current_mape_pct,
         inside_pct: mean(&|pair| if pair.is_inside { 100.0 } else { 0.0 }),
-        is_worse: is_worse && mape_pct > TIMES_WORSE * current_mape_pct,
+        is_worse: pairs.len() >= JUDGED_MIN && (is_worse || is_astray),
     }
 }
 
@@ -276,5 +284,17 @@ mod tests {
         };
         assert!(!of_rows(JUDGED_MIN - 1).is_worse);
         assert!(of_rows(JUDGED_MIN).is_worse && (of_rows(JUDGED_MIN).inside_pct - 60.0).abs() < 1e-9);
+    }
+
+    /// In the mean the logs of its errors are less.
+    #[test]
+    fn a_few_rows_astray_by_far_are_worse_though_most_are_better() {
+        let of_last = |own_pct: f64| {
+            let mut pairs = vec![Pair { own_pct: 5.0, current_pct: 9.0, is_inside: true }; 9];
+            pairs.push(Pair { own_pct, current_pct: 9.0, is_inside: false });
+            judged(Metric::LatencyMs, "cpu".to_owned(), &pairs)
+        };
+        assert!(of_last(200.0).is_worse, "24.5 % after 9 %");
+        assert!(!of_last(120.0).is_worse, "16.5 % after 9 %");
     }
 }

@@ -4,8 +4,10 @@
 //! <https://doi.org/10.1214/aoms/1177704172>; the interval from the same counts: Hollander, Wolfe and Chicken,
 //! *Nonparametric Statistical Methods*, section 4.3.
 
+use std::cmp::Ordering;
+
 /// Two-sided level of the interval.
-const INTERVAL_LEVEL: f64 = 0.05;
+pub(super) const INTERVAL_LEVEL: f64 = 0.05;
 
 /// Two samples, compared by their ranks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,6 +16,8 @@ pub(super) struct RankSum {
     pub(super) p: f64,
     /// The smallest that samples of these sizes can have.
     pub(super) p_least: f64,
+    /// Whether more pairs have the first above the second, or fewer: both are as likely if both are from one distribution.
+    pub(super) leaning: Ordering,
     /// By how much the first is above the second: the median of all differences.
     pub(super) shift: f64,
     /// 95 % interval of the shift; all differences where the samples are too small for one.
@@ -28,6 +32,7 @@ impl RankSum {
         let pairs = differences.len();
         let above = differences.iter().filter(|difference| **difference > 0.0).count();
         let ties = differences.iter().filter(|difference| **difference == 0.0).count();
+        let leaning = above.cmp(&(pairs - above - ties));
         // Ties count half; what is left over is rounded towards no difference.
         let smaller = (above + ties.div_ceil(2)).min(pairs - above - ties / 2);
         let smaller = smaller.min(pairs / 2);
@@ -37,6 +42,7 @@ impl RankSum {
         Self {
             p: two_sided(smaller),
             p_least: two_sided(0),
+            leaning,
             shift: median(&differences),
             interval: [differences[outside.max(1) - 1], differences[pairs - outside.max(1)]],
         }

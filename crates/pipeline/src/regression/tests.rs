@@ -30,7 +30,7 @@ impl Machine {
 
     fn repeats(&mut self, name: String, [run_ms, baseline_ms]: [f64; 2], count: usize) -> Repeats {
         let mut all = |ms| (0..count).map(|_| self.repeat(ms)).collect();
-        Repeats { name, run: all(run_ms), baseline: all(baseline_ms) }
+        Repeats { name, place: "cpu on EPYC".to_owned(), run: all(run_ms), baseline: all(baseline_ms) }
     }
 
     /// So many configurations, of which one is slower by a factor.
@@ -52,15 +52,15 @@ fn calm(seed: u64) -> Machine {
     Machine { wild_every: None, ..Machine::new(seed) }
 }
 
-fn called(compared: &[Compared], verdict: Verdict) -> Vec<&str> {
-    compared.iter().filter(|of| of.verdict == verdict).map(|of| of.name.as_str()).collect()
+fn called(compared: &Comparison, verdict: Verdict) -> Vec<&str> {
+    compared.all().filter(|of| of.verdict == verdict).map(|of| of.name.as_str()).collect()
 }
 
 /// Share of whole comparisons of equal runs in which anything is called different.
 fn false_alarms(configurations: usize, count: usize, settings: &CompareSettings, times: u64) -> f64 {
     let alarmed = (0..times).filter(|seed| {
         let compared = compare_repeats(&Machine::new(*seed).runs(configurations, count, None), settings);
-        compared.iter().any(|of| matches!(of.verdict, Verdict::Regression | Verdict::Improvement))
+        compared.all().any(|of| matches!(of.verdict, Verdict::Regression | Verdict::Improvement))
     });
     alarmed.count() as f64 / times as f64
 }
@@ -73,7 +73,7 @@ fn a_slowdown_of_a_tenth_in_one_of_200_configurations_is_found() {
     for seed in 0..20 {
         let compared = compare_repeats(&calm(seed).runs(200, 10, Some((77, 1.1))), &CompareSettings::default());
         assert_eq!(called(&compared, Verdict::Regression), ["c77"], "seed {seed}");
-        let found = &compared[77];
+        let found = &compared.configurations[77];
         assert!((found.ratio - 1.1).abs() < 0.05, "{found:?}");
         let [lower, upper] = found.interval.expect("a test was made");
         assert!(1.0 < lower && lower < found.ratio && found.ratio < upper, "{found:?}");
@@ -107,13 +107,36 @@ fn few_repeats_decide_nothing() {
     for count in [1, 3] {
         let compared = compare_repeats(&calm(1).runs(60, count, Some((7, 1.5))), &CompareSettings::default());
         assert_eq!(called(&compared, Verdict::Undecided).len(), 60);
-        assert_eq!((compared[7].p, compared[7].interval), (None, None));
-        assert!(compared[7].ratio > 1.2, "the effect is estimated all the same: {:?}", compared[7]);
+        let slower = &compared.configurations[7];
+        assert_eq!((slower.p, slower.interval), (None, None));
+        assert!(slower.ratio > 1.2, "the effect is estimated all the same: {slower:?}");
     }
     // Five are enough for a few configurations.
     let compared = compare_repeats(&calm(2).runs(5, 5, Some((2, 1.5))), &CompareSettings::default());
     assert_eq!(called(&compared, Verdict::Regression), ["c2"]);
-    assert!(compare_repeats(&[], &CompareSettings::default()).is_empty());
+    assert_eq!(compare_repeats(&[], &CompareSettings::default()).all().count(), 0);
+}
+
+#[test]
+fn a_device_is_slower_if_most_of_its_configurations_are_however_few_the_repeats() {
+    let runs = |machine: &mut Machine, slower: f64| -> Vec<Repeats> {
+        (0..40).map(|index| machine.repeats(format!("c{index}"), [slower, 1.0], 1)).collect()
+    };
+    for seed in 0..20 {
+        let compared = compare_repeats(&runs(&mut calm(seed), 1.1), &CompareSettings::default());
+        assert_eq!(
+            called(&compared, Verdict::Regression),
+            ["40 configurations of cpu on EPYC together"],
+            "seed {seed}"
+        );
+        let [device] = &compared.devices[..] else { panic!("one device: {:?}", compared.devices) };
+        let [lower, upper] = device.interval.expect("a test was made");
+        assert!(1.05 < lower && (lower..upper).contains(&1.1), "{device:?}");
+        let compared = compare_repeats(&runs(&mut calm(seed), 1.02), &CompareSettings::default());
+        assert!(called(&compared, Verdict::Regression).is_empty(), "2 % do not matter");
+    }
+    let five = &runs(&mut calm(1), 1.5)[..5];
+    assert_eq!(called(&compare_repeats(five, &CompareSettings::default()), Verdict::Undecided).len(), 6);
 }
 
 #[test]
@@ -138,11 +161,13 @@ proptest! {
         let repeats: Vec<Repeats> = repeats
             .into_iter()
             .enumerate()
-            .map(|(index, (run, baseline))| Repeats { name: index.to_string(), run, baseline })
+            .map(|(index, (run, baseline))| {
+                Repeats { name: index.to_string(), place: (index % 2).to_string(), run, baseline }
+            })
             .collect();
         let compared = compare_repeats(&repeats, &CompareSettings::default());
-        prop_assert!(compared.iter().map(|of| &of.name).eq(repeats.iter().map(|of| &of.name)));
-        for of in &compared {
+        prop_assert!(compared.configurations.iter().map(|of| &of.name).eq(repeats.iter().map(|of| &of.name)));
+        for of in compared.all() {
             prop_assert!(of.ratio > 0.0 && of.p.is_none_or(|p| (0.0..=1.0).contains(&p)), "{:?}", of);
             prop_assert!(of.p.zip(of.p_corrected).is_none_or(|(p, corrected)| p <= corrected), "{:?}", of);
             prop_assert!(of.interval.is_none_or(|[lower, upper]| lower <= of.ratio && of.ratio <= upper), "{:?}", of);

@@ -14,6 +14,17 @@ const ROWS_NEW_MAX: usize = 100;
 /// wait for it, so it may take a tenth of their time.
 pub(super) const RESTS: u32 = 9;
 
+/// Why training should not wait for a quiet moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    /// It should.
+    Patient,
+    /// Predictions have drifted: as soon as training has rested. They may stay wrong however much is learned.
+    Drifted,
+    /// The current release is of no use: at once.
+    Unusable,
+}
+
 /// What has come since a release was trained last.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrived {
@@ -53,10 +64,23 @@ impl Arrived {
     }
 
     /// When to train next, which may be past; `None` if there is nothing to train on.
-    pub(super) fn due_at(&self, rows_new_min: usize, quiet: Duration) -> Option<Instant> {
-        let rows_new = self.rows.saturating_sub(self.rows_trained);
+    pub(super) fn due_at(&self, urgency: Urgency, rows_new_min: usize, quiet: Duration) -> Option<Instant> {
         // A table below the minimum is nothing to train on yet.
-        if rows_new == 0 || self.rows < ROWS_NEEDED {
+        if self.rows < ROWS_NEEDED {
+            return None;
+        }
+        let due_at = self.due_in_turn(rows_new_min, quiet);
+        match urgency {
+            Urgency::Patient => due_at,
+            Urgency::Drifted => due_at.map(|due_at| due_at.min(self.last_at.max(self.rested_at))),
+            Urgency::Unusable => Some(self.last_at),
+        }
+    }
+
+    /// When to train next if nothing is urgent; `None` if nothing is new.
+    fn due_in_turn(&self, rows_new_min: usize, quiet: Duration) -> Option<Instant> {
+        let rows_new = self.rows.saturating_sub(self.rows_trained);
+        if rows_new == 0 {
             return None;
         }
         if rows_new >= rows_new_min.max(self.rows_trained / 2) {
@@ -80,12 +104,13 @@ mod tests {
         let mut arrived = Arrived::found(rows_trained, rows_trained, start);
         arrived.grew(rows_trained + 1, start);
         arrived.grew(rows, start + first);
-        arrived.due_at(20, QUIET).map(|due| due - (start + first))
+        arrived.due_at(Urgency::Patient, 20, QUIET).map(|due| due - (start + first))
     }
 
     #[test]
     fn nothing_new_is_no_reason_to_train() {
-        let due = |rows, rows_trained| Arrived::found(rows, rows_trained, Instant::now()).due_at(20, QUIET);
+        let due =
+            |rows, rows_trained| Arrived::found(rows, rows_trained, Instant::now()).due_at(Urgency::Patient, 20, QUIET);
         assert_eq!(due(0, 0), None);
         assert_eq!(due(ROWS_NEEDED - 1, 0), None);
         assert_eq!(due(500, 500), None);
@@ -116,7 +141,7 @@ mod tests {
         let start = Instant::now();
         let mut arrived = Arrived::found(500, 500, start);
         arrived.grew(600, start);
-        assert_eq!(arrived.due_at(20, QUIET), Some(start), "a hundred wait for nothing");
+        assert_eq!(arrived.due_at(Urgency::Patient, 20, QUIET), Some(start), "a hundred wait for nothing");
     }
 
     #[test]
@@ -126,11 +151,35 @@ mod tests {
         let mut arrived = Arrived::found(500, 0, start);
         arrived.trained(start, second(5));
         arrived.grew(600, second(6));
-        assert_eq!(arrived.due_at(20, QUIET), Some(second(6) + QUIET), "a quiet moment does not rest");
+        assert_eq!(
+            arrived.due_at(Urgency::Patient, 20, QUIET),
+            Some(second(6) + QUIET),
+            "a quiet moment does not rest"
+        );
         for at in (10..50).step_by(5) {
             arrived.grew(600 + usize::try_from(at).expect("small"), second(at));
-            assert!(arrived.due_at(20, QUIET).is_some_and(|due| due > second(at)), "{at} s");
+            assert!(arrived.due_at(Urgency::Patient, 20, QUIET).is_some_and(|due| due > second(at)), "{at} s");
         }
-        assert_eq!(arrived.due_at(20, QUIET), Some(second(50)), "nine times five seconds");
+        assert_eq!(arrived.due_at(Urgency::Patient, 20, QUIET), Some(second(50)), "nine times five seconds");
+    }
+
+    /// A platform whose intervals stay wrong kept training half of the time, and benchmarks waiting for it.
+    #[test]
+    fn drift_waits_until_training_has_rested_and_a_release_of_no_use_for_nothing() {
+        let start = Instant::now();
+        let second = |seconds| start + Duration::from_secs(seconds);
+        let mut arrived = Arrived::found(500, 500, start);
+        arrived.grew(510, second(1));
+        assert_eq!(arrived.due_at(Urgency::Drifted, 20, QUIET), Some(second(1)), "nothing was trained yet");
+        arrived.trained(second(1), second(6));
+        assert_eq!(arrived.due_at(Urgency::Drifted, 20, QUIET), None, "nothing is new");
+        assert_eq!(arrived.due_at(Urgency::Unusable, 20, QUIET), Some(second(1)));
+        for at in (7..51).step_by(2) {
+            arrived.grew(510 + usize::try_from(at).expect("small"), second(at));
+            assert_eq!(arrived.due_at(Urgency::Drifted, 20, QUIET * 10), Some(second(51)), "nine times five seconds");
+            assert_eq!(arrived.due_at(Urgency::Unusable, 20, QUIET), Some(second(at)));
+        }
+        let few = Arrived::found(ROWS_NEEDED - 1, 0, start);
+        assert_eq!(few.due_at(Urgency::Unusable, 20, QUIET), None, "too few to train on");
     }
 }

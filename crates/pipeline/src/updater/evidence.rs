@@ -86,6 +86,8 @@ pub(super) struct Learned {
     pub(super) whole_rows: usize,
     /// Rows that came to it since, those that are new now included.
     pub(super) rows_since: usize,
+    /// Rows that it has not seen.
+    pub(super) unseen: usize,
     /// Times that it learned more.
     pub(super) amendments: usize,
     /// Whether it came of measurement tables or of jobs that an update does not have.
@@ -141,13 +143,17 @@ impl Evidence {
 
     /// Chooses by how far errors have drifted.
     pub(super) fn choose(&self, learned: Learned) -> Choice {
-        let Learned { whole_rows, rows_since, amendments, is_of_tables } = learned;
+        let Learned { whole_rows, rows_since, unseen, amendments, is_of_tables } = learned;
         let choice = |strategy, reason| Choice { strategy, reason };
         if is_of_tables {
             let reason = format!(
                 "the release before came of tables or jobs that are not here, which only learning more keeps \
                  ({amendments} times already); `augur predictor train` learns anew from them and from jobs"
             );
+            return choice(UpdateStrategy::Incremental, reason);
+        }
+        if unseen < ROWS_MIN {
+            let reason = format!("{unseen} rows are too few to judge what is learned from the beginning");
             return choice(UpdateStrategy::Incremental, reason);
         }
         if !self.shifts.is_empty() {
@@ -264,7 +270,8 @@ mod tests {
         assert!(!changed(Platform::Cpu).any(|row| evidence.has_changed(row)));
     }
 
-    const LEARNED: Learned = Learned { whole_rows: 1_000, rows_since: 100, amendments: 1, is_of_tables: false };
+    const LEARNED: Learned =
+        Learned { whole_rows: 1_000, rows_since: 100, unseen: 20, amendments: 1, is_of_tables: false };
 
     fn held(inside: usize) -> Evidence {
         let platforms = BTreeMap::from([(Platform::Cpu, Held { rows: 20, inside })]);
@@ -286,6 +293,8 @@ mod tests {
         check(&strange, LEARNED, UpdateStrategy::Full, "new devices: H200 on cuda");
         check(&held(18), Learned { rows_since: 500, ..LEARNED }, UpdateStrategy::Full, "500 rows came since");
         check(&held(18), Learned { amendments: 5, ..LEARNED }, UpdateStrategy::Full, "5 times already");
+        let few = Learned { unseen: ROWS_MIN - 1, ..LEARNED };
+        check(&strange, few, UpdateStrategy::Incremental, "9 rows are too few to judge");
         let of_tables = Learned { is_of_tables: true, rows_since: 500, ..LEARNED };
         check(&shifted, of_tables, UpdateStrategy::Incremental, "came of tables or jobs that are not here");
         assert_eq!([held(18), held(13), shifted].map(|evidence| evidence.has_drifted()), [false, true, true]);

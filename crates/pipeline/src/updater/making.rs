@@ -2,23 +2,23 @@
 
 use std::{
     borrow::Borrow,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Display,
 };
 
 use features::OwnTables;
-use hardware::DeviceLease;
 use messages::{AcceptedMeasurement, JobId, Metric, Platform, Timestamp};
 use predictors::{
     Judged, KnownJobs, Manifest, PredictorError, Predictors, Provenance, Release, Releases, Source, TrainSettings,
     Update, UpdateStrategy, judge,
 };
-use tracing::{debug, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
 use super::{
-    LEASE_WAIT_MAX, UpdaterSettings,
+    UpdaterSettings,
     evidence::{AMENDMENTS_MAX, Choice, Evidence, Learned},
-    split::Split,
+    split::{Split, spared},
 };
 use crate::{PipelineError, failpoint, worker::chain};
 
@@ -38,7 +38,7 @@ impl Current {
     }
 }
 
-/// Makes a release of the training table's rows; nobody benchmarks on this machine meanwhile.
+/// Makes a release of the training table's rows; `None` after `stop`.
 ///
 /// # Errors
 ///
@@ -47,17 +47,17 @@ pub(super) fn make(
     rows: &[AcceptedMeasurement],
     settings: &UpdaterSettings,
     releases: &Releases,
-) -> Result<Manifest, PipelineError> {
-    let lease = DeviceLease::shared(&settings.lease_directory, Platform::Cpu, LEASE_WAIT_MAX);
-    if let Err(error) = &lease {
-        warn!(error = %chain(error), "training beside a benchmark");
-    }
-    let made = learned(rows, settings, releases).map_err(PipelineError::predictors("updater"))?;
-    drop(lease);
-    let (predictors, provenance) = made;
+    stop: &CancellationToken,
+) -> Result<Option<Manifest>, PipelineError> {
+    let (predictors, provenance) = learned(rows, settings, releases).map_err(PipelineError::predictors("updater"))?;
     failpoint::hit(failpoint::UPDATER_BEFORE_RELEASE);
+    if stop.is_cancelled() {
+        // Another updater may be the active one by now.
+        info!("told to end; what was learned is not released");
+        return Ok(None);
+    }
     let published = releases.publish(&predictors, provenance, Timestamp::now(), &settings.version);
-    published.map_err(PipelineError::predictors("updater"))
+    published.map(Some).map_err(PipelineError::predictors("updater"))
 }
 
 fn learned(
@@ -81,7 +81,7 @@ fn dropped_before(releases: &Releases) -> Result<BTreeSet<JobId>, PredictorError
     Ok(releases.known_jobs(&releases.manifest(&release_id)?)?.dropped)
 }
 
-/// Learns of all rows that count, with nothing to hold the release against.
+/// Learns of all rows that count but those for the next release to be judged on, with nothing to hold this one against.
 fn first(
     rows: &[AcceptedMeasurement],
     settings: &UpdaterSettings,
@@ -89,9 +89,12 @@ fn first(
     reason: String,
 ) -> Result<(Predictors, Provenance), PredictorError> {
     let Split { unseen, .. } = Split::of(rows, &KnownJobs { dropped: dropped.clone(), ..KnownJobs::default() });
-    let predictors = learn(&unseen, &settings.train)?;
-    let update = update(Choice { strategy: UpdateStrategy::Full, reason }, rows.len(), unseen.len());
-    let jobs = KnownJobs { learned: ids(&unseen), dropped };
+    let spared = spared(&unseen, &BTreeMap::new(), rows.len() as u64);
+    let lesson = without(&unseen, &spared);
+    let predictors = learn(&lesson, &settings.train)?;
+    let update = update(Choice { strategy: UpdateStrategy::Full, reason }, rows.len(), lesson.len());
+    let update = Update { held_out: spared.into_iter().collect(), ..update };
+    let jobs = KnownJobs { learned: ids(&lesson), dropped };
     Ok((predictors, Provenance { source: Source::Jobs, jobs, update: Some(update) }))
 }
 
@@ -104,22 +107,23 @@ fn learned_after(
     let Current { release: Release { manifest, predictors: before }, jobs } = current;
     let mut split = Split::of(rows, jobs);
     let evidence = split.evidence(before)?;
-    let tried = manifest.update.as_ref().map_or(0, |update| update.table_rows as usize);
-    split.age(rows.iter().take(tried), |row| evidence.has_changed(row));
+    let judged_before: BTreeSet<JobId> = manifest.update.iter().flat_map(|update| &update.held_out).copied().collect();
+    split.age(&judged_before, |row| evidence.has_changed(row));
     let whole_rows = manifest.update.as_ref().map_or(split.seen.len(), |update| update.whole_rows as usize);
     let choice = match settings.strategy {
         None => evidence.choose(Learned {
             whole_rows,
             rows_since: (split.seen.len() + split.unseen.len()).saturating_sub(whole_rows),
+            unseen: split.unseen.len(),
             amendments: before.amendments(),
             is_of_tables: manifest.source == Source::Tables || jobs.learned.len() > split.seen.len(),
         }),
         Some(strategy) => Choice { strategy, reason: "the settings say so".to_owned() },
     };
-    let held_out = split.hold_back(rows.len() as u64);
+    let held_out = split.hold_back(&judged_before, rows.len() as u64);
     let is_judge = |row: &&AcceptedMeasurement| held_out.contains(&row.job_id);
     let (judges, new): (Vec<_>, Vec<_>) = split.unseen.iter().copied().partition(is_judge);
-    let old = Old { rows, seen: &split.seen, evidence: &evidence };
+    let old = Old { rows, seen: &split.seen, judges: &judges, evidence: &evidence };
     let next = if choice.strategy == UpdateStrategy::Incremental {
         let kept = old.kept(UpdateStrategy::Incremental, new.len());
         let predictors = match origin(releases, current)? {
@@ -129,20 +133,24 @@ fn learned_after(
                 learn_more(release.predictors, &since.collect::<Vec<_>>())?
             }
         };
-        Next { choice, predictors, source: manifest.source, kept, whole_rows }
+        Next { choice, predictors, source: manifest.source, kept, spared: BTreeSet::new(), whole_rows }
     } else {
         learn_again(choice, &old, &new, &settings.train)?
     };
-    let Next { choice, predictors, source, kept, whole_rows } = next;
+    let Next { choice, predictors, source, kept, spared, whole_rows } = next;
     let judgements = if judges.is_empty() { Vec::new() } else { judge(&predictors, before, &tables(&judges))? };
-    let update = Update {
-        held_out: held_out.into_iter().collect(),
-        ..decided(update(choice, rows.len(), whole_rows), judgements, lost(&predictors, before, manifest.source))
-    };
+    let places: BTreeSet<Platform> = split.seen.iter().map(|row| row.configuration.platform).collect();
+    let update = decided(
+        update(choice, rows.len(), whole_rows),
+        judgements,
+        &places,
+        lost(&predictors, before, manifest.source),
+    );
+    let update = Update { held_out: held_out.union(&spared).copied().collect(), ..update };
     let kept = ids(&kept);
-    let gone: BTreeSet<JobId> = ids(&split.seen).difference(&kept).copied().collect();
+    let gone = &ids(&split.seen) - &kept;
     let of_before = if update.strategy == UpdateStrategy::Incremental { &jobs.learned - &gone } else { kept };
-    let jobs = KnownJobs { learned: &of_before | &ids(&new), dropped: &jobs.dropped | &gone };
+    let jobs = KnownJobs { learned: &(&of_before | &ids(&new)) - &spared, dropped: &jobs.dropped | &gone };
     Ok((predictors, Provenance { source, jobs, update: Some(update) }))
 }
 
@@ -173,6 +181,8 @@ struct Old<'a> {
     /// The whole table.
     rows: &'a [AcceptedMeasurement],
     seen: &'a [&'a AcceptedMeasurement],
+    /// Rows that the next release is judged on.
+    judges: &'a [&'a AcceptedMeasurement],
     evidence: &'a Evidence,
 }
 
@@ -217,6 +227,8 @@ struct Next<'a> {
     source: Source,
     /// Of what the release before learned from, the rows that still count.
     kept: Vec<&'a AcceptedMeasurement>,
+    /// Those of the kept and of the new ones that it did not learn from: they are for the one after it to be judged on.
+    spared: BTreeSet<JobId>,
     whole_rows: usize,
 }
 
@@ -229,12 +241,20 @@ fn learn_again<'a>(
 ) -> Result<Next<'a>, PredictorError> {
     let kept = old.kept(choice.strategy, new.len());
     let rows = [&kept[..], new].concat();
+    let mut judges = BTreeMap::new();
+    for row in old.judges {
+        *judges.entry(row.configuration.platform).or_default() += 1;
+    }
+    let spared = spared(&rows, &judges, old.rows.len() as u64);
+    let rows = without(&rows, &spared);
     match learn(&rows, settings) {
         Err(PredictorError::TooFewRows { found, .. }) if choice.strategy == UpdateStrategy::Window => {
             let reason = format!("{}; {found} rows since are too few alone", choice.reason);
             learn_again(Choice { strategy: UpdateStrategy::Weighted, reason }, old, new, settings)
         }
-        learned => Ok(Next { choice, predictors: learned?, source: Source::Jobs, kept, whole_rows: rows.len() }),
+        learned => {
+            Ok(Next { choice, predictors: learned?, source: Source::Jobs, kept, spared, whole_rows: rows.len() })
+        }
     }
 }
 
@@ -251,18 +271,21 @@ fn update(Choice { strategy, reason }: Choice, table_rows: usize, whole_rows: us
     }
 }
 
-/// Decides whether a release takes the place of the current one, and says why not; `lost` is what only that one knows.
-fn decided(mut update: Update, judged: Vec<Judged>, lost: Option<String>) -> Update {
+/// Decides whether a release takes the place of the current one, and says why not; `places` are the platforms of what
+/// that one learned, `lost` is what only it knows.
+fn decided(mut update: Update, judged: Vec<Judged>, places: &BTreeSet<Platform>, lost: Option<String>) -> Update {
     let worse = |Judged { metric, platform, rows, mape_pct, current_mape_pct, .. }: &Judged| {
         format!("it errs more in {metric} on {platform}, {mape_pct:.1} % after {current_mape_pct:.1} % on {rows} rows")
     };
     let worse = judged.iter().filter(|judged| judged.is_worse).map(worse);
     let against: Vec<String> = lost.into_iter().chain(worse).collect();
     update.is_promoted = against.is_empty();
+    let is_judged = |place: &&Platform| judged.iter().any(|of| of.is_decided() && of.platform == place.as_str());
+    let unjudged: Vec<&str> = places.iter().filter(|place| !is_judged(place)).map(|place| place.as_str()).collect();
     if !against.is_empty() {
         update.reason = format!("{}; not promoted: {}", update.reason, against.join(", "));
-    } else if judged.is_empty() {
-        update.reason = format!("{}; too few new rows to judge it on", update.reason);
+    } else if !unjudged.is_empty() {
+        update.reason = format!("{}; too few new rows to judge it on {}", update.reason, unjudged.join(", "));
     }
     Update { judged, ..update }
 }
@@ -281,6 +304,10 @@ fn lost(candidate: &Predictors, current: &Predictors, source: Source) -> Option<
 
 fn missing<T: PartialEq + Display>(wanted: impl IntoIterator<Item = T>, there: &[T]) -> Vec<String> {
     wanted.into_iter().filter(|wanted| !there.contains(wanted)).map(|wanted| wanted.to_string()).collect()
+}
+
+fn without<'a>(rows: &[&'a AcceptedMeasurement], spared: &BTreeSet<JobId>) -> Vec<&'a AcceptedMeasurement> {
+    rows.iter().copied().filter(|row| !spared.contains(&row.job_id)).collect()
 }
 
 fn ids(rows: &[&AcceptedMeasurement]) -> BTreeSet<JobId> {

@@ -12,8 +12,10 @@ use super::{
 
 /// One of so many new rows of a platform is held back to judge the release on.
 const ROWS_PER_JUDGE: usize = 5;
-/// Fewest and about the most rows of a platform held back; below [`ROWS_MIN`] new rows none is.
+/// Fewest and about the most rows of a platform held back where [`ROWS_MIN`] or more are new.
 const JUDGES: (usize, usize) = (5, 50);
+/// Configurations of a platform from which on it can spare a few rows for later.
+const SPARING_MIN: usize = 50;
 
 /// The table's rows as a release sees them; those that were dropped are in neither part.
 pub(super) struct Split<'a> {
@@ -38,15 +40,10 @@ impl<'a> Split<'a> {
         split
     }
 
-    /// Takes rows for seen that were there before and count no more: they are neither learned from nor judges.
-    pub(super) fn age(
-        &mut self,
-        before: impl Iterator<Item = &'a AcceptedMeasurement>,
-        counts_no_more: impl Fn(&AcceptedMeasurement) -> bool,
-    ) {
-        let before: HashSet<&JobId> = before.map(|row| &row.job_id).collect();
-        let is_old = |row: &&AcceptedMeasurement| before.contains(&row.job_id) && counts_no_more(row);
-        self.seen.extend(self.unseen.extract_if(.., |row| is_old(&&**row)));
+    /// Takes those that judged before for seen where they count no more: they are neither learned from nor judges.
+    pub(super) fn age(&mut self, judges: &BTreeSet<JobId>, counts_no_more: impl Fn(&AcceptedMeasurement) -> bool) {
+        let is_old = |row: &AcceptedMeasurement| judges.contains(&row.job_id) && counts_no_more(row);
+        self.seen.extend(self.unseen.extract_if(.., |row| is_old(row)));
     }
 
     /// What the unseen rows say of a release.
@@ -54,34 +51,64 @@ impl<'a> Split<'a> {
         Evidence::of(predictors, &self.seen, &self.unseen, &tables(&self.unseen))
     }
 
-    /// Holds unseen rows back: of each platform that has enough, whole configurations chosen at random, so that no
-    /// release learns from the repeats of its judges; at most half of the platform's rows.
-    pub(super) fn hold_back(&self, seed: u64) -> BTreeSet<JobId> {
-        let mut platforms: BTreeMap<Platform, BTreeMap<(&str, &Configuration), Vec<JobId>>> = BTreeMap::new();
-        for row in &self.unseen {
-            let configurations = platforms.entry(row.configuration.platform).or_default();
-            configurations.entry((&row.device.name, &row.configuration)).or_default().push(row.job_id);
-        }
+    /// Holds unseen rows back: of each platform whole configurations chosen at random, so that no release learns from the
+    /// repeats of its judges; at most half of the platform's rows. Where few are new, those that judged before do so again
+    /// and one in five of the new ones joins them, until there are enough.
+    pub(super) fn hold_back(&self, judges: &BTreeSet<JobId>, seed: u64) -> BTreeSet<JobId> {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut held_out = BTreeSet::new();
-        for configurations in platforms.into_values() {
-            let rows: usize = configurations.values().map(Vec::len).sum();
-            if rows < ROWS_MIN {
-                continue;
-            }
-            let wanted = (rows / ROWS_PER_JUDGE).clamp(JUDGES.0, JUDGES.1);
-            let mut repeats: Vec<Vec<JobId>> = configurations.into_values().collect();
+        for mut repeats in by_platform(&self.unseen).into_values() {
+            let rows: usize = repeats.iter().map(Vec::len).sum();
             random.shuffle(&mut repeats);
+            let mut wanted = (rows / ROWS_PER_JUDGE).clamp(JUDGES.0, JUDGES.1);
             let mut held = 0;
-            for jobs in repeats {
-                if held < wanted && held + jobs.len() <= rows / 2 {
-                    held += jobs.len();
-                    held_out.extend(jobs);
-                }
+            if rows < ROWS_MIN {
+                let standing = repeats.extract_if(.., |jobs| jobs.iter().any(|job_id| judges.contains(job_id)));
+                let standing: Vec<JobId> = standing.flatten().collect();
+                held = standing.len();
+                wanted = (held + (rows - held) / ROWS_PER_JUDGE).min(JUDGES.0);
+                held_out.extend(standing);
             }
+            held_out.extend(some(repeats, wanted, held, rows / 2));
         }
         held_out
     }
+}
+
+/// Rows for the next release to be judged on, though this one cannot be: of each platform that has fewer than five
+/// judges and many configurations, as many as are missing, chosen as those are. A release that learns all that there is of a
+/// platform leaves nothing that tells whether the next one is worse there.
+pub(super) fn spared(rows: &[&AcceptedMeasurement], judges: &BTreeMap<Platform, usize>, seed: u64) -> BTreeSet<JobId> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut spared = BTreeSet::new();
+    for (platform, mut repeats) in by_platform(rows) {
+        random.shuffle(&mut repeats);
+        if repeats.len() >= SPARING_MIN {
+            let held = judges.get(&platform).copied().unwrap_or_default();
+            spared.extend(some(repeats, JUDGES.0, held, 2 * JUDGES.0));
+        }
+    }
+    spared
+}
+
+/// Takes whole configurations until `wanted` rows are held, and never more than `most`.
+fn some(repeats: Vec<Vec<JobId>>, wanted: usize, mut held: usize, most: usize) -> impl Iterator<Item = JobId> {
+    let is_taken = move |jobs: &Vec<JobId>| {
+        let is_taken = held < wanted && held + jobs.len() <= most;
+        held += if is_taken { jobs.len() } else { 0 };
+        is_taken
+    };
+    repeats.into_iter().filter(is_taken).flatten()
+}
+
+/// The jobs of rows, by platform and within it by what was measured on which device.
+fn by_platform(rows: &[&AcceptedMeasurement]) -> BTreeMap<Platform, Vec<Vec<JobId>>> {
+    let mut platforms: BTreeMap<Platform, BTreeMap<(&str, &Configuration), Vec<JobId>>> = BTreeMap::new();
+    for row in rows {
+        let configurations = platforms.entry(row.configuration.platform).or_default();
+        configurations.entry((&row.device.name, &row.configuration)).or_default().push(row.job_id);
+    }
+    platforms.into_iter().map(|(platform, repeats)| (platform, repeats.into_values().collect())).collect()
 }
 
 #[cfg(test)]
@@ -121,13 +148,13 @@ mod tests {
         let web = (0..10).map(|index| row(Platform::Wasm, index));
         let rows: Vec<_> = native.chain(few).chain(web).collect();
         let split = Split::of(&rows, &KnownJobs::default());
-        let held_out = split.hold_back(1);
+        let held_out = split.hold_back(&BTreeSet::new(), 1);
         let judges = |platform| {
             let of_platform = rows.iter().filter(move |row| row.configuration.platform == platform);
             of_platform.filter(|row| held_out.contains(&row.job_id))
         };
         let count = |platform| judges(platform).count();
-        assert_eq!([Platform::Cpu, Platform::Webgpu, Platform::Wasm].map(count), [20, 0, 5]);
+        assert_eq!([Platform::Cpu, Platform::Webgpu, Platform::Wasm].map(count), [20, 1, 5]);
         let sizes: BTreeSet<u32> = judges(Platform::Cpu).map(|row| row.configuration.batch_size).collect();
         assert_eq!(sizes.len(), 5, "of each of these all four repeats");
     }
@@ -135,7 +162,29 @@ mod tests {
     #[test]
     fn at_most_half_of_a_platforms_rows_are_held_back() {
         let repeats: Vec<_> = (0..12).map(|index| row(Platform::Cpu, u32::from(index == 0))).collect();
-        let held_out = Split::of(&repeats, &KnownJobs::default()).hold_back(1);
+        let held_out = Split::of(&repeats, &KnownJobs::default()).hold_back(&BTreeSet::new(), 1);
         assert_eq!(held_out, ids(&repeats[..1]), "the other configuration is most of what there is");
+    }
+
+    #[test]
+    fn where_little_is_new_those_judge_that_did_before() {
+        let rows: Vec<_> = (0..9).map(|size| row(Platform::Wasm, size)).collect();
+        let held_back = |judges: usize| Split::of(&rows, &KnownJobs::default()).hold_back(&ids(&rows[..judges]), 1);
+        assert_eq!((held_back(6), held_back(5)), (ids(&rows[..6]), ids(&rows[..5])));
+        let (two, three) = (ids(&rows[..2]), held_back(2));
+        assert!(two.is_subset(&three) && three.len() == 3, "one of seven joins them");
+    }
+
+    #[test]
+    fn of_many_rows_that_are_learned_a_few_are_spared_where_nobody_judges() {
+        let native = (0..SPARING_MIN).map(|size| row(Platform::Cpu, u32::try_from(size).expect("few")));
+        let web = (1..SPARING_MIN).map(|size| row(Platform::Wasm, u32::try_from(size).expect("few")));
+        let rows: Vec<_> = native.chain(web).collect();
+        let spared = |judges: usize| {
+            let spared = spared(&rows.iter().collect::<Vec<_>>(), &BTreeMap::from([(Platform::Cpu, judges)]), 1);
+            assert!(spared.is_subset(&ids(&rows[..SPARING_MIN])), "the other platform has one too few");
+            spared.len()
+        };
+        assert_eq!([0, 2, 5, 20].map(spared), [5, 3, 0, 0]);
     }
 }

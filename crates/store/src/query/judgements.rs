@@ -44,6 +44,7 @@ WITH measured AS (
 SELECT concat_ws(' ', model_name, platform, nullif(browser, ''), \"precision\", 'batch ' || batch_size,
                  'sequence ' || nullif(sequence_length, 0), 'image ' || nullif(image_size, 0), 'threads ' || threads,
                  'on ' || device_name),
+       platform || ' on ' || device_name,
        array_to_string(run_ms, ','), array_to_string(earlier_ms, ',')
 FROM mine JOIN earlier USING (model_name, model_sha256, platform, backend, \"precision\", batch_size, sequence_length,
                               image_size, threads, browser, device_name)
@@ -73,6 +74,7 @@ impl Store {
         select(&self.reader()?, "read what was measured before a run", COMPARABLE, params, |columns| {
             Ok(ComparableRow {
                 configuration: columns.get()?,
+                place: columns.get()?,
                 run_ms: numbers(columns)?,
                 earlier_ms: numbers(columns)?,
             })

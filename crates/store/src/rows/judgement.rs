@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct ComparableRow {
     /// The configuration and its device, for people.
     pub configuration: String,
+    /// The platform and the device, for people.
+    pub place: String,
     /// In the run, in the order in which the jobs ended.
     pub run_ms: Vec<f64>,
     /// Before the run was submitted, the latest first.
@@ -37,16 +39,16 @@ pub struct JudgementRow {
     pub regressions: Vec<RegressionRow>,
 }
 
-/// A configuration that became slower.
+/// A configuration that became slower, or all of a device's together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RegressionRow {
-    /// The configuration and its device, for people.
+    /// The configuration and its device, or how many configurations of which device, for people.
     pub configuration: String,
     /// Repeats in the run.
     pub run_repeats: u32,
     /// Earlier repeats.
     pub baseline_repeats: u32,
-    /// Median over the run's repeats of their medians, in milliseconds.
+    /// Median over the run's repeats of their medians, in milliseconds; of a device, the sum over its configurations.
     pub run_ms: f64,
     /// The same of the earlier ones.
     pub baseline_ms: f64,

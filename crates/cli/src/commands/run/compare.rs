@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use messages::RunId;
-use pipeline::{CompareSettings, Compared, Repeats, Verdict, compare_repeats};
+use pipeline::{CompareSettings, Compared, Comparison, Repeats, Verdict, compare_repeats};
 use serde::Serialize;
 use store::ResultRow;
 
@@ -22,9 +22,9 @@ const ASKED_AT_ONCE: usize = 8;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: augur run compare RUN BASELINE --threshold-pct 5\n\nEach configuration's repeats are \
-                        compared by the exact Mann-Whitney test on the medians of their raw iterations; Holm's \
-                        correction keeps the chance of any false alarm at --false-alarms. Exit code 1 if there is a \
-                        regression."
+                        compared by the exact Mann-Whitney test on the medians of their raw iterations, and the \
+                        configurations of each device together by the exact sign test; Holm's correction keeps the \
+                        chance of any false alarm at --false-alarms. Exit code 1 if there is a regression."
 )]
 pub(crate) struct CompareArguments {
     /// The run that is judged.
@@ -62,6 +62,8 @@ struct Answer {
     regressions: usize,
     improvements: usize,
     compared: Vec<ComparedRow>,
+    /// The configurations of each device together.
+    devices: Vec<ComparedRow>,
     /// Configurations that only one of the runs measured.
     only_run: Vec<String>,
     only_baseline: Vec<String>,
@@ -86,12 +88,12 @@ pub(crate) async fn run(arguments: &CompareArguments, context: &Context) -> anyh
     let api = context.api()?;
     let mut run = iterations(&api, arguments.run).await?;
     let baseline = iterations(&api, arguments.baseline).await?;
-    let only_run = run.keys().filter(|name| !baseline.contains_key(*name)).cloned().collect();
+    let only_run = run.keys().filter(|of| !baseline.contains_key(*of)).map(|of| of.name.clone()).collect();
     let (mut repeats, mut only_baseline) = (Vec::new(), Vec::new());
-    for (name, baseline) in baseline {
-        match run.remove(&name) {
-            Some(run) => repeats.push(Repeats { name, run, baseline }),
-            None => only_baseline.push(name),
+    for (of, baseline) in baseline {
+        match run.remove(&of) {
+            Some(run) => repeats.push(Repeats { name: of.name, place: of.place, run, baseline }),
+            None => only_baseline.push(of.name),
         }
     }
     let CompareArguments { threshold_pct, false_alarms, .. } = *arguments;
@@ -99,29 +101,37 @@ pub(crate) async fn run(arguments: &CompareArguments, context: &Context) -> anyh
     let answer = answer(arguments, &compared, only_run, only_baseline);
     output::answer(arguments.format, &answer, |answer| table(answer, arguments.all))?;
     if arguments.format == Format::Table {
-        explain(&answer, &compared);
+        explain(&answer, &compared.configurations);
     }
     Ok(if answer.regressions > 0 { Exit::Unwelcome } else { Exit::Done })
 }
 
+/// What was measured: equal in two jobs that are repeats of each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Measured {
+    name: String,
+    /// The platform and the device.
+    place: String,
+}
+
 /// The raw iterations of every measured configuration of a run, repeat by repeat; what nobody learns from, because it is
 /// impossible or was disturbed, is no repeat.
-async fn iterations(api: &Api, run: RunId) -> anyhow::Result<BTreeMap<String, Vec<Vec<f64>>>> {
+async fn iterations(api: &Api, run: RunId) -> anyhow::Result<BTreeMap<Measured, Vec<Vec<f64>>>> {
     let rows: Vec<ResultRow> = api.get(&format!("/api/runs/{run}/results")).await?;
     let measured = rows.into_iter().filter(|row| row.latency_p50_ms.is_some() && row.accepted != Some(false));
     let of_job = |row: ResultRow| async move {
         let ms: Vec<f64> = api.get(&format!("/api/jobs/{}/iterations", row.job_id)).await?;
-        anyhow::Ok((name(&row), ms))
+        anyhow::Ok((Measured { name: name(&row), place: place(&row) }, ms))
     };
-    let jobs: Vec<(String, Vec<f64>)> =
+    let jobs: Vec<(Measured, Vec<f64>)> =
         stream::iter(measured).map(of_job).buffered(ASKED_AT_ONCE).try_collect().await?;
-    let mut by_name: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
-    for (name, ms) in jobs {
+    let mut repeats: BTreeMap<Measured, Vec<Vec<f64>>> = BTreeMap::new();
+    for (of, ms) in jobs {
         if !ms.is_empty() && ms.iter().all(|ms| ms.is_finite() && *ms > 0.0) {
-            by_name.entry(name).or_default().push(ms);
+            repeats.entry(of).or_default().push(ms);
         }
     }
-    Ok(by_name)
+    Ok(repeats)
 }
 
 /// What must be equal for two jobs to be repeats of each other: everything that a job may choose, and the device; of the
@@ -145,22 +155,27 @@ fn name(row: &ResultRow) -> String {
     )
 }
 
+fn place(row: &ResultRow) -> String {
+    format!("{} on {}", row.platform, output::text(row.device.as_ref()))
+}
+
 fn answer(
     arguments: &CompareArguments,
-    compared: &[Compared],
+    compared: &Comparison,
     only_run: Vec<String>,
     only_baseline: Vec<String>,
 ) -> Answer {
-    let count = |verdict| compared.iter().filter(|of| of.verdict == verdict).count();
+    let count = |verdict| compared.all().filter(|of| of.verdict == verdict).count();
     Answer {
         run: arguments.run.to_string(),
         baseline: arguments.baseline.to_string(),
         threshold_pct: arguments.threshold_pct,
         false_alarms: arguments.false_alarms,
-        test: "exact Mann-Whitney, Holm-corrected",
+        test: "exact Mann-Whitney, by device exact sign test, Holm-corrected",
         regressions: count(Verdict::Regression),
         improvements: count(Verdict::Improvement),
-        compared: compared.iter().map(row).collect(),
+        compared: compared.configurations.iter().map(row).collect(),
+        devices: compared.devices.iter().map(row).collect(),
         only_run,
         only_baseline,
     }
@@ -202,7 +217,7 @@ fn table(answer: &Answer, all: bool) -> comfy_table::Table {
         "verdict",
     ]);
     let differs = |row: &&ComparedRow| row.verdict == "regression" || row.verdict == "improvement";
-    let shown = answer.compared.iter().filter(|row| all || differs(row));
+    let shown = answer.devices.iter().chain(&answer.compared).filter(|row| all || differs(row));
     for row in shown {
         let [difference, interval] = change(row.difference_pct, row.lower_pct, row.upper_pct);
         table.add_row([
@@ -223,7 +238,8 @@ fn table(answer: &Answer, all: bool) -> comfy_table::Table {
 fn explain(answer: &Answer, compared: &[Compared]) {
     let undecided = compared.iter().filter(|of| of.verdict == Verdict::Undecided).count();
     eprintln!(
-        "{} configurations compared: {} regressions, {} improvements, {undecided} undecided; differences below {} % do \
+        "{} configurations compared, and those of each device together: {} regressions, {} improvements, {undecided} \
+         undecided; differences below {} % do \
          not count, and the chance of any false alarm is at most {}",
         compared.len(),
         answer.regressions,
@@ -232,7 +248,7 @@ fn explain(answer: &Answer, compared: &[Compared]) {
         answer.false_alarms,
     );
     if undecided > 0 {
-        eprintln!("undecided ones have too few repeats: `repeat: 10` in the suite gives more");
+        eprintln!("undecided configurations have too few repeats: `repeat: 10` in the suite gives more");
     }
     for (what, names) in [("the run", &answer.only_run), ("the baseline", &answer.only_baseline)] {
         if !names.is_empty() {

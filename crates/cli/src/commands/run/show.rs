@@ -65,7 +65,7 @@ pub(crate) fn text(state: &RunState) -> String {
 fn compared(of: &JudgementRow) -> String {
     let JudgementRow { compared, undecided, improvements, threshold_pct, false_alarms, regressions, .. } = of;
     let summary = format!(
-        "{compared} configurations were measured before: {} are slower now, {improvements} faster, {undecided} have too few \
+        "{compared} configurations were measured before: {} regressions, {improvements} faster, {undecided} have too few \
          repeats to tell (differences above {threshold_pct} %, any false alarm with a chance of {false_alarms} at most)",
         regressions.len()
     );

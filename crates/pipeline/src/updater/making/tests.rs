@@ -44,7 +44,8 @@ impl World {
     /// Adds rows to the table and makes a release of it.
     fn update(&mut self, rows: impl IntoIterator<Item = AcceptedMeasurement>) -> (Manifest, Update) {
         self.rows.extend(rows);
-        let manifest = make(&self.rows, &self.settings, &self.releases).expect("made");
+        let made = make(&self.rows, &self.settings, &self.releases, &CancellationToken::new());
+        let manifest = made.expect("made").expect("nobody says stop");
         let update = manifest.update.clone().expect("it is an update");
         (manifest, update)
     }
@@ -74,7 +75,7 @@ fn on(platform: Platform, device: &str, mut rows: Vec<AcceptedMeasurement>) -> V
 fn what_an_update_dropped_stays_dropped() {
     let mut world = World::new();
     let (first, update) = world.update(builders::batch_grid((1..=39).step_by(2), 1.0));
-    assert_eq!((update.strategy, first.training_rows), (UpdateStrategy::Full, 80), "{update:?}");
+    assert_eq!((update.strategy, first.training_rows), (UpdateStrategy::Full, 75), "{update:?}");
     let (second, update) = world.update(builders::batch_grid((1..=19).step_by(2), 1.5));
     assert_eq!((update.strategy, update.is_promoted), (UpdateStrategy::Window, true), "{update:?}");
     let old: BTreeSet<JobId> = world.rows[..80].iter().map(|row| row.job_id).collect();
@@ -83,6 +84,53 @@ fn what_an_update_dropped_stays_dropped() {
     assert_eq!(update.strategy, UpdateStrategy::Full, "40 came, and 35 count: {update:?}");
     let jobs = world.jobs(&third);
     assert!(third.training_rows <= 80 && jobs.learned.is_disjoint(&old) && jobs.dropped == old, "{update:?}");
+}
+
+/// A platform of which little was new had no judge, and what was learned from the beginning was promoted however bad it was
+/// there.
+#[test]
+fn a_platform_of_which_nothing_is_new_is_judged_by_rows_that_were_spared() {
+    let mut world = World::new();
+    let odd = || builders::batch_grid((1..=39).step_by(2), 1.0);
+    let (first, update) = world.update([odd(), on(Platform::Wasm, "EPYC", odd())].concat());
+    assert_eq!((first.training_rows, update.held_out.len()), (150, 10), "five of each: {update:?}");
+    // Two trees learn hardly anything.
+    (world.settings.strategy, world.settings.train.rounds) = (Some(UpdateStrategy::Full), 2);
+    let (_, update) = world.update(builders::batch_grid((2..=40).step_by(4), 1.0));
+    let of = |platform: Platform| update.judged.iter().find(|judged| judged.platform == platform.as_str());
+    assert!(of(Platform::Cpu).is_some(), "{update:?}");
+    assert!(of(Platform::Wasm).is_some_and(|judged| judged.is_worse && judged.rows >= 5), "{update:?}");
+    assert!(!update.is_promoted && update.reason.contains("on wasm"), "{update:?}");
+    assert_eq!(world.releases.current_id().expect("readable"), Some(first.release_id));
+}
+
+#[test]
+fn after_the_stop_nothing_is_released() {
+    let world = World::new();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let made = make(&builders::batch_grid(1..=10, 1.0), &world.settings, &world.releases, &stop);
+    assert!(made.expect("learned").is_none() && world.releases.list().expect("readable").is_empty());
+}
+
+/// It counted from the number of rows that it had had, and was silent for as many.
+#[test]
+fn an_updater_that_lost_its_table_counts_from_what_is_there() {
+    let mut world = World::new();
+    world.update(builders::batch_grid(1..=20, 1.0));
+    let rows_trained = |rows| super::super::found(&world.releases, rows).expect("readable").0.rows_trained();
+    assert_eq!([rows_trained(100), rows_trained(80), rows_trained(30)], [80, 80, 30]);
+}
+
+/// The rows of a new table that lie where the old one's had been learned were taken for them, and left out for ever.
+#[test]
+fn what_is_new_in_a_table_that_is_shorter_than_the_last_is_learned_where_a_device_has_changed() {
+    let mut world = World::new();
+    world.update(builders::batch_grid((1..=39).step_by(2), 1.0));
+    world.rows.drain(..40);
+    let (second, update) = world.update(builders::batch_grid((21..=39).step_by(2), 1.5).into_iter().take(30));
+    let dropped = world.jobs(&second).dropped;
+    assert!(world.rows[40..].iter().all(|row| !dropped.contains(&row.job_id)), "{update:?}");
 }
 
 #[test]
@@ -155,7 +203,7 @@ fn a_release_that_loses_a_platform_is_a_candidate() {
 /// What a weighted update keeps of old rows, by the number of new ones.
 fn weighted(rows: &[AcceptedMeasurement], seen: &[&AcceptedMeasurement], new: usize) -> HashSet<JobId> {
     let evidence = Evidence::default();
-    Old { rows, seen, evidence: &evidence }.weighted(new).into_iter().map(|row| row.job_id).collect()
+    Old { rows, seen, judges: &[], evidence: &evidence }.weighted(new).into_iter().map(|row| row.job_id).collect()
 }
 
 #[test]
@@ -177,7 +225,7 @@ fn only_where_errors_have_grown_rows_are_left_out() {
         [builders::batch_grid(1..=20, 1.0), on(Platform::Wasm, "EPYC", builders::batch_grid(1..=20, 3.0))].concat();
     let seen: Vec<_> = rows.iter().collect();
     let evidence = Evidence::drifted(Platform::Wasm);
-    let kept = Old { rows: &rows, seen: &seen, evidence: &evidence }.weighted(10);
+    let kept = Old { rows: &rows, seen: &seen, judges: &[], evidence: &evidence }.weighted(10);
     let count = |platform| kept.iter().filter(|row| row.configuration.platform == platform).count();
     assert!(count(Platform::Cpu) == 80 && count(Platform::Wasm) < 80, "{}", kept.len());
 }
@@ -194,7 +242,8 @@ fn only_what_is_not_worse_anywhere_is_promoted() {
         is_worse,
     };
     let made = || update(Choice { strategy: UpdateStrategy::Full, reason: "new devices: X".to_owned() }, 100, 88);
-    let decide = |judged, lost| decided(made(), judged, lost);
+    let places = BTreeSet::from([Platform::Cpu, Platform::Wasm]);
+    let decide = |judged, lost| decided(made(), judged, &places, lost);
     let good = decide(vec![judged("cpu", false), judged("wasm", false)], None);
     assert!(good.is_promoted && good.reason == "new devices: X", "{good:?}");
     let bad = decide(vec![judged("cpu", false), judged("wasm", true)], None);
@@ -202,6 +251,6 @@ fn only_what_is_not_worse_anywhere_is_promoted() {
     assert!(bad.reason.ends_with("latency_ms on wasm, 12.0 % after 8.0 % on 12 rows"), "{bad:?}");
     let poorer = decide(vec![judged("cpu", false)], Some("it knows nothing of memory_peak_mb".to_owned()));
     assert!(!poorer.is_promoted && poorer.reason.ends_with("knows nothing of memory_peak_mb"), "{poorer:?}");
-    let few = decide(Vec::new(), None);
-    assert!(few.is_promoted && few.reason.ends_with("too few new rows to judge it on"), "{few:?}");
+    let few = decide(vec![judged("cpu", false), Judged { rows: 4, ..judged("wasm", false) }], None);
+    assert!(few.is_promoted && few.reason.ends_with("too few new rows to judge it on wasm"), "{few:?}");
 }
