@@ -285,7 +285,8 @@ fn integrated_prefers_what_could_change_the_recommendation() {
     let release = trained(&[measurements(), near, far].concat());
     // Only one of them is on a device that another comes close to.
     let mut subjects: Vec<Subject> = (1..6).map(|model| on("far", 8.0, subject(model, 3, 1))).collect();
-    subjects.push(subject(0, 3, 1));
+    // As many threads as rivals are asked about.
+    subjects.push(subject(0, 3, 4));
     let candidates: Vec<Candidate> = subjects.into_iter().map(|subject| Candidate { subject }).collect();
     let plan = plan(Some(&release), &candidates, &[], wish(Strategy::Integrated, 1, 1));
     let proposal = &plan.proposals[0];
