@@ -19,7 +19,7 @@ use crate::{
 pub(super) const LEASE_S: u64 = 12;
 
 /// Jobs for each fault that are long enough to be at work when it comes.
-const LONG_PER_FAULT: usize = 6;
+const LONG_PER_FAULT: usize = 2;
 /// How long each of them takes, in milliseconds: longer than the time from one fault to the next.
 const LONG_MS: u64 = 700;
 
