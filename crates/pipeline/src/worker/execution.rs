@@ -28,6 +28,9 @@ use crate::{
 
 /// Wait before something is published again that the broker could not store.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// Returns by the broker after which a job is claimed before it starts: it may have killed its workers, and the lapse of
+/// its lease then charges it, and makes it run alone.
+const RETURNS_TRUSTED_MAX: u32 = 1;
 /// Why a job is a dead letter that brings down whatever runs it.
 const POISON: &str = "poison";
 /// How long a job that may not run here now stays in the delay lanes: as after this failed attempt.
@@ -137,8 +140,9 @@ impl<E: Execute> Worker<E> {
         let execution = if cancel.is_cancelled() {
             cancelled_before()
         } else {
-            if is_alone && matches!(hold, Hold::Delivery(_)) {
-                info!(job_id = %job.job_id, "the job may have killed its worker; it is claimed and runs alone");
+            let returns = if let Hold::Delivery(delivery) = &*hold { Some(delivery.returns()) } else { None };
+            if returns.is_some_and(|returns| is_alone || returns > RETURNS_TRUSTED_MAX) {
+                info!(job_id = %job.job_id, returns, is_alone, "the job may have killed its worker; it is claimed");
                 self.claim(job, attempt, hold).await;
             }
             let report = |progress| self.state.report(job.job_id, progress);

@@ -1,21 +1,19 @@
 //! When a job may begin: at once, beside others, or alone.
 //!
-//! A job that may have killed its worker runs with nothing beside it, so that it takes no healthy neighbour with it: if
-//! it kills again, it is the only one that is charged, and its neighbours of before, suspects themselves, pass.
+//! A job whose worker was lost runs with nothing beside it, so that it takes no healthy neighbour with it: if it kills
+//! again, it is the only one that is charged, and its neighbours of before, suspects themselves, pass.
 
 use broker::Delivery;
 use messages::{FailureKind, Job};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// Returns by the broker after which a job is suspect: it may have killed its workers.
-const RETURNS_TRUSTED_MAX: u32 = 1;
-
-/// Whether a job may have killed the worker that ran it last: the broker took it back repeatedly, or the lease lapsed that
-/// it was held under.
+/// Whether a job may have killed the worker that ran it last: the lease lapsed that it was held under.
+///
+/// Returns by the broker do not make it so: whatever a worker had fetched comes back with its death, and would run one by
+/// one.
 pub(super) fn is_suspect(delivery: &Delivery) -> bool {
     let may_have_history = delivery.attempt() > 1 || delivery.replays() > 0;
-    delivery.returns() > RETURNS_TRUSTED_MAX
-        || (may_have_history && delivery.decode::<Job>().is_ok_and(|job| lost_its_worker(&job)))
+    may_have_history && delivery.decode::<Job>().is_ok_and(|job| lost_its_worker(&job))
 }
 
 fn lost_its_worker(job: &Job) -> bool {
