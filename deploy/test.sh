@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-selection=(--release --workspace --locked)
+selection=(--release --workspace --locked --no-fail-fast)
 # Beside the unit tests; a name that is no test's is an error.
 computing=(few_shots tables zeus)
 mapfile -t waiting < <(cargo metadata --no-deps --format-version 1 --locked | python3 -c '

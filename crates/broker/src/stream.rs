@@ -72,10 +72,15 @@ pub async fn continuity(
     last_message: Option<&str>,
 ) -> Result<Continuity, BrokerError> {
     let link = link(url);
-    if stream_end_over(&link, stream).await?.is_none_or(|end| end.offset < last_offset) {
+    let end = stream_end_over(&link, stream).await?;
+    if end.is_some_and(|end| end.offset < last_offset) {
         return Ok(Continuity::Other { found: None });
     }
-    let Some(found) = first_from(&link, stream, last_offset).await? else { return Ok(Continuity::Unbroken) };
+    // RabbitMQ shows no end of an empty stream, and none where the last segment has just begun.
+    let wait_ms = if end.is_some() { TAIL_FIRST_MS_MAX } else { TAIL_UNCOUNTED_MS_MAX };
+    let Some(found) = first_from(&link, stream, last_offset, wait_ms).await? else {
+        return Ok(if end.is_some() { Continuity::Unbroken } else { Continuity::Other { found: None } });
+    };
     let (offset, fingerprint) = (found.stream_offset(), found.stream_fingerprint());
     Ok(match offset.filter(|offset| *offset > last_offset) {
         Some(first_offset) => Continuity::Cut { first_offset },
@@ -138,8 +143,8 @@ async fn stream_end_over(link: &Link, stream: &str) -> Result<Option<StreamEnd>,
 }
 
 /// The first message at this offset or behind it, in a stream that has one.
-async fn first_from(link: &Link, stream: &str, offset: u64) -> Result<Option<Delivery>, BrokerError> {
+async fn first_from(link: &Link, stream: &str, offset: u64, wait_ms: u64) -> Result<Option<Delivery>, BrokerError> {
     let mut reading = Subscription::on(link, stream, Start::StreamOffset(offset), 1).await?;
-    let first = tokio::time::timeout(Duration::from_millis(TAIL_FIRST_MS_MAX), reading.next()).await;
+    let first = tokio::time::timeout(Duration::from_millis(wait_ms), reading.next()).await;
     Ok(first.unwrap_or_default())
 }
