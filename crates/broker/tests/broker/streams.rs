@@ -107,8 +107,10 @@ async fn what_retention_took_is_told_from_another_stream() {
         for _ in 0..LOOKS_MAX {
             match look("0:a").await.unwrap() {
                 Continuity::Unbroken => {}
+                // Retention may take everything but a segment that has just begun, and is empty.
+                Continuity::Other { found: None } => publisher.publish(to_queue("log", "next")).await.unwrap(),
                 Continuity::Cut { first_offset } => return assert!(first_offset > 0),
-                other @ Continuity::Other { .. } => panic!("{other:?}"),
+                other @ Continuity::Other { found: Some(_) } => panic!("{other:?}"),
             }
         }
         panic!("retention took nothing");
