@@ -19,7 +19,7 @@ trap 'kill "$computed" 2>/dev/null; rm -f "$log"' EXIT
 cargo test "${selection[@]}" "${waiting[@]/#/--test=}"
 waited=$?
 wait "$computed"
-computed=$?
+computed_ended=$?
 echo "tests that ran beside these:"
 cat "$log"
-exit $((computed ? computed : waited))
+exit $((computed_ended ? computed_ended : waited))
