@@ -23,17 +23,6 @@ const SEED_VARIABLE: &str = "AUGUR_TEST_SEED";
 /// One fault for so many jobs: seldom enough that few jobs meet three.
 const JOBS_PER_FAULT: usize = 4;
 
-/// What is killed, by a part of its command line: pages, GPU process, driver and browser of either family.
-const VICTIMS: [&str; 7] = [
-    "--type=renderer",
-    "--type=gpu-process",
-    "chromedriver --port",
-    "--user-data-dir",
-    "-isForBrowser",
-    "geckodriver --port",
-    "--marionette",
-];
-
 /// How many cases of each kind make up `jobs`: quick ones, ones on WebGPU, ones that are timed for longer than they
 /// may take, ones that want more memory than there is. Each is one case per browser, or one in any.
 fn suite(jobs: usize) -> String {
@@ -61,7 +50,7 @@ pub(crate) fn every_job_has_one_end_whatever_dies(world: &World, processes: &mut
     let run = world.submit(&suite(jobs));
     let faults = kill_until_the_end(world, &run, processes, &mut fastrand::Rng::with_seed(seed));
     println!("{faults} faults; {}", status(world)["counters"]);
-    assert!(faults >= VICTIMS.len(), "each kind of fault once: {faults}");
+    assert!(faults >= BrowserProcesses::VICTIMS.len(), "each kind of fault once: {faults}");
     let summary = summary(world, &run).expect("it is known");
     each_job_has_one_end(world, &run, &summary);
     no_attempt_is_charged_for_a_fault(world, &run);
@@ -89,7 +78,7 @@ fn kill_until_the_end(world: &World, run: &str, processes: &mut BrowserProcesses
         processes.alive();
         if ended >= (faults + 1) * JOBS_PER_FAULT {
             if next.is_empty() {
-                next = VICTIMS.to_vec();
+                next = BrowserProcesses::VICTIMS.to_vec();
                 random.shuffle(&mut next);
             }
             // A browser that is just being started has none yet.

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use hardware::{DeviceLease, HardwareError, LeaseMode, LeaseRequest};
 use messages::{Failure, FailureKind, Platform};
-use tokio::time::{self, Instant};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{FailureExt, chain, failure};
@@ -13,6 +13,21 @@ use crate::failure::{FailureExt, chain, failure};
 /// usual acknowledgement timeout of 30 minutes.
 const DEVICE_WAIT_MAX: Duration = Duration::from_mins(20);
 
+/// Waits in line for a platform's device, for as long as it takes.
+///
+/// # Errors
+///
+/// [`HardwareError::File`] if the lock files cannot be opened, or the operating system refuses to lock.
+pub async fn device_turn(directory: &Path, platform: Platform, mode: LeaseMode) -> Result<DeviceLease, HardwareError> {
+    let mut request = LeaseRequest::new(directory, platform, mode)?;
+    loop {
+        if let Some(lease) = request.poll()? {
+            return Ok(lease);
+        }
+        time::sleep(LeaseRequest::POLL_INTERVAL).await;
+    }
+}
+
 /// Gets the lease, or says why not: cancelled, too long, or no lock to be had.
 pub(crate) async fn device_lease(
     directory: &Path,
@@ -20,24 +35,15 @@ pub(crate) async fn device_lease(
     mode: LeaseMode,
     cancel: &CancellationToken,
 ) -> Result<DeviceLease, Failure> {
-    let machine = |error: HardwareError| failure(FailureKind::Machine, chain(&error));
-    let mut request = LeaseRequest::new(directory, platform, mode).map_err(machine)?;
-    let until = Instant::now() + DEVICE_WAIT_MAX;
-    loop {
-        if cancel.is_cancelled() {
-            return Err(failure(FailureKind::Cancelled, format!("cancelled while waiting for the {platform} device")));
-        }
-        if let Some(lease) = request.poll().map_err(machine)? {
-            return Ok(lease);
-        }
-        if Instant::now() >= until {
+    let turn = cancel.run_until_cancelled(device_turn(directory, platform, mode));
+    match time::timeout(DEVICE_WAIT_MAX, turn).await {
+        Ok(Some(Ok(lease))) => Ok(lease),
+        Ok(Some(Err(error))) => Err(failure(FailureKind::Machine, chain(&error))),
+        Ok(None) => Err(failure(FailureKind::Cancelled, format!("cancelled while waiting for the {platform} device"))),
+        Err(_) => {
             let message =
                 format!("other jobs kept the {platform} device for more than {} s", DEVICE_WAIT_MAX.as_secs());
-            return Err(failure(FailureKind::Unavailable, message).suggest("look for a job that hangs on this machine"));
-        }
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = time::sleep(LeaseRequest::POLL_INTERVAL) => {}
+            Err(failure(FailureKind::Unavailable, message).suggest("look for a job that hangs on this machine"))
         }
     }
 }

@@ -24,6 +24,7 @@ mod test_job;
 mod web;
 
 pub use child::benchmark_child;
+pub use device_wait::device_turn;
 pub use error::RunnerError;
 pub use execute::{Charge, Execute, Execution};
 pub use probe::onnxruntime_version;

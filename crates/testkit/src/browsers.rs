@@ -28,6 +28,17 @@ struct Process {
 }
 
 impl BrowserProcesses {
+    /// Worth killing, by a part of the command line: pages, GPU process, driver and browser of either family.
+    pub const VICTIMS: [&str; 7] = [
+        "--type=renderer",
+        "--type=gpu-process",
+        "chromedriver --port",
+        "--user-data-dir",
+        "-isForBrowser",
+        "geckodriver --port",
+        "--marionette",
+    ];
+
     /// Those of the pool, running or ended, with this state directory.
     ///
     /// # Errors

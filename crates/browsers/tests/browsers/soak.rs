@@ -1,5 +1,5 @@
-//! Many jobs over the tabs of Chromium and Firefox, three at once, while renderers, GPU processes, drivers and browsers are killed, and some jobs
-//! never end, are corrupt, or are too large; and the pool's memory after many jobs.
+//! Many jobs over the tabs of Chromium and Firefox, three at once, while renderers, GPU processes, drivers and browsers
+//! are killed, and some jobs never end, are corrupt, or are too large; and the pool's memory after many jobs.
 //!
 //! `make soak-browsers` runs both at their full size. In `make test` the faults come by the queue instead
 //! (`tests/web/soak.rs`).
@@ -12,6 +12,7 @@ use std::{
 use browsers::{Family, WebError, WebRequest};
 use futures_util::{StreamExt, stream};
 use messages::{FailureKind, Platform, Priority};
+use testkit::BrowserProcesses;
 
 use crate::support::{Bench, MIXER_OUTPUT, bench, endless, floats, gather, mixer, model_file};
 
@@ -33,17 +34,6 @@ const SEED_VARIABLE: &str = "AUGUR_TEST_SEED";
 const AT_ONCE: usize = 3;
 
 const FAMILIES: [Family; 2] = [Family::Chromium, Family::Firefox];
-
-/// What is killed, by a part of its command line: pages, GPU process, driver and browser of either family.
-const VICTIMS: [&str; 7] = [
-    "--type=renderer",
-    "--type=gpu-process",
-    "chromedriver --port",
-    "--user-data-dir",
-    "-isForBrowser",
-    "geckodriver --port",
-    "--marionette",
-];
 
 /// Timeout of a job that never ends.
 const ENDLESS_MAX: Duration = Duration::from_secs(3);
@@ -135,7 +125,7 @@ async fn break_things(
         tokio::time::sleep(Duration::from_millis(20)).await;
         if done.load(Ordering::Relaxed) >= (faults.load(Ordering::Relaxed) + 1) * JOBS_PER_FAULT {
             if next.is_empty() {
-                next = VICTIMS.to_vec();
+                next = BrowserProcesses::VICTIMS.to_vec();
                 random.shuffle(&mut next);
             }
             tokio::time::sleep(Duration::from_millis(random.u64(0..FAULT_MS_MAX))).await;

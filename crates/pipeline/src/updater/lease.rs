@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use hardware::{DeviceLease, HardwareError, LeaseMode, LeaseRequest};
+use hardware::{DeviceLease, HardwareError, LeaseMode};
 use messages::Platform;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -33,18 +33,11 @@ pub(super) async fn turn(directory: &Path, stop: &CancellationToken) -> Option<D
 }
 
 async fn lease(directory: &Path) -> Result<DeviceLease, HardwareError> {
-    let mut request = LeaseRequest::new(directory, Platform::Cpu, LeaseMode::Shared)?;
-    let mut is_told = false;
-    loop {
-        if let Some(lease) = request.poll()? {
-            return Ok(lease);
-        }
-        if !is_told {
-            info!("training waits for the benchmarks of this machine");
-            is_told = true;
-        }
-        tokio::time::sleep(LeaseRequest::POLL_INTERVAL).await;
+    if let Some(lease) = DeviceLease::try_now(directory, Platform::Cpu, LeaseMode::Shared)? {
+        return Ok(lease);
     }
+    info!("training waits for the benchmarks of this machine");
+    runner::device_turn(directory, Platform::Cpu, LeaseMode::Shared).await
 }
 
 #[cfg(test)]
