@@ -24,6 +24,8 @@ pub(crate) enum Work {
     Long { duration_ms: u64 },
     /// Outlasts its timeout.
     Hang,
+    /// Dies of a signal, alone.
+    Crash,
     /// Kills the worker that runs it.
     KillWorker,
     /// Asks for more memory than its worker may give (`worker.child_memory_mb_max`).
@@ -40,6 +42,7 @@ pub(crate) fn profiles(directory: &Path) -> String {
     let scripts = [
         ("long", r#"echo "$AUGUR_TEST_METHOD" >>executed; sleep "$AUGUR_TEST_CLASS""#),
         ("hang", "exec sleep 600"),
+        ("crash", "kill -SEGV $$"),
         ("kill-worker", "kill -KILL $PPID; sleep 600"),
         ("hang-until-mended", "[ -e mended ] || exec sleep 600"),
     ];
@@ -86,6 +89,7 @@ pub(crate) fn job(run: &RunRef, job_id: JobId, work: &Work) -> Job {
         Work::HangUntilMended => {
             Job { timeout_ms: HANG_TIMEOUT_MS, ..poison("hang until mended", JobSpec::Test(test("hang-until-mended"))) }
         }
+        Work::Crash => poison("crash", JobSpec::Test(test("crash"))),
         Work::KillWorker => poison("kill worker", JobSpec::Test(test("kill-worker"))),
         Work::OutOfMemory(model) => {
             let configuration = Configuration {

@@ -102,7 +102,7 @@ pub(crate) const ALL: &[Row] = &[
     ),
     row(
         "backlog",
-        "jobs are published faster than they are run, and the aggregator stands still (SIGSTOP); no daemon may grow",
+        "all jobs are queued before the worker may run one (SIGSTOP), then the aggregator stands still; no daemon may grow",
         Amount::new(1_000_000, 5),
         Amount::new(10_000, 2),
         Node::Own,
@@ -126,7 +126,7 @@ pub(crate) const ALL: &[Row] = &[
     ),
     row(
         "poison",
-        "jobs kill their worker, hang, need too much memory, or are no jobs at all",
+        "jobs kill their worker, crash, hang, need too much memory, or are no jobs at all",
         Amount::new(50_000, 1_000),
         Amount::new(500, 10),
         Node::Shared,

@@ -180,6 +180,18 @@ impl World {
         Ok(listed.lines().filter(|line| !is_empty(line)).collect::<Vec<_>>().join("; "))
     }
 
+    /// Jobs in all lanes, delivered or not; the broker counts them every few seconds.
+    ///
+    /// # Errors
+    ///
+    /// If no node answers.
+    pub(crate) fn jobs_queued(&self) -> Result<usize> {
+        let node = *self.nodes().first().context("there is no node")?;
+        let listed = node.ctl(&["list_queues", "--vhost", self.virtual_host(), "name", "messages"])?;
+        let lanes = listed.lines().filter(|line| line.starts_with("jobs."));
+        lanes.map(|line| Ok(line.split('\t').nth(1).context("a lane without a number")?.parse::<usize>()?)).sum()
+    }
+
     /// The name of the virtual host as `rabbitmqctl` takes it.
     pub(crate) fn virtual_host(&self) -> &str {
         match &self.broker {

@@ -13,8 +13,9 @@ use nix::{
 use testkit::PrivateNodeOptions;
 
 use crate::{
-    daemons::FleetOptions,
+    daemons::{FleetOptions, wait_until},
     jobs::Work,
+    limits::STALL_MAX,
     rig::{Rig, Setup, ensure_faults, parts},
     row::{Outcome, Trial},
     samples::Samples,
@@ -26,8 +27,29 @@ use crate::{
 const CHUNK_JOBS: usize = 10_000;
 /// Between two samples while the backlog is worked off.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Samples while the aggregator stands still, and results pile up on the stream.
+const SAMPLES_STANDING_FULL: usize = 15;
+const SAMPLES_STANDING_QUICK: usize = 1;
 /// A worker that takes as much as it can.
 const FLEET: (usize, usize) = (64, 500);
+
+/// A daemon that stands still until this is dropped.
+struct Standing(Pid);
+
+impl Standing {
+    fn new(pid: u32) -> Result<Self> {
+        let pid = Pid::from_raw(i32::try_from(pid)?);
+        kill(pid, Signal::SIGSTOP).with_context(|| format!("process {pid} cannot be stopped"))?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        // One that is gone by now is missed elsewhere.
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
 
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let (concurrency, prefetch) = FLEET;
@@ -36,25 +58,24 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let mut rig = Rig::new(trial, Broker::own(trial, PrivateNodeOptions::default())?, setup)?;
     let mut samples = Samples::create(&trial.directory.join("backlog.csv"))?;
     let started = Instant::now();
-    let aggregator = Pid::from_raw(i32::try_from(rig.aggregator.pid()?)?);
-    // In the second half it has to catch up with everything.
-    for part in parts(trial.amount.jobs / 2, trial.amount.faults) {
+
+    let worker = Standing::new(*rig.fleet.pids().first().context("there is no worker")?)?;
+    publish(&mut rig, trial.amount.jobs, &mut samples, started)?;
+    wait_until("every job is queued at once", STALL_MAX, || Ok(rig.world.jobs_queued()? >= trial.amount.jobs))?;
+    drop(worker);
+
+    let mut until = 0;
+    for part in parts(trial.amount.jobs, trial.amount.faults + 1).into_iter().take(trial.amount.faults) {
+        until += part as u64;
+        work_off(&rig, until, &mut samples, started)?;
         rig.progress.note_fault();
-        kill(aggregator, Signal::SIGSTOP).context("the aggregator cannot be stopped")?;
-        publish(&mut rig, part, &mut samples, started)?;
-        kill(aggregator, Signal::SIGCONT).context("the aggregator cannot go on")?;
-    }
-    publish(&mut rig, trial.amount.jobs - trial.amount.jobs / 2, &mut samples, started)?;
-    let mut done = 0;
-    while done < rig.results_expected() {
-        samples.take(&rig, started.elapsed())?;
-        thread::sleep(SAMPLE_EVERY);
-        let now_done = rig.progress.done();
-        if now_done == done {
-            rig.progress.wait_for(done + 1, crate::limits::STALL_MAX)?;
+        let _aggregator = Standing::new(rig.aggregator.pid()?)?;
+        for _ in 0..trial.pick(SAMPLES_STANDING_FULL, SAMPLES_STANDING_QUICK) {
+            thread::sleep(SAMPLE_EVERY);
+            samples.take(&rig, started.elapsed())?;
         }
-        done = now_done;
     }
+    work_off(&rig, rig.results_expected(), &mut samples, started)?;
     samples.take(&rig, started.elapsed())?;
     rig.note_growth(&samples)?;
     ensure_faults(rig.finish()?)
@@ -65,6 +86,21 @@ fn publish(rig: &mut Rig, jobs: usize, samples: &mut Samples, started: Instant) 
         let jobs = rig.load.jobs(count, &Work::Nothing);
         rig.load.publish(&jobs, Expected::Passed)?;
         samples.take(rig, started.elapsed())?;
+    }
+    Ok(())
+}
+
+/// Looks at everybody once a second until so many jobs are counted.
+fn work_off(rig: &Rig, until: u64, samples: &mut Samples, started: Instant) -> Result<()> {
+    let mut done = rig.progress.done();
+    while done < until {
+        samples.take(rig, started.elapsed())?;
+        thread::sleep(SAMPLE_EVERY);
+        let now_done = rig.progress.done();
+        if now_done == done {
+            rig.progress.wait_for(done + 1, STALL_MAX)?;
+        }
+        done = now_done;
     }
     Ok(())
 }

@@ -23,12 +23,13 @@ use crate::{
 /// kills its worker does so several times before it is given up, so there are few.
 const SHARES: &[(Poison, usize)] = &[
     (Poison::KillWorker, 20),
+    (Poison::Crash, 200),
     (Poison::OutOfMemory, 80),
     (Poison::Hang, 200),
-    (Poison::Undecodable, 200),
+    (Poison::Undecodable, 100),
     (Poison::TooLarge, 100),
-    (Poison::WrongSchema, 200),
-    (Poison::WrongType, 200),
+    (Poison::WrongSchema, 150),
+    (Poison::WrongType, 150),
 ];
 /// Memory of a job's process, in MB: enough to load the model, with 14 MB of weights, not for its batch.
 const CHILD_MEMORY_MB: u64 = 150;
@@ -48,6 +49,7 @@ const PER_KILLER_MAX: Duration = Duration::from_secs(90);
 #[derive(Debug, Clone, Copy)]
 enum Poison {
     KillWorker,
+    Crash,
     OutOfMemory,
     Hang,
     Undecodable,
@@ -104,6 +106,7 @@ fn publish(rig: &mut Rig, poison: Poison, number: usize) -> Result<()> {
     let raw = |message_type, schema_version, body| Encoded { message_type, schema_version, body };
     let work = match poison {
         Poison::KillWorker => Work::KillWorker,
+        Poison::Crash => Work::Crash,
         Poison::Hang => Work::Hang,
         Poison::OutOfMemory => {
             let cache = ModelCache::open(&rig.world.cache()?.join("models"))?;
