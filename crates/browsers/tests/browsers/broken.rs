@@ -9,12 +9,12 @@ use std::{
     process::{Command, Stdio},
     sync::{
         OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use browsers::{Family, Pool, WebError, WebRequest};
+use browsers::{BreakerSettings, CounterStatus, Family, Pool, Rung, WebError, WebRequest};
 use messages::{FailureKind, Platform, Warmth};
 use testkit::BrowserProcesses;
 use tokio::sync::Notify;
@@ -52,6 +52,43 @@ async fn firefox_is_mended_whatever_breaks() {
     bench.end().await;
 }
 
+/// Two deaths of one browser are enough: the job goes on in another, and a probe, not a job, finds the first well again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_moves_to_the_other_browser_and_the_first_comes_back() {
+    let bench = bench(&[Family::Chromium, Family::Firefox], |settings| {
+        settings.breaker = BreakerSettings { failures_to_open: 2, open_ms: 500, open_ms_max: 500 };
+    })
+    .await;
+    let killed = AtomicU64::new(0);
+    let kill_twice = |_| {
+        let before = killed.load(Ordering::Relaxed);
+        // One death at a time: progress of a browser that is just dying comes late.
+        if before < 2 && recoveries(&bench) >= before && bench.processes().kill("--user-data-dir") > 0 {
+            killed.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let duration_ms_max = u64::try_from(TIMED.as_millis()).expect("small");
+    let browsers = vec!["chromium".to_owned(), "firefox".to_owned()];
+    let request = WebRequest { browsers, duration_ms_max, ..timed_for_long(Platform::Wasm) };
+    let ran = bench.pool.run(request, &CancellationToken::new(), &kill_twice).await.expect("Firefox lives");
+    let own = ran.recoveries.iter().filter(|step| !step.ends_with("while idle"));
+    let rungs: Vec<&str> = own.filter_map(|step| step.split(" after ").next()).collect();
+    assert_eq!((ran.browser.as_str(), &rungs[..]), ("firefox", &["new browser", "other browser"][..]));
+
+    let breaker =
+        || bench.pool.status().breakers.into_iter().find(|of| of.browser == "chromium" && of.platform == "wasm");
+    assert_eq!(breaker().expect("it was asked").opened, 1);
+    until("the trial closes it", || breaker().is_some_and(|breaker| breaker.state == "closed")).await;
+    let back = bench.run(WebRequest { browsers: vec!["chromium".to_owned()], ..mixer(Platform::Wasm) }).await;
+    assert_eq!(back.expect("it is well").recoveries, [""; 0]);
+    bench.end().await;
+}
+
+/// Steps of the ladder so far.
+fn recoveries(bench: &Bench) -> u64 {
+    bench.pool.status().counters.recoveries.iter().map(|(_, count)| count).sum()
+}
+
 /// Nobody in the page can end its loop: it is ended from outside, and the slot is free.
 async fn a_model_that_never_ends_is_ended(bench: &Bench) {
     let request = endless();
@@ -76,8 +113,7 @@ async fn cancelling_frees_the_slot(bench: &Bench) {
 /// Kills what `victims` finds while a job is timed; the job must come to its end all the same, with `rung` on the way
 /// and the right numbers.
 async fn check_killed(bench: &Bench, platform: Platform, victims: &str, rung: &str) {
-    let counted = || bench.pool.status().counters.recoveries.iter().map(|(_, count)| count).sum::<u64>();
-    let (before, timed) = (counted(), Notify::new());
+    let (before, timed) = (recoveries(bench), Notify::new());
     let duration_ms_max = u64::try_from(TIMED.as_millis()).expect("small");
     let request = WebRequest { duration_ms_max, keep_outputs: true, ..timed_for_long(platform) };
     let killing = async {
@@ -90,7 +126,7 @@ async fn check_killed(bench: &Bench, platform: Platform, victims: &str, rung: &s
     // What was idle died as well, and may have been found dead first.
     let first = ran.recoveries.iter().find(|step| !step.ends_with("while idle")).expect("it was mended");
     assert!(first.starts_with(rung), "{:?}", ran.recoveries);
-    assert_eq!(counted() - before, ran.recoveries.len() as u64, "each step is counted");
+    assert_eq!(recoveries(bench) - before, ran.recoveries.len() as u64, "each step is counted");
     let computed = floats(&ran.outputs[0].bytes);
     assert!(computed.iter().zip(MIXER_OUTPUT).all(|(a, b)| (a - b).abs() < 1e-4), "{computed:?}");
 }
@@ -125,7 +161,7 @@ async fn a_death_takes_no_time_from_the_job(bench: &Bench) {
 
 async fn a_job_under_which_three_tabs_die_is_poison(bench: &Bench) {
     let (is_over, timed) = (AtomicBool::new(false), Notify::new());
-    let started_before = bench.pool.status().counters.sessions_started;
+    let before = bench.pool.status().counters;
     let killing = async {
         let mut processes = bench.processes();
         while !is_over.load(Ordering::Relaxed) {
@@ -147,7 +183,11 @@ async fn a_job_under_which_three_tabs_die_is_poison(bench: &Bench) {
     assert_eq!(deaths.len(), 3, "{error}");
     assert!(error.is_poison() && error.is_charged() && !error.failure_kind().is_retryable());
     let status = bench.pool.status();
-    assert!(status.counters.sessions_started > started_before, "the last time it had a browser of its own");
+    assert!(status.counters.sessions_started > before.sessions_started, "the last time it had a browser of its own");
+    let new_sessions = |counters: &CounterStatus| {
+        counters.recoveries.iter().find(|(rung, _)| *rung == Rung::NewSession.as_str()).map(|(_, count)| *count)
+    };
+    assert_eq!(new_sessions(&status.counters), new_sessions(&before).map(|count| count + 1), "{:?}", status.counters);
     let breaker = status.breakers.iter().find(|of| (of.browser.as_str(), of.platform.as_str()) == ("chromium", "wasm"));
     assert!(breaker.is_some_and(|breaker| breaker.opened > 0), "{:?}", status.breakers);
 }
