@@ -31,12 +31,12 @@ struct Wanted {
 const WANTED: [Wanted; 4] = [
     Wanted {
         subject: "Chromium",
-        names: &["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "microsoft-edge-stable"],
+        names: &["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"],
         remedy: "`make setup`, or Debian's package chromium",
     },
     Wanted {
         subject: "Chromium's driver",
-        names: &["chromedriver", "msedgedriver"],
+        names: &["chromedriver"],
         remedy: "`make setup`, or Debian's package chromium-driver",
     },
     Wanted {
@@ -51,12 +51,35 @@ const WANTED: [Wanted; 4] = [
     },
 ];
 
+/// Looked at where one of them is: nobody has to have it.
+const EDGE: [Wanted; 2] = [
+    Wanted {
+        subject: "Edge",
+        names: &["microsoft-edge-stable", "microsoft-edge"],
+        remedy: "Microsoft's package microsoft-edge-stable",
+    },
+    Wanted {
+        subject: "Edge's driver",
+        names: &["msedgedriver"],
+        remedy: "Microsoft's msedgedriver of the same version, on PATH",
+    },
+];
+
+/// Where Vulkan's loader looks for drivers, without which Firefox has no WebGPU; Chromium brings one of its own.
+const VULKAN_DRIVERS: [&str; 2] = ["/etc/vulkan/icd.d", "/usr/share/vulkan/icd.d"];
+
 /// What the browser pool needs and whether it is there.
 pub(super) async fn examine(directories: &[PathBuf], ort_web_directory: Option<&Path>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for wanted in WANTED {
         findings.push(examine_one(&wanted, directories).await);
     }
+    if EDGE.iter().flat_map(|wanted| wanted.names).any(|name| program(OsStr::new(name), directories).is_some()) {
+        for wanted in EDGE {
+            findings.push(examine_one(&wanted, directories).await);
+        }
+    }
+    findings.push(vulkan(&VULKAN_DRIVERS.map(Path::new)));
     findings.push(ort_web(ort_web_directory));
     findings
 }
@@ -84,6 +107,22 @@ async fn version(path: &Path) -> Result<String, String> {
             Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned())
         }
     }
+}
+
+/// Vulkan's drivers, as manifests in these folders.
+fn vulkan(directories: &[&Path]) -> Finding {
+    let finding = |state, detail: String| Finding::new("browsers", "Vulkan driver", state, detail);
+    let manifests = directories.iter().filter_map(|directory| directory.read_dir().ok()).flatten();
+    let mut drivers: Vec<String> = manifests
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned))
+        .collect();
+    if drivers.is_empty() {
+        let looked = directories.iter().map(|directory| directory.display().to_string()).collect::<Vec<_>>().join(", ");
+        return finding(FindingState::Missing, format!("none in {looked}; Firefox has no WebGPU without"))
+            .remedy("`make setup`, or Debian's package mesa-vulkan-drivers");
+    }
+    drivers.sort();
+    finding(FindingState::Works, drivers.join(", "))
 }
 
 fn ort_web(directory: Option<&Path>) -> Finding {
@@ -115,10 +154,13 @@ mod tests {
             fs::write(&path, text).expect("file");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
         };
+        script("microsoft-edge", "#!/bin/sh\necho Microsoft Edge 150.0\n");
         script("firefox-esr", "#!/bin/sh\necho Mozilla Firefox 153.0\n");
         script("geckodriver", "#!/bin/sh\nexit 3\n");
         fs::write(directory.path().join(ORT_WEB_FILE), "").expect("file");
         let findings = examine(&[directory.path().to_owned()], Some(directory.path())).await;
+        // Vulkan's drivers are this machine's.
+        let findings: Vec<_> = findings.into_iter().filter(|finding| finding.subject != "Vulkan driver").collect();
         let states: Vec<_> = findings.iter().map(|finding| (finding.subject.as_str(), finding.state)).collect();
         assert_eq!(
             states,
@@ -127,10 +169,22 @@ mod tests {
                 ("Chromium's driver", FindingState::Missing),
                 ("Firefox", FindingState::Works),
                 ("Firefox's driver", FindingState::Broken),
+                ("Edge", FindingState::Works),
+                ("Edge's driver", FindingState::Missing),
                 ("ONNX Runtime Web", FindingState::Works),
             ]
         );
         assert!(findings[2].detail.starts_with("Mozilla Firefox 153.0, "), "{:?}", findings[2]);
         assert!(findings.iter().all(|finding| (finding.state == FindingState::Works) == finding.remedy.is_none()));
+    }
+
+    #[test]
+    fn a_vulkan_driver_is_a_manifest() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (absent, present) = (directory.path().join("absent"), directory.path());
+        assert_eq!(vulkan(&[&absent, present]).state, FindingState::Missing);
+        fs::write(present.join("lvp_icd.x86_64.json"), "{}").expect("file");
+        let found = vulkan(&[&absent, present]);
+        assert_eq!((found.state, found.detail.as_str()), (FindingState::Works, "lvp_icd.x86_64"));
     }
 }
