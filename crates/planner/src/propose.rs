@@ -40,13 +40,15 @@ pub struct Past<'a> {
     pub barred: &'a Barred,
 }
 
-/// What is not to be proposed though nobody measured it.
+/// What is not to be proposed though the training table does not have it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Barred {
     /// Configurations by their text, and why.
     pub configurations: HashMap<String, Withheld>,
     /// Models that a device refuses, in every configuration.
     pub incompatible: HashSet<Incompatible>,
+    /// What has a result that the predictors may not have seen yet: device, and configuration by its text.
+    pub measured: HashSet<(String, String)>,
 }
 
 /// A model that a device's backend refused and that never ran there.
@@ -63,15 +65,19 @@ pub struct Incompatible {
 impl Barred {
     fn bars(&self, subject: &Subject) -> Option<PassedOver> {
         let Subject { configuration, device, .. } = subject;
-        let withheld = self.configurations.get(&configuration.to_string());
-        withheld.map(|why| PassedOver::Withheld(*why)).or_else(|| {
-            let of = Incompatible {
-                model: configuration.model.name.clone(),
-                platform: configuration.platform,
-                device: device.name.clone(),
-            };
-            self.incompatible.contains(&of).then_some(PassedOver::Incompatible)
-        })
+        let text = configuration.to_string();
+        if let Some(why) = self.configurations.get(&text) {
+            return Some(PassedOver::Withheld(*why));
+        }
+        if self.measured.contains(&(device.name.clone(), text)) {
+            return Some(PassedOver::Measured);
+        }
+        let of = Incompatible {
+            model: configuration.model.name.clone(),
+            platform: configuration.platform,
+            device: device.name.clone(),
+        };
+        self.incompatible.contains(&of).then_some(PassedOver::Incompatible)
     }
 }
 

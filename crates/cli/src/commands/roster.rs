@@ -58,16 +58,18 @@ impl Roster for ApiRoster {
     }
 }
 
-/// What waits, runs on these workers, or failed a short while ago, and what devices refuse.
+/// What waits, runs on these workers, was measured just now, or failed a short while ago, and what devices refuse.
 fn barred(withheld: WithheldRows, workers: &[WorkerRow], results: &[ResultRow], now: Timestamp) -> Barred {
     let since = Timestamp::from_micros((now.as_seconds() - FAILED_S) * 1_000_000).to_string();
     let failed = results.iter().filter(|row| row.status == "error" && row.finished_at >= since).filter_map(text);
     let running = workers.iter().flat_map(|worker| &worker.running).map(|job| job.case.clone());
     let queued = withheld.queued.into_iter().chain(running).map(|configuration| (configuration, Withheld::Queued));
     let failed = failed.chain(withheld.dead).map(|configuration| (configuration, Withheld::Failed));
+    let learned_from = results.iter().filter(|row| row.accepted == Some(true));
     Barred {
         configurations: queued.chain(failed).collect(),
         incompatible: withheld.incompatible.into_iter().filter_map(incompatible).collect::<HashSet<_>>(),
+        measured: learned_from.filter_map(|row| Some((row.device.clone()?, text(row)?))).collect(),
     }
 }
 
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_lately_is_withheld_by_the_name_that_a_proposal_has() {
+    fn what_failed_or_was_measured_lately_is_withheld_by_the_name_that_a_proposal_has() {
         let row: ResultRow = serde_json::from_value(serde_json::json!({
             "job_id": "j", "run_id": "r", "case": "c", "kind": "benchmark", "status": "error", "platform": "cpu",
             "priority": "low", "attempt": 1, "worker_id": "w", "device": null, "submitted_at": "", "started_at": "",
@@ -172,14 +174,22 @@ mod tests {
             "sequence_length": 128, "threads": 2, "predictions": []
         }))
         .expect("a row");
-        let withheld = |after_s| {
+        let barred = |row: &ResultRow, after_s| {
             let rows = WithheldRows { queued: Vec::new(), dead: vec!["dead".to_owned()], incompatible: Vec::new() };
-            barred(rows, &[], std::slice::from_ref(&row), Timestamp::from_micros(after_s * 1_000_000)).configurations
+            super::barred(rows, &[], std::slice::from_ref(row), Timestamp::from_micros(after_s * 1_000_000))
         };
+        let withheld = |after_s| barred(&row, after_s).configurations;
         let name = "bert-tiny cpu fp32 batch 4 sequence 128 threads 2".to_owned();
         let dead = ("dead".to_owned(), Withheld::Failed);
-        assert_eq!(withheld(FAILED_S), [(name, Withheld::Failed), dead.clone()].into());
+        assert_eq!(withheld(FAILED_S), [(name.clone(), Withheld::Failed), dead.clone()].into());
         assert_eq!(withheld(FAILED_S + 1), [dead].into());
+
+        let (device, status, accepted) = (Some("Test CPU".to_owned()), "passed".to_owned(), Some(true));
+        let measured = ResultRow { device, status, accepted, ..row };
+        let found = barred(&measured, FAILED_S).measured;
+        assert_eq!(found, [("Test CPU".to_owned(), name)].into(), "the updater may not have it yet");
+        let not_trusted = ResultRow { accepted: Some(false), ..measured };
+        assert_eq!(barred(&not_trusted, FAILED_S).measured, HashSet::new());
     }
 
     #[test]

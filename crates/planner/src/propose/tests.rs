@@ -166,6 +166,7 @@ proptest! {
         let barred = Barred {
             configurations: withheld.map(|(index, of)| (of.configuration.to_string(), why(index))).collect(),
             incompatible: refused.iter().map(|model| incompatible(&subject(*model, 1, 1))).collect(),
+            measured: HashSet::new(),
         };
         let past = Past { measured: &measured, barred: &barred };
         let plan = propose(release, &candidates, past, wish(Strategy::ALL[strategy], count, seed)).expect("described");
@@ -242,7 +243,7 @@ fn what_cannot_be_proposed_is_counted_with_its_reason() {
     let measured: Vec<Subject> = candidates[2..4].iter().map(|candidate| candidate.subject.clone()).collect();
     let withheld = [(candidates[4].subject.configuration.to_string(), Withheld::Failed)].into();
     let elsewhere = Incompatible { device: "another".to_owned(), ..incompatible(&candidates[5].subject) };
-    let mut barred = Barred { configurations: withheld, incompatible: [elsewhere].into() };
+    let mut barred = Barred { configurations: withheld, incompatible: [elsewhere].into(), measured: HashSet::new() };
     let past = Past { measured: &measured, barred: &barred };
     let plan = propose(Some(&RELEASE), &candidates, past, wish(Strategy::InformationGain, 20, 1)).expect("described");
     assert_eq!(plan.proposals.len(), 7);
@@ -258,6 +259,15 @@ fn what_cannot_be_proposed_is_counted_with_its_reason() {
     let model = &candidates[5].subject.configuration.model;
     assert!(!plan.proposals.is_empty() && plan.proposals.iter().all(|of| of.configuration.model != *model));
     assert!(plan.passed_over[&PassedOver::Incompatible] >= 1, "{:?}", plan.passed_over);
+    let text = candidates[6].subject.configuration.to_string();
+    let measured_on = |device: &str| {
+        let barred = Barred { measured: [(device.to_owned(), text.clone())].into(), ..Barred::default() };
+        let past = Past { measured: &measured, barred: &barred };
+        let plan = propose(Some(&RELEASE), &candidates, past, wish(Strategy::Random, 20, 1)).expect("described");
+        plan.passed_over[&PassedOver::Measured]
+    };
+    let of_table = measured_on("another");
+    assert_eq!(measured_on(&candidates[6].subject.device.name), of_table + 1, "the predictors need not have seen it");
     let everything: Vec<Subject> = candidates.iter().map(|candidate| candidate.subject.clone()).collect();
     let nothing = super::tests::plan(Some(&RELEASE), &candidates, &everything, wish(Strategy::Hybrid, 5, 1));
     assert_eq!((nothing.proposals.len(), nothing.passed_over), (0, [(PassedOver::Measured, 12)].into()));
