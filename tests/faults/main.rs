@@ -11,6 +11,7 @@ mod input;
 mod models;
 mod outage;
 mod policies;
+mod retention;
 mod stopping;
 mod undecodable;
 mod updater;

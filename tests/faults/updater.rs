@@ -1,21 +1,21 @@
-//! An updater that dies or is told to end while it makes a release, and one whose stream was cut.
+//! An updater that dies or is told to end while it makes a release.
 
 use std::ops::RangeInclusive;
 
-use broker::{AmqpUrl, Outgoing, Patience, Publisher, Settlement, Start, Subscription, apply};
+use broker::{AmqpUrl, Outgoing, Patience, Publisher, Settlement, Start, Subscription};
 use hardware::{DeviceLease, LeaseMode};
 use messages::{Platform, ReleasePublished, encode};
 use nix::sys::signal::Signal;
 use pipeline::failpoint::{UPDATER_BEFORE_NEWS, UPDATER_BEFORE_RELEASE};
 use serde_json::Value;
-use testkit::{builders, shared_vhost};
+use testkit::builders;
 use tokio_util::sync::CancellationToken;
-use topology::{Observed, ServerVersion, Topology, names, plan};
+use topology::names;
 
 use crate::support::{LIMIT, World, block_on, text};
 
 /// Publishes four measurements of each batch size.
-fn publish_measurements(url: &AmqpUrl, batch_sizes: RangeInclusive<u32>) {
+pub(super) fn publish_measurements(url: &AmqpUrl, batch_sizes: RangeInclusive<u32>) {
     block_on(async {
         let publisher = Publisher::start(url, "test", Patience::For(LIMIT), CancellationToken::new()).await;
         let publisher = publisher.expect("a broker");
@@ -37,30 +37,6 @@ fn announced(url: &AmqpUrl) -> ReleasePublished {
         delivery.settle(Settlement::Done).await.expect("settled");
         release
     })
-}
-
-/// Declares everything, and a stream of measurements that keeps some eighty: segments of twenty kilobytes.
-fn declare_short_lived(url: &AmqpUrl) {
-    let (before, measurements) =
-        Topology::EMBEDDED_YAML.split_once("- name: measurements\n    kind: stream").expect("it");
-    let measurements = measurements.replacen("10 GB", "100 kB", 1).replacen("50 MB", "20 kB", 1);
-    let topology = Topology::from_yaml(&format!("{before}- name: measurements\n    kind: stream{measurements}"));
-    let topology = topology.expect("as good as the other");
-    let steps = plan(&topology, &ServerVersion::OLDEST, &Observed::absent(&topology)).expect("a plan");
-    block_on(apply(url, &steps)).expect("declared");
-}
-
-/// Waits until retention has taken what lies before this offset and at it.
-fn cut_behind(url: &AmqpUrl, offset: u64) {
-    block_on(async {
-        let (stop, patience) = (CancellationToken::new(), Patience::For(LIMIT));
-        let mut first = None;
-        while first.is_none_or(|first| first <= offset) {
-            let subscribed =
-                Subscription::start(url, "test", names::MEASUREMENTS, Start::StreamFirst, 1, patience, &stop).await;
-            first = subscribed.expect("a broker").next().await.expect("a measurement").stream_offset();
-        }
-    });
 }
 
 /// Starts an updater that dies at this place, and gives the releases that it leaves.
@@ -106,27 +82,4 @@ fn an_updater_told_to_end_waits_for_no_benchmark() {
     updater.signal(Signal::SIGTERM).expect("sent");
     assert_eq!(updater.wait(LIMIT).expect("an end").code(), Some(0), "{}", updater.stderr());
     assert_eq!(world.augur(&["predictor", "list", "--format", "json"]).json(), Value::Array(Vec::new()));
-}
-
-#[test]
-fn an_updater_whose_stream_was_cut_says_what_is_lost_and_learns_of_the_rest() {
-    let vhost = shared_vhost().expect("a virtual host");
-    let world = World::bare(&vhost.url(), Some(vhost));
-    world.set("AUGUR_UPDATER__ROUNDS", "50");
-    world.set("AUGUR_UPDATER__ENSEMBLE", "2");
-    let url: AmqpUrl = world.url().parse().expect("a URL");
-    declare_short_lived(&url);
-
-    publish_measurements(&url, 1..=7);
-    let mut updater = world.updater();
-    updater.wait_for_line("release made", LIMIT).expect("of 28 measurements");
-    updater.signal(Signal::SIGTERM).expect("sent");
-    assert_eq!(updater.wait(LIMIT).expect("an end").code(), Some(0), "{}", updater.stderr());
-    publish_measurements(&url, 8..=60);
-    cut_behind(&url, 28);
-
-    let mut updater = world.updater();
-    let warning = updater.wait_for_line("retention took measurements", LIMIT).expect("a warning");
-    assert!(warning.contains("lost=") && warning.contains("augur predictor train --db"), "{warning}");
-    updater.wait_for_line("release made", LIMIT).expect("of what is left");
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::info;
 
-use crate::{PipelineError, election::while_active};
+use crate::{PipelineError, election::while_active, retention};
 use leases::{Hearing, Leases};
 use reader::Reader;
 
@@ -86,6 +86,7 @@ async fn session(
     let position = blocking(move || reading.stream_position(names::RESULTS)).await?;
     let (next_offset, last_message) = position.map_or((None, None), |at| (Some(at.next_offset), at.last_message));
     let start = resume(url, names::RESULTS, next_offset, last_message.as_deref()).await.map_err(failed())?;
+    let next_offset = retention::first_expected(&start);
     let leases = Arc::new(Leases::load(&store).await?);
     let link = Link::new(url, "augur aggregator read", settings.patience, &stop);
     let subscribe = |queue, start, prefetch| Subscription::on(&link, queue, start, prefetch);
@@ -93,7 +94,7 @@ async fn session(
     let heartbeats = subscribe(names::HEARTBEATS, Start::Queue, NEWS_PREFETCH).await.map_err(failed())?;
     let letters = subscribe(names::DEAD_LETTER_NEWS, Start::Queue, NEWS_PREFETCH).await.map_err(failed())?;
     let releases = subscribe(names::RELEASES, Start::StreamFirst, NEWS_PREFETCH).await.map_err(failed())?;
-    info!(next_offset = next_offset.unwrap_or_default(), "aggregator ready");
+    info!(next_offset, "aggregator ready");
 
     let outbox = Arc::new(Notify::new());
     outbox.notify_one();
@@ -125,7 +126,7 @@ async fn session(
         tokio::spawn(regressions::keep(store.clone(), Arc::clone(&ended), changes.clone(), stop.clone())),
         tokio::spawn(releases),
     ];
-    Reader { results, store, publisher, settings, changes, outbox, ended, leases, stop }.run().await;
+    Reader { results, next_offset, store, publisher, settings, changes, outbox, ended, leases, stop }.run().await;
     for task in tasks {
         task.await.map_err(|source| PipelineError::Panicked { stage: "aggregator", source })?;
     }

@@ -17,6 +17,7 @@ mod follow;
 mod learner;
 mod regression;
 mod replay;
+mod retention;
 mod suite;
 mod updater;
 mod worker;

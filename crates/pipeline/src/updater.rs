@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{AmqpUrl, Delivery, Patience, Publisher, Settlement, Start, Subscription, resume};
+use broker::{AmqpUrl, Delivery, Patience, Publisher, Settlement, Subscription, resume};
 use due::{Arrived, RESTS, Urgency};
 use evidence::ROWS_MIN;
 use features::TrainingTable;
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use topology::names;
 use tracing::{debug, info, warn};
 
-use crate::{PipelineError, election::while_active, failpoint, worker::chain};
+use crate::{PipelineError, election::while_active, failpoint, retention, worker::chain};
 
 pub use files::training_table;
 pub use making::model_family;
@@ -90,7 +90,7 @@ async fn session(url: &AmqpUrl, settings: UpdaterSettings, stop: CancellationTok
     let (table, position) = load_training(&settings.releases_directory)?;
     let (next_offset, last_message) = position.map_or((None, None), |at| (Some(at.next_offset), at.last_message));
     let start = resume(url, names::MEASUREMENTS, next_offset, last_message.as_deref()).await.map_err(failed())?;
-    let next_offset = if let Start::StreamOffset(offset) = start { offset } else { 0 };
+    let next_offset = retention::first_expected(&start);
     let measurements =
         Subscription::start(url, "augur updater read", names::MEASUREMENTS, start, PREFETCH, settings.patience, &stop)
             .await
@@ -210,9 +210,9 @@ impl Updater {
             })
             .collect();
         let first_offset = batch.first().and_then(Delivery::stream_offset).expect("stream messages have offsets");
-        if let Some(lost) = first_offset.checked_sub(self.next_offset).filter(|lost| *lost > 0) {
+        if let Some(offsets_missing) = retention::offsets_missing(self.next_offset, first_offset) {
             warn!(
-                lost,
+                offsets_missing,
                 from_offset = self.next_offset,
                 "retention took measurements from the stream before they were read; the database still has them: \
                  `augur predictor train --db` learns from it"

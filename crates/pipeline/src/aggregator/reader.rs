@@ -14,7 +14,7 @@ use topology::names;
 use tracing::{debug, error, warn};
 
 use super::{AggregatorSettings, leases::Leases};
-use crate::{delivery::outgoing_record, failpoint, replay::decode_record, worker::chain};
+use crate::{delivery::outgoing_record, failpoint, replay::decode_record, retention, worker::chain};
 
 /// A batch goes without waiting longer once nothing has come for this long, so that a lone result is stored at once
 /// and a steady flow fills batches: a commit takes several milliseconds of work before its first row.
@@ -35,6 +35,8 @@ const REASON_UNSTORABLE: &str = "unstorable";
 /// The reader and whom it tells.
 pub(super) struct Reader {
     pub(super) results: Subscription,
+    /// Behind the last message that was read.
+    pub(super) next_offset: u64,
     pub(super) store: Store,
     pub(super) publisher: Publisher,
     pub(super) settings: AggregatorSettings,
@@ -63,8 +65,10 @@ impl Reader {
     /// Reads until the stop.
     pub(super) async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
+            self.look_for_gap(&batch[0]);
             let Some(decoded) = self.decode(&batch).await else { return };
             let (next_offset, published_at) = (decoded.next_offset, decoded.published_at);
+            self.next_offset = next_offset;
             failpoint::hit(failpoint::AGGREGATOR_BEFORE_COMMIT);
             let Some((summary, records)) = self.commit(decoded).await else { return };
             failpoint::hit(failpoint::AGGREGATOR_AFTER_COMMIT);
@@ -75,6 +79,19 @@ impl Reader {
                 // The offset is in the database; the subscription goes on behind it.
                 warn!(%error, "batch could not be acked");
             }
+        }
+    }
+
+    /// Says so if retention took what should come before this message.
+    fn look_for_gap(&self, first: &Delivery) {
+        let first_offset = first.stream_offset().expect("stream messages have offsets");
+        if let Some(offsets_missing) = retention::offsets_missing(self.next_offset, first_offset) {
+            warn!(
+                offsets_missing,
+                from_offset = self.next_offset,
+                "retention took results from the stream before they were read; what `augur result export` archived comes \
+                 back by `augur result replay --archive DIR --into` this database, with the aggregator stopped"
+            );
         }
     }
 
