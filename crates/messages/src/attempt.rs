@@ -47,7 +47,7 @@ pub struct JobClaimed {
     pub lease_ms: u64,
 }
 
-/// The broker itself moved a job to the dead letters: no worker could read it, or it came back too often.
+/// The broker itself moved a job to the dead letters: no worker could read it, it came back too often, or to no lane.
 ///
 /// Tells what the message's properties say; a job that nobody can read tells no more.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -166,11 +166,15 @@ impl<'a> Checker<'a> {
                 self.problem(0, format!("exchange `{name}` is not declared"));
             }
         }
-        for (name, exchange) in names::QUEUES {
+        for (name, exchanges) in names::QUEUES {
             if !self.topology.queues.iter().any(|queue| queue.name == *name) {
                 self.problem(0, format!("queue `{name}` is not declared"));
-            } else if !self.topology.bindings.iter().any(|b| b.queue == *name && b.exchange == *exchange) {
-                self.problem(0, format!("queue `{name}` is not bound to the exchange `{exchange}`"));
+                continue;
+            }
+            for exchange in *exchanges {
+                if !self.topology.bindings.iter().any(|b| b.queue == *name && b.exchange == *exchange) {
+                    self.problem(0, format!("queue `{name}` is not bound to the exchange `{exchange}`"));
+                }
             }
         }
         self.leaders();

@@ -10,7 +10,7 @@ pub const JOBS_DUE: &str = "jobs.due";
 pub const DEAD_LETTERS: &str = "dead-letters";
 /// Queue, beside that of the dead letters, by which the aggregator hears of each.
 pub const DEAD_LETTER_NEWS: &str = "dead-letters.news";
-/// Exchange and queue of what came back from a delay and found no lane.
+/// Exchange of what came back from a delay or a worker and found no lane; it feeds the queues of the dead letters.
 pub const UNROUTABLE: &str = "unroutable";
 /// Exchange and stream of results.
 pub const RESULTS: &str = "results";
@@ -35,16 +35,15 @@ pub const DELAYS: &[(&str, u64)] =
 /// Exchanges that must be declared.
 pub const EXCHANGES: &[&str] =
     &[JOBS, JOBS_DUE, DEAD_LETTERS, UNROUTABLE, RESULTS, MEASUREMENTS, RELEASES, CONTROL, HEARTBEATS];
-/// Queues that must be declared, beside the lanes, each with an exchange that it must be bound to.
-pub const QUEUES: &[(&str, &str)] = &[
-    (DEAD_LETTERS, DEAD_LETTERS),
-    (DEAD_LETTER_NEWS, DEAD_LETTERS),
-    (UNROUTABLE, UNROUTABLE),
-    (RESULTS, RESULTS),
-    (MEASUREMENTS, MEASUREMENTS),
-    (RELEASES, RELEASES),
-    (CONTROL, CONTROL),
-    (HEARTBEATS, HEARTBEATS),
+/// Queues that must be declared, beside the lanes, each with the exchanges that it must be bound to.
+pub const QUEUES: &[(&str, &[&str])] = &[
+    (DEAD_LETTERS, &[DEAD_LETTERS, UNROUTABLE]),
+    (DEAD_LETTER_NEWS, &[DEAD_LETTERS, UNROUTABLE]),
+    (RESULTS, &[RESULTS]),
+    (MEASUREMENTS, &[MEASUREMENTS]),
+    (RELEASES, &[RELEASES]),
+    (CONTROL, &[CONTROL]),
+    (HEARTBEATS, &[HEARTBEATS]),
 ];
 
 /// Queues that must be declared, with a single active consumer and without a binding.

@@ -1,4 +1,5 @@
-//! Dead letters that the broker made by itself: the result stream is told of them, since nobody else is left to.
+//! Dead letters that came without a reason of ours, such as those that the broker made by itself: the result stream is
+//! told of them, since nobody else is left to.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::{dead_letters::DeadLetter, delivery::outgoing_record, worker::chain};
 /// Wait before news is published again that the broker refused.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
 
-/// Tells the result stream of each letter that the broker moved, until the subscription ends or `stop`.
+/// Tells the result stream of each letter that nobody has told of, until the subscription ends or `stop`.
 ///
 /// A letter is settled once its news is confirmed; told twice, it counts once.
 pub(super) async fn tell(mut letters: Subscription, publisher: Publisher, stop: CancellationToken) {
@@ -41,7 +42,7 @@ fn news(delivery: &Delivery) -> Option<Outgoing> {
         warn!(message_id = letter.message_id, reason = letter.reason, "a dead letter does not say whose job it is");
         return None;
     };
-    warn!(job_id = %news.job_id, run_id = %news.run_id, reason = news.reason, "the broker made a job a dead letter");
+    warn!(job_id = %news.job_id, run_id = %news.run_id, reason = news.reason, "a job became a dead letter");
     match outgoing_record(news.job_id.to_string(), &news) {
         Ok(outgoing) => Some(outgoing.attempt(news.attempt)),
         Err(error) => {

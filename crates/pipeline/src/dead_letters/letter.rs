@@ -2,11 +2,14 @@
 
 use broker::{Death, Delivery};
 use messages::{DeadLettered, DecodeError, Job, JobId, RunId, Timestamp};
+use topology::names;
 
 use crate::worker::chain;
 
 /// Reason of a letter that came without one and does not decode.
 const REASON_UNDECODABLE: &str = "undecodable";
+/// Reason of a job that was due, or handed back, and found no lane.
+const REASON_UNROUTABLE: &str = "unroutable";
 /// Reason of a letter of which nothing is known.
 const REASON_UNKNOWN: &str = "unknown";
 
@@ -21,8 +24,8 @@ pub struct DeadLetter {
     pub run_id: Option<RunId>,
     /// How often it had been sent back.
     pub replays: u32,
-    /// Why it is here, in one word: the kind of the last failure (`crashed`), `undecodable`, or what the broker says
-    /// (`rejected`, `delivery-limit`).
+    /// Why it is here, in one word: the kind of the last failure (`crashed`), `undecodable`, `unroutable`, or what the
+    /// broker says (`rejected`, `delivery-limit`).
     pub reason: String,
     /// The attempt that was the last one.
     pub attempt: u32,
@@ -51,7 +54,7 @@ impl DeadLetter {
             job_id: known.map_or_else(named, |job| Some(job.job_id)),
             run_id: known.map_or_else(|| delivery.run_id(), |job| Some(job.run.run_id)),
             replays: known.map_or_else(|| delivery.replays(), |job| job.dispatch.replays),
-            reason: reason(delivery.reason(), job.is_ok(), death.as_ref()),
+            reason: reason(delivery.reason(), job.is_ok(), delivery.exchange(), death.as_ref()),
             job,
             attempt: delivery.attempt(),
             dead_at: death.as_ref().and_then(|death| death.at).or_else(|| delivery.published_at()),
@@ -64,14 +67,15 @@ impl DeadLetter {
         }
     }
 
-    /// What the result stream is to be told of it if the broker moved it here from a lane; `None` if it was not the
-    /// broker, or if nobody knows whose job it is.
+    /// What the result stream is to be told of a letter that came without a reason of ours; `None` if nobody knows
+    /// whose job it is.
     pub(crate) fn news(&self) -> Option<DeadLettered> {
-        let queue = &self.death.as_ref()?.queue;
         let job = self.job.as_ref();
-        let message = match job {
-            Err(error) => chain(error),
-            Ok(_) => format!("the broker took it out of `{queue}`: {}", self.reason),
+        let message = match (job, &self.death) {
+            (Err(error), _) => chain(error),
+            (Ok(_), _) if self.reason == REASON_UNROUTABLE => format!("no lane takes `{}`", self.routing_key),
+            (Ok(_), Some(death)) => format!("the broker took it out of `{}`: {}", death.queue, self.reason),
+            (Ok(_), None) => "it lies among the dead letters, and nobody said why".to_owned(),
         };
         Some(DeadLettered {
             job_id: self.job_id?,
@@ -88,10 +92,14 @@ impl DeadLetter {
 }
 
 /// Our own word goes first; a message that was refused because nobody could read it is called that.
-fn reason(ours: Option<&str>, decodes: bool, death: Option<&Death>) -> String {
+///
+/// RabbitMQ leaves the exchange as it was where an alternate exchange stepped in; the death of what comes out of a delay
+/// lane is no more than the end of its delay.
+fn reason(ours: Option<&str>, decodes: bool, exchange: &str, death: Option<&Death>) -> String {
     match (ours, death) {
         (Some(ours), _) => ours.to_owned(),
         (None, _) if !decodes => REASON_UNDECODABLE.to_owned(),
+        (None, _) if [names::JOBS_DUE, names::UNROUTABLE].contains(&exchange) => REASON_UNROUTABLE.to_owned(),
         (None, Some(death)) => death.reason.replace('_', "-"),
         (None, None) => REASON_UNKNOWN.to_owned(),
     }
@@ -104,9 +112,14 @@ mod tests {
     #[test]
     fn the_reason_is_the_best_word_there_is() {
         let death = Death { queue: "lane".to_owned(), reason: "delivery_limit".to_owned(), count: 1, at: None };
-        assert_eq!(reason(Some("crashed"), true, Some(&death)), "crashed");
-        assert_eq!(reason(None, true, Some(&death)), "delivery-limit");
-        assert_eq!(reason(None, false, Some(&death)), "undecodable");
-        assert_eq!(reason(None, true, None), "unknown");
+        let delayed = Death { queue: "retries.1s".to_owned(), reason: "expired".to_owned(), ..death.clone() };
+        let dead = names::DEAD_LETTERS;
+        assert_eq!(reason(Some("crashed"), true, dead, Some(&death)), "crashed");
+        assert_eq!(reason(None, true, dead, Some(&death)), "delivery-limit");
+        assert_eq!(reason(None, false, dead, Some(&death)), "undecodable");
+        assert_eq!(reason(None, true, dead, None), "unknown");
+        for death in [None, Some(&delayed)] {
+            assert_eq!(reason(None, true, names::JOBS_DUE, death), "unroutable");
+        }
     }
 }

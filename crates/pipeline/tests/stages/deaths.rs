@@ -1,6 +1,6 @@
 //! What the broker makes a dead letter by itself ends its job in its run.
 
-use broker::{Outgoing, Settlement};
+use broker::{BrokerError, Outgoing, Settlement};
 use messages::{Encoded, Job, Message, Outcome, RunSubmitted, encode};
 use pipeline::{
     ReplayFrom, ReplayRange,
@@ -12,7 +12,7 @@ use testkit::builders;
 use tokio::sync::watch;
 use topology::names;
 
-use crate::support::{PATIENCE, World, bounded, garbage, job, result};
+use crate::support::{PATIENCE, World, bounded, declare, garbage, job, result};
 
 const LANE: &str = "jobs.cpu.normal";
 /// Deliveries of a message before its lane gives it up; `x-delivery-limit` of `queues.yaml` counts the returns.
@@ -77,6 +77,52 @@ async fn a_job_that_comes_back_too_often_or_cannot_be_read_is_dead_in_its_run_un
         world.record("late", &result(1)).await;
         let ended = run(&store, &mut commits, |run| run.done == 1).await;
         assert_eq!((ended.dead, ended.is_complete()), (1, true), "a result beats the dead letter, and counts once");
+
+        world.stop.cancel();
+        aggregating.await.unwrap().unwrap();
+    })
+    .await;
+}
+
+/// They lay in a queue that nobody read, and their run never ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_come_back_to_no_lane_are_dead_in_their_run_until_they_are_replayed() {
+    bounded(async {
+        let world = World::new().await;
+        let store = Store::in_memory().unwrap();
+        let (aggregating, mut commits) = world.aggregate(&store);
+        world.record("run", &RunSubmitted { jobs_total: 2, ..builders::run_submitted() }).await;
+        world.vhost.node().ctl(&["delete_queue", "-p", world.vhost.name(), LANE]).unwrap();
+        let job_to = |exchange: &str, number| {
+            let job = job(number);
+            Outgoing::new(exchange, job.routing_key(), job.job_id.to_string(), encode(&job).unwrap()).attempt(2)
+        };
+        let submitted = world.publisher.publish(job_to(names::JOBS, 3)).await;
+        assert!(matches!(submitted, Err(BrokerError::Unroutable { .. })), "its publisher is told: {submitted:?}");
+        world.publish(job_to(names::JOBS_DUE, 1)).await;
+        world.publish(job_to(&names::retries("1s"), 2).expiration_ms(1)).await;
+
+        assert!(run(&store, &mut commits, |run| run.dead == 2).await.is_complete());
+        for dead in store.dead_letters(builders::run_id(1), 10).unwrap() {
+            let why = (dead.attempt, dead.failure_type.as_deref(), dead.failure_message.as_deref());
+            assert_eq!(why, (2, Some("unroutable"), Some("no lane takes `cpu.normal`")));
+        }
+
+        declare(&world.url).await;
+        let unroutable = Filter { reason: Some("unroutable".to_owned()), ..Filter::default() };
+        let replaying = dead_letters::replay(&world.url, &unroutable, false, PATIENCE, &world.stop, |_, _| {});
+        let replayed = replaying.await.unwrap();
+        assert_eq!((replayed.in_queue, replayed.replayed), (2, 2));
+        run(&store, &mut commits, |run| run.dead == 0).await;
+        let mut lane = world.lane(LANE).await;
+        let mut back = Vec::new();
+        for _ in 0..2 {
+            let delivery = lane.next().await.unwrap();
+            back.push((delivery.message_id().map(str::to_owned), delivery.replays()));
+            delivery.settle(Settlement::Done).await.unwrap();
+        }
+        back.sort();
+        assert_eq!(back, [1, 2].map(|number| (Some(builders::job_id(number).to_string()), 1)));
 
         world.stop.cancel();
         aggregating.await.unwrap().unwrap();

@@ -28,9 +28,7 @@ impl World {
     pub(crate) async fn new() -> Self {
         let vhost = shared_vhost().unwrap();
         let url: AmqpUrl = vhost.url().parse().unwrap();
-        let topology = Topology::embedded().unwrap();
-        let steps = plan(&topology, &ServerVersion::OLDEST, &Observed::absent(&topology)).unwrap();
-        apply(&url, &steps).await.unwrap();
+        declare(&url).await;
         let stop = CancellationToken::new();
         let publisher = Publisher::start(&url, "test publish", PATIENCE, stop.clone()).await.unwrap();
         Self { vhost, url, publisher, stop }
@@ -57,6 +55,13 @@ impl World {
     pub(crate) async fn publish(&self, outgoing: Outgoing) {
         self.publisher.publish(outgoing).await.unwrap();
     }
+}
+
+/// Declares all of `queues.yaml` of which there is nothing, or nothing different.
+pub(crate) async fn declare(url: &AmqpUrl) {
+    let topology = Topology::embedded().unwrap();
+    let steps = plan(&topology, &ServerVersion::OLDEST, &Observed::absent(&topology)).unwrap();
+    apply(url, &steps).await.unwrap();
 }
 
 /// Ends a test that hangs.
