@@ -7,7 +7,7 @@ use std::{net::TcpListener, process::Command};
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::support::{World, binary, text};
+use crate::support::{World, assert_counts, binary, text};
 
 fn world() -> World {
     let world = World::bare("amqp://somebody:hunter2@127.0.0.1:1/%2f", None);
@@ -345,6 +345,10 @@ fn dead_letters_are_filtered_told_and_deleted() {
     assert_eq!((text(&shown, "status"), text(&shown["attempts"][0], "failure_type")), ("dead", "timed-out"));
     let history = world.augur(&["dead-letter", "show", &job]).expect(0);
     assert!(history.contains("stuck: timed-out after 1 attempts") && history.contains("attempt 1 on w1"), "{history}");
+    let details = world.augur(&["dead-letter", "show", &job, "--format", "json"]).json();
+    let attempt = &details["history"][0];
+    assert!(text(attempt, "failure_message").contains("ran longer than 500 ms"), "{details:#}");
+    assert_eq!(text(attempt, "output_tail").trim_end(), "holding stuck");
     let report = world.augur(&["run", "report", &run, "--format", "junit"]).expect(0);
     assert!(report.contains("errors=\"1\""), "{report}");
 
@@ -357,6 +361,26 @@ fn dead_letters_are_filtered_told_and_deleted() {
     assert!(purged.contains("1 deleted"), "{purged}");
     let none = world.augur(&["dead-letter", "list"]);
     assert!(none.code == Some(0) && none.stderr.contains("there are no dead letters"), "{none:?}");
+}
+
+#[test]
+fn a_suite_that_is_submitted_twice_under_one_id_is_one_run_and_each_job_counts_once() {
+    const RUN: &str = "0190b5a0-0000-7000-8000-000000000001";
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let suite = "version: 1\nname: twice\ntests: [{name: nothing, profile: noop, repeat: 3}]\n";
+    let suite = world.write("twice.yaml", suite);
+    for _ in 0..2 {
+        assert_eq!(world.augur(&["suite", "submit", &suite, "--run-id", RUN]).expect(0).trim(), RUN);
+    }
+    // Its only slot comes to this one behind everything that was submitted before.
+    let last = world.submit("tests: [{name: last, profile: noop}]");
+    let _worker = world.worker("w1", &["--concurrency", "1"]);
+    assert_counts(&world.complete(&last), 1, [1, 0, 0, 0]);
+    assert_counts(&world.complete(RUN), 3, [3, 0, 0, 0]);
+    assert_eq!(world.results(RUN).len(), 3);
+    let runs = world.augur(&["run", "list", "--format", "json"]).json();
+    assert_eq!(runs.as_array().map(Vec::len), Some(2), "{runs:#}");
 }
 
 #[test]
@@ -379,6 +403,9 @@ fn history_is_exported_and_read_without_the_broker() {
     assert!(replayed.contains("8 messages replayed") && replayed.contains("1 results, 1 of them new"), "{replayed}");
     let refused = world.augur(&[&one[..], &["--compare"]].concat());
     assert!(refused.code == Some(2) && refused.stderr.contains("leave --run out"), "{refused:?}");
+    let endless = ["result", "replay", "--from", "first", "--into", "one.duckdb", "--follow", "--compare"];
+    let refused = world.augur(&endless);
+    assert!(refused.code == Some(2) && refused.stderr.contains("give --until"), "{refused:?}");
     world.set("AUGUR_AMQP_URL", "");
     let archived = ["result", "replay", "--archive", "history", "--run", &run, "--format", "json"];
     let lines = world.augur(&archived).expect(0);

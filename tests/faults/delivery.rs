@@ -1,6 +1,7 @@
 //! Retries, dead letters, claims, capabilities: a job's way when something is in it.
 
 use messages::Timestamp;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{LIMIT, World, assert_counts, text};
@@ -148,7 +149,7 @@ fn a_claimed_job_ends_with_its_worker_and_goes_on_elsewhere_uncharged() {
     let (_, run) = world.submit_hold("long");
     let process = world.holds().next();
     first.wait_for_line("job claimed", LIMIT).expect("claimed");
-    first.signal(nix::sys::signal::Signal::SIGTERM).expect("sent");
+    first.signal(Signal::SIGTERM).expect("sent");
     process.gone();
     assert_eq!(first.wait(LIMIT).expect("an end").code(), Some(0));
     let _second = world.worker("second", &[]);
@@ -229,16 +230,36 @@ fn a_replay_that_follows_shows_results_as_they_come() {
     let _worker = world.worker("w1", &[]);
     let earlier = world.submit("tests: [{name: earlier, profile: noop}]");
     world.complete(&earlier);
-    let follow = ["result", "replay", "--from", "first", "--follow", "--format", "json"];
-    let mut following = world.spawn("following", &follow);
-    following.wait_for_answer("earlier", LIMIT).expect("what is there");
+    let follow = ["result", "replay", "--from", "first", "--follow"];
+    let mut lines = world.spawn("lines", &[&follow[..], &["--format", "json"]].concat());
+    let mut table = world.spawn("table", &follow);
+    // Nobody else can read the database meanwhile, so that its owner has to say what it has committed.
+    world.set("AUGUR_LOG", "warn,pipeline=debug");
+    let mut database = world.spawn("database", &[&follow[..], &["--into", "fresh.duckdb"]].concat());
+    let mut wait_for = |name| {
+        lines.wait_for_answer(name, LIMIT).expect("a line of JSON");
+        table.wait_for_answer(name, LIMIT).expect("a row");
+        database.wait_for_line("results_new=1", LIMIT).expect("a commit");
+    };
+    wait_for("earlier");
     for name in ["later", "last"] {
-        world.submit(&format!("tests: [{{name: {name}, profile: noop}}]"));
-        following.wait_for_answer(name, LIMIT).expect("what comes");
+        let run = world.submit(&format!("tests: [{{name: {name}, profile: noop}}]"));
+        wait_for(name);
+        world.complete(&run);
     }
-    following.signal(nix::sys::signal::Signal::SIGINT).expect("sent");
-    assert_eq!(following.wait(LIMIT).expect("an end").code(), Some(0), "{}", following.stderr());
-    assert_eq!(following.stdout().lines().count(), 3, "each once");
+    for (following, signal) in
+        [(&mut lines, Signal::SIGINT), (&mut table, Signal::SIGINT), (&mut database, Signal::SIGTERM)]
+    {
+        following.signal(signal).expect("sent");
+        assert_eq!(following.wait(LIMIT).expect("an end").code(), Some(0), "{}", following.stderr());
+    }
+    assert_eq!(lines.stdout().lines().count(), 3, "each once");
+    let rows = table.stdout();
+    assert!(rows.starts_with("offset ") && rows.lines().count() == 4, "headings once, and each once:\n{rows}");
+    assert!(database.stdout().contains("3 results, 3 of them new"), "{}", database.stdout());
+    let compared = ["result", "replay", "--from", "first", "--into", "fresh.duckdb", "--compare"];
+    let compared = world.augur(&compared).expect(0);
+    assert!(compared.contains("3 results, 0 of them new"), "{compared}");
 }
 
 #[test]

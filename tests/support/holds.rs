@@ -14,9 +14,9 @@ use std::{
 
 use super::LIMIT;
 
-/// What a held job does. It holds a pipe of its own open for as long as it lives.
-const SCRIPT: &str =
-    r#"mkfifo "alive-$$" && exec 9<>"alive-$$" && echo "$AUGUR_TEST_METHOD $$" >started && read -r _ <gate"#;
+/// What a held job does. It prints what it is, and holds a pipe of its own open for as long as it lives.
+const SCRIPT: &str = r#"mkfifo "alive-$$" && exec 9<>"alive-$$" && echo "holding $AUGUR_TEST_METHOD" &&
+    echo "$AUGUR_TEST_METHOD $$" >started && read -r _ <gate"#;
 
 /// The jobs of the runner profile `hold`.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use tracing::warn;
 use crate::{PipelineError, worker::chain};
 pub use archive::read_archived_results;
 pub use into::{replay_archive_into, replay_into};
-use window::{DISORDER_S_MAX, Place, Window};
+use window::{DISORDER_S_MAX, Place, Window, open_for};
 
 /// Messages read ahead.
 const PREFETCH: u16 = 4_000;
@@ -144,9 +144,13 @@ pub(crate) async fn read_stream(
     stop: &CancellationToken,
     mut take: impl FnMut(u64, &Delivery) -> Result<(), PipelineError>,
 ) -> Result<(), PipelineError> {
-    if range.from == ReplayFrom::Next && !range.follow {
+    // Behind a moment that has passed there is nothing to follow.
+    let open_for = open_for(range.until);
+    let follow = range.follow && open_for != Some(Duration::ZERO);
+    if range.from == ReplayFrom::Next && !follow {
         return Ok(());
     }
+    let closing = open_for.filter(|_| follow).map(|wait| tokio::time::Instant::now() + wait);
     let failed = || PipelineError::broker("replay");
     // To find the end takes half a second of silence, in which much can be read already where the end is not needed.
     let finding_end = stream_end(url, names::RESULTS);
@@ -161,11 +165,10 @@ pub(crate) async fn read_stream(
         Subscription::start(url, "augur replay", names::RESULTS, start, PREFETCH, Patience::For(PATIENCE), stop)
             .await
             .map_err(failed())?;
-    let closing = window.closing().map(|wait| tokio::time::Instant::now() + wait);
     let (mut deliveries, mut reached) = (0_usize, None);
-    while range.follow || !end.is_reached(&window, reached) {
+    while follow || !end.is_reached(&window, reached) {
         let delivery = tokio::select! {
-            found = finding_end.as_mut(), if end == End::Sought && !range.follow => {
+            found = finding_end.as_mut(), if end == End::Sought && !follow => {
                 end = End::Known(found.map_err(failed())?);
                 continue;
             }

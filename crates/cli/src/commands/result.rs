@@ -30,7 +30,7 @@ use crate::{
 pub(crate) enum ResultCommand {
     /// Reads the result stream, or its archive, again: as a table, as JSON lines, or into a database.
     #[command(
-        after_help = "Examples:\n  augur result replay --from first --into fresh.duckdb --compare\n  augur result replay --from 2h --until 1h --format json\n  augur result replay --archive history/ --into fresh.duckdb"
+        after_help = "Examples:\n  augur result replay --from first --into fresh.duckdb --compare\n  augur result replay --from 2h --until 1h --format json\n  augur result replay --archive history/ --into fresh.duckdb\n  augur result replay --from next --follow"
     )]
     Replay(ReplayArguments),
     /// Writes the result stream as Parquet files; the next export goes on behind them.
@@ -56,13 +56,14 @@ pub(crate) struct ReplayArguments {
     /// Writes into this database instead of to stdout; it is made if it is not there.
     #[arg(long, value_name = "DB")]
     into: Option<PathBuf>,
-    /// With `--into`: compares every table with the aggregator's, which have every run; exit 1 if one differs.
+    /// With `--into`: compares every table with the aggregator's, which have every run; exit 1 if one differs. With
+    /// `--follow` it needs `--until`.
     #[arg(long, requires = "into")]
     compare: bool,
-    /// Goes on with what arrives, until Ctrl-C or `--until`.
-    #[arg(long, conflicts_with = "into")]
+    /// Goes on with what arrives, until Ctrl-C, SIGTERM or `--until`.
+    #[arg(long)]
     follow: bool,
-    /// A table at the end, or JSON lines as they are read.
+    /// A line for each result as it is read: of a table, or of JSON.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -88,6 +89,9 @@ pub(crate) async fn run(command: ResultCommand, context: &Context) -> anyhow::Re
         ResultCommand::Replay(arguments) => {
             if arguments.compare && arguments.run.is_some() {
                 bail!("--compare holds whole tables against the aggregator's, which have every run: leave --run out");
+            }
+            if arguments.compare && arguments.follow && arguments.until.is_none() {
+                bail!("--compare compares in the end, and --follow has none: give --until, or leave one of them out");
             }
             let stop = shutdown::token()?;
             match &arguments.into {

@@ -1,19 +1,25 @@
 //! Replaying into a database.
 
-use std::path::Path;
+use std::{cell::RefCell, path::Path, time::Duration};
 
 use broker::AmqpUrl;
 use store::{CommitSummary, OutboxMode, Record, Store, StoreError};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{ReplayRange, ReplaySummary, read_archived_results, read_results};
 use crate::{PipelineError, worker::chain};
 
 /// Messages committed together.
 const BATCH_MESSAGES_MAX: usize = 2_000;
+/// Longest wait between two commits while what arrives is followed, so that a lone result does not wait for a full
+/// batch.
+const COMMIT_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Replays a part of the stream into a database, in batches; what it has already counts once. Feeds no outbox.
+///
+/// What arrives while the stream is followed is committed soon after it came, whether or not a batch is full.
 ///
 /// # Errors
 ///
@@ -25,12 +31,29 @@ pub async fn replay_into(
     stop: &CancellationToken,
     progress: impl FnMut(usize),
 ) -> Result<ReplaySummary, PipelineError> {
-    let mut batches = Batches::new(store, progress);
-    let read = read_results(url, range, stop, |_, record| {
+    let batches = RefCell::new(Batches::new(store, progress));
+    let reading = read_results(url, range, stop, |_, record| {
+        let mut batches = batches.borrow_mut();
         if batches.is_full_with(record) { tokio::task::block_in_place(|| batches.commit()) } else { Ok(()) }
     });
-    let summary = read.await?;
-    tokio::task::block_in_place(|| batches.finish(summary))
+    let read = tokio::select! {
+        read = reading => read,
+        error = commit_in_time(&batches), if range.follow => Err(error),
+    };
+    let summary = read?;
+    tokio::task::block_in_place(|| batches.into_inner().finish(summary))
+}
+
+/// Commits what has come, again and again; returns why it could not.
+async fn commit_in_time<P: FnMut(usize)>(batches: &RefCell<Batches<'_, P>>) -> PipelineError {
+    let mut ticks = tokio::time::interval(COMMIT_WAIT_MAX);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = tokio::task::block_in_place(|| batches.borrow_mut().commit_rest()) {
+            return error;
+        }
+    }
 }
 
 /// Replays a part of an archive into a database, as [`replay_into`] does with the stream. Blocks.
@@ -81,10 +104,16 @@ impl<'a, P: FnMut(usize)> Batches<'a, P> {
             Err(error) if error.is_of_records() => self.salvage(),
             committed => committed,
         };
-        self.results_new += committed.map_err(PipelineError::store("replay"))?.results_new;
+        let CommitSummary { results_new, .. } = committed.map_err(PipelineError::store("replay"))?;
+        debug!(messages = self.batch.len(), results_new, "replay committed");
+        self.results_new += results_new;
         (self.progress)(self.batch.len());
         self.batch.clear();
         Ok(())
+    }
+
+    fn commit_rest(&mut self) -> Result<(), PipelineError> {
+        if self.batch.is_empty() { Ok(()) } else { self.commit() }
     }
 
     /// Leaves out what the aggregator could not store either.
@@ -97,9 +126,7 @@ impl<'a, P: FnMut(usize)> Batches<'a, P> {
     }
 
     fn finish(mut self, summary: ReplaySummary) -> Result<ReplaySummary, PipelineError> {
-        if !self.batch.is_empty() {
-            self.commit()?;
-        }
+        self.commit_rest()?;
         Ok(ReplaySummary { results_new: self.results_new, ..summary })
     }
 }

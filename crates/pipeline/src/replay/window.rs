@@ -70,20 +70,20 @@ impl Window {
         self.offset_max().is_some_and(|last| offset >= last)
     }
 
-    /// How long from now a message that is inside can still come; `None` if for ever.
-    pub(super) fn closing(&self) -> Option<Duration> {
-        let Some(ReplayUntil::Timestamp(last)) = self.until else { return None };
-        let now = u64::try_from(Timestamp::now().as_seconds()).unwrap_or_default();
-        let rest = last.saturating_add(DISORDER_S_MAX).checked_sub(now)?;
-        Some(Duration::from_secs(rest).min(WAIT_MAX))
-    }
-
     fn offset_max(&self) -> Option<u64> {
         match self.until {
             Some(ReplayUntil::Offset(last)) => Some(last),
             Some(ReplayUntil::Timestamp(_)) | None => None,
         }
     }
+}
+
+/// How long from now a message that comes may still be inside; zero if none may, `None` if for ever.
+pub(super) fn open_for(until: Option<ReplayUntil>) -> Option<Duration> {
+    let Some(ReplayUntil::Timestamp(last)) = until else { return None };
+    let now = u64::try_from(Timestamp::now().as_seconds()).unwrap_or_default();
+    let rest = last.saturating_add(DISORDER_S_MAX).saturating_sub(now);
+    Some(Duration::from_secs(rest).min(WAIT_MAX))
 }
 
 /// Longest wait that a range asks for: clocks cannot count much further.

@@ -75,6 +75,10 @@ async fn an_archive_replays_as_the_stream_does() {
         assert_eq!(offsets(&world, ReplayRange::from(ReplayFrom::ago(Duration::from_hours(1)))).await, all);
         let long_ago = ReplayRange { until: Some(ReplayUntil::Timestamp(1)), ..ALL };
         assert!(offsets(&world, long_ago).await.is_empty());
+        assert!(
+            offsets(&world, ReplayRange { follow: true, ..long_ago }).await.is_empty(),
+            "and nothing is waited for"
+        );
         assert_eq!(offsets(&world, ReplayRange::from(ReplayFrom::Timestamp(1))).await, all);
     })
     .await;
