@@ -148,8 +148,14 @@ async fn what_the_machine_was_doing_is_recorded_and_marks_what_it_disturbed() {
     let disturbed = conditions(-1.0).await;
     assert!(disturbed.before.load_average.is_some() && disturbed.after.load_average.is_some(), "{disturbed:?}");
     assert!(disturbed.waited_pct.is_some_and(|pct| (0.0..=100.0).contains(&pct)), "{disturbed:?}");
-    let Some(Mark::Disturbed(reason)) = &disturbed.mark else { panic!("no mark: {disturbed:?}") };
-    assert!(reason.starts_with("its threads waited for a processor for "), "{reason}");
+    match &disturbed.mark {
+        Some(Mark::Disturbed(reason)) => {
+            assert!(reason.starts_with("its threads waited for a processor for "), "{reason}");
+        }
+        // Where the machine shows them, heat and clock come first among the rules.
+        Some(Mark::Throttled(_)) => {}
+        None => panic!("no mark: {disturbed:?}"),
+    }
     let mark = conditions(100.0).await.mark;
     assert!(!matches!(&mark, Some(Mark::Disturbed(reason)) if reason.contains("waited")), "{mark:?}");
 }

@@ -141,7 +141,7 @@ async fn a_process_that_dies_of_a_signal_is_a_crash_and_no_verdict() {
 async fn a_timeout_and_a_cancellation_are_told_apart() {
     let workplace = Workplace::new();
     let settings = workplace.settings_with_script("echo before; mkdir ready; sleep 600");
-    let job = messages::Job { timeout_ms: 300, ..test_job("script") };
+    let job = messages::Job { timeout_ms: 3_000, ..test_job("script") };
     let failure = failed(run(settings.clone(), &job).await);
     assert_eq!((failure.kind, failure.output_tail.as_str()), (FailureKind::TimedOut, "before\n"));
 

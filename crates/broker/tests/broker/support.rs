@@ -50,6 +50,14 @@ impl World {
         let expression = format!("length(rabbit_connection_tracking:list(<<\"{name}\">>)).");
         self.vhost.node().evaluate(&expression).unwrap().parse().unwrap()
     }
+
+    /// Waits until it has so many: it forgets one a little later than that has closed. Each look takes the broker some
+    /// milliseconds; the test's own limit ends it.
+    pub(crate) async fn until_connections(&self, count: usize) {
+        while self.connections() != count {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 pub(crate) async fn publisher(url: &AmqpUrl, patience: Patience) -> Publisher {
