@@ -12,6 +12,8 @@ use crate::{
 
 /// Variable that arms fail points (`pipeline::failpoint`).
 const FAILPOINT: &str = "AUGUR_TEST_FAILPOINT";
+/// What a daemon says before it dies at one.
+const FAILPOINT_DEATH: &str = "fail point: aborting";
 
 /// The aggregator, which may be down.
 #[derive(Debug, Default)]
@@ -85,18 +87,19 @@ impl Aggregator {
         Ok(())
     }
 
-    /// Waits until it has died by itself, at most `limit`; `false` if it lives on.
+    /// Waits until it has died at a fail point, at most `limit`; `false` if it lives on.
     ///
     /// # Errors
     ///
-    /// What the system says.
-    pub(crate) fn died(&mut self, limit: Duration) -> Result<bool> {
-        let Some(process) = &mut self.process else { return Ok(true) };
-        let died = ended(process, limit)?;
-        if died {
-            self.process = None;
+    /// If it is down, or ended otherwise.
+    pub(crate) fn died_at_failpoint(&mut self, limit: Duration) -> Result<bool> {
+        let process = self.process.as_mut().context("the aggregator is down")?;
+        if !ended(process, limit)? {
+            return Ok(false);
         }
-        Ok(died)
+        process.wait_for_line(FAILPOINT_DEATH, READY_MAX).context("the aggregator ended by itself")?;
+        self.process = None;
+        Ok(true)
     }
 
     /// SIGTERM; it must end in good order, so that its database can be read.
@@ -259,7 +262,7 @@ fn ready(worker: &mut AugurProcess) -> Result<()> {
     match worker.wait_for_line("worker ready", READY_MAX) {
         Ok(_) => Ok(()),
         // One that dies at a fail point may not even get that far.
-        Err(ProcessError::NoLine { .. }) if worker.stderr().contains("fail point: aborting") => Ok(()),
+        Err(ProcessError::NoLine { .. }) if worker.stderr().contains(FAILPOINT_DEATH) => Ok(()),
         Err(error) => bail!("a worker did not start: {error}\n{}", last_lines(&worker.stderr())),
     }
 }

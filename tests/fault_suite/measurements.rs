@@ -92,7 +92,12 @@ impl Measuring {
     }
 }
 
-fn start_updater(world: &World, number: usize) -> Result<AugurProcess> {
+/// Starts an updater; `number` tells its log files from others'.
+///
+/// # Errors
+///
+/// If it does not become ready.
+pub(crate) fn start_updater(world: &World, number: usize) -> Result<AugurProcess> {
     let mut updater = world.spawn(&format!("updater-{number}"), binary(), &["updater", "start"], &[])?;
     updater.wait_for_line("updater ready", READY_MAX).context("the updater did not start")?;
     Ok(updater)

@@ -158,10 +158,10 @@ pub(crate) const ALL: &[Row] = &[
     ),
     row(
         "unroutable",
-        "no such lane, a missing queue, a drifted topology, a policy that limits a lane",
+        "no such lane, a missing queue, a policy that silently drops jobs, a drifted topology",
         Amount::new(400, 4),
         Amount::new(40, 4),
-        Node::Shared,
+        Node::Own,
         unroutable::run,
     ),
     row(

@@ -10,6 +10,8 @@ use crate::{report, rig::Rig};
 const GROWTH_SHARE_MAX: f64 = 0.5;
 /// Growth below these amounts is no growth: buffers that fill once, a table that holds what was measured.
 const GROWTH_PSS_MB_MIN: f64 = 40.0;
+/// The same for a worker and the updater, which keep nothing.
+const GROWTH_IDLE_PSS_MB_MIN: f64 = 10.0;
 /// The same for open files and channels.
 const GROWTH_COUNT_MIN: f64 = 10.0;
 
@@ -20,6 +22,7 @@ enum Role {
     Aggregator,
     /// The worker that no fault kills.
     Worker,
+    Updater,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,22 +39,23 @@ struct Sample {
 #[derive(Debug)]
 pub(crate) struct Samples {
     csv: File,
+    updater: Option<u32>,
     taken: Vec<Sample>,
 }
 
 impl Samples {
-    /// Begins the file.
+    /// Begins the file; `updater` is the process id of one, if there is one.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path, updater: Option<u32>) -> Result<Self> {
         let mut csv = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
         writeln!(csv, "elapsed_s,role,pid,pss_mb,open_files,broker_channels")?;
-        Ok(Self { csv, taken: Vec::new() })
+        Ok(Self { csv, updater, taken: Vec::new() })
     }
 
-    /// Looks at the broker, the aggregator and the first worker.
+    /// Looks at the broker, the aggregator, the first worker and the updater.
     ///
     /// # Errors
     ///
@@ -61,7 +65,8 @@ impl Samples {
         let channels = node.evaluate("length(rabbit_channel:list()).")?.parse().context("a number of channels")?;
         let broker = node.pid().context("the broker is down")?;
         let worker = *rig.fleet.pids().first().context("there is no worker")?;
-        for (role, pid) in [(Role::Broker, broker), (Role::Aggregator, rig.aggregator.pid()?), (Role::Worker, worker)] {
+        let daemons = [(Role::Broker, broker), (Role::Aggregator, rig.aggregator.pid()?), (Role::Worker, worker)];
+        for (role, pid) in daemons.into_iter().chain(self.updater.map(|pid| (Role::Updater, pid))) {
             let sample = Sample { role, pss_mb: pss_mb(pid)?, open_files: open_files(pid)?, channels };
             self.taken.push(sample);
             let Sample { pss_mb, open_files, .. } = sample;
@@ -79,16 +84,18 @@ impl Samples {
         let of = |role: Role, read: fn(&Sample) -> f64| -> Vec<f64> {
             self.taken.iter().filter(|sample| sample.role == role).map(read).collect()
         };
-        let series: [(&str, Vec<f64>, f64); 7] = [
+        let series: [(&str, Vec<f64>, f64); 9] = [
             ("broker PSS, MB", of(Role::Broker, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
             ("aggregator PSS, MB", of(Role::Aggregator, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN + cache_mb),
-            ("worker PSS, MB", of(Role::Worker, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
+            ("worker PSS, MB", of(Role::Worker, |sample| sample.pss_mb), GROWTH_IDLE_PSS_MB_MIN),
+            ("updater PSS, MB", of(Role::Updater, |sample| sample.pss_mb), GROWTH_IDLE_PSS_MB_MIN),
             ("broker open files", of(Role::Broker, |sample| sample.open_files), GROWTH_COUNT_MIN),
             ("aggregator open files", of(Role::Aggregator, |sample| sample.open_files), GROWTH_COUNT_MIN),
             ("worker open files", of(Role::Worker, |sample| sample.open_files), GROWTH_COUNT_MIN),
+            ("updater open files", of(Role::Updater, |sample| sample.open_files), GROWTH_COUNT_MIN),
             ("broker channels", of(Role::Broker, |sample| sample.channels), GROWTH_COUNT_MIN),
         ];
-        for (what, values, least) in series {
+        for (what, values, least) in series.into_iter().filter(|(_, values, _)| !values.is_empty()) {
             let third = values.len().div_ceil(3);
             let first = median(&values[..third]);
             let last = median(&values[values.len() - third..]);

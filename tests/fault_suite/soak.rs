@@ -11,12 +11,13 @@ use testkit::{PrivateNode, PrivateNodeOptions, TcpProxy};
 
 use crate::{
     daemons::FleetOptions,
+    measurements::start_updater,
     report,
     rig::{Rig, Setup},
     row::scratch_directory,
     rows::{CLOSE_ALL_CONNECTIONS, alarms},
     samples::Samples,
-    world::Broker,
+    world::{Broker, terminate},
 };
 
 /// Jobs per second: a load under which two cores are mostly idle, so that queues stay short.
@@ -70,7 +71,8 @@ pub(crate) fn run(minutes: f64, seed: u64) -> Result<bool> {
     let steps = usize::try_from(duration.as_secs() / STEP.as_secs())?;
     let random = fastrand::Rng::with_seed(seed);
     let mut rig = Rig::in_directory(&directory, Broker::Own(node), setup, steps * JOBS_PER_SECOND, random)?;
-    let mut samples = Samples::create(&directory.join("soak.csv"))?;
+    let mut updater = start_updater(&rig.world, 0)?;
+    let mut samples = Samples::create(&directory.join("soak.csv"), Some(updater.pid()))?;
     let started = Instant::now();
     let (mut next_sample, mut next_fault) = (SAMPLE_EVERY, Duration::from_secs(rig.random.u64(FAULT_EVERY_S)));
     for step in 0..steps {
@@ -86,6 +88,9 @@ pub(crate) fn run(minutes: f64, seed: u64) -> Result<bool> {
         }
         let due = STEP * u32::try_from(step + 1)?;
         thread::sleep(due.saturating_sub(started.elapsed()));
+    }
+    if let Err(error) = terminate(&mut updater) {
+        rig.unexpected.push(format!("the updater: {error:#}"));
     }
     let outcome = rig.finish()?;
     let grown = samples.print_growth(0.0);

@@ -281,9 +281,12 @@ pub(crate) fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-/// A port that nobody listens on now, the same at every start of the aggregator, so that whoever asks it finds it
-/// again.
-fn free_port() -> Result<u16> {
+/// A port that nobody listens on now: chosen once, it is the same at every start of whoever is told to listen there.
+///
+/// # Errors
+///
+/// What the system says.
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("failed to find a free port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -17,7 +17,7 @@ const ALARM_MAX: Duration = Duration::from_secs(5);
 
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let mut rig = Rig::new(trial, Broker::own(trial, PrivateNodeOptions::default())?, Setup::default())?;
-    let (mut samples, started) = (Samples::create(&trial.directory.join("alarms.csv"))?, Instant::now());
+    let (mut samples, started) = (Samples::create(&trial.directory.join("alarms.csv"), None)?, Instant::now());
     samples.take(&rig, started.elapsed())?;
     rig.under_load(trial, |rig, number| {
         let resource = ["memory", "disk"][number % 2];

@@ -16,11 +16,12 @@ use crate::{
     daemons::{FleetOptions, wait_until},
     jobs::Work,
     limits::STALL_MAX,
+    measurements::start_updater,
     rig::{Rig, Setup, ensure_faults, parts},
     row::{Outcome, Trial},
     samples::Samples,
     verdict::Expected,
-    world::Broker,
+    world::{Broker, terminate},
 };
 
 /// Jobs published between two samples.
@@ -56,7 +57,8 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let fleet = FleetOptions { workers: 1, concurrency, prefetch, ..FleetOptions::default() };
     let setup = Setup { fleet, ..Setup::default() };
     let mut rig = Rig::new(trial, Broker::own(trial, PrivateNodeOptions::default())?, setup)?;
-    let mut samples = Samples::create(&trial.directory.join("backlog.csv"))?;
+    let mut updater = start_updater(&rig.world, 0)?;
+    let mut samples = Samples::create(&trial.directory.join("backlog.csv"), Some(updater.pid()))?;
     let started = Instant::now();
 
     let worker = Standing::new(*rig.fleet.pids().first().context("there is no worker")?)?;
@@ -77,6 +79,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     }
     work_off(&rig, rig.results_expected(), &mut samples, started)?;
     samples.take(&rig, started.elapsed())?;
+    terminate(&mut updater).context("the updater")?;
     rig.note_growth(&samples)?;
     ensure_faults(rig.finish()?)
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use pipeline::failpoint::{AGGREGATOR_AFTER_COMMIT, AGGREGATOR_BEFORE_COMMIT};
 
 use crate::{
@@ -19,6 +19,8 @@ const BATCH_MESSAGES_MAX: usize = 50;
 const PROBABILITY: f64 = 0.5;
 /// How long an aggregator with fail points is given to die by them before it is killed: it may have nothing to commit.
 const FAILPOINT_DEATH_MAX: Duration = Duration::from_millis(600);
+/// At full size at least one in so many of them must die by its fail point.
+const ARMED_PER_DEATH_MAX: usize = 3;
 
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let setup = Setup {
@@ -33,8 +35,11 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let (broker, jobs) = (Broker::undisturbed(trial)?, trial.amount.jobs + BENCHMARKS);
     let mut rig = Rig::in_directory(&trial.directory, broker, setup, jobs, trial.random())?;
     let mut measuring = Measuring::start(&rig.world, &mut rig.load)?;
+    let (mut armed, mut died_armed) = (0, 0);
     rig.under_load(trial, |rig, number| {
-        let died = rig.aggregator.died(FAILPOINT_DEATH_MAX)?;
+        let died = rig.aggregator.died_at_failpoint(FAILPOINT_DEATH_MAX)?;
+        armed += usize::from(!failpoints(number).is_empty());
+        died_armed += usize::from(died);
         rig.progress.note_fault();
         if !died {
             rig.aggregator.kill()?;
@@ -45,6 +50,10 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
         let failpoints = if next < trial.amount.faults { failpoints(next) } else { String::new() };
         rig.aggregator.start(&rig.world, &failpoints)
     })?;
+    ensure!(
+        !trial.is_full || died_armed * ARMED_PER_DEATH_MAX >= armed,
+        "only {died_armed} of {armed} aggregators with a fail point died there: too few prove nothing"
+    );
     rig.load.wait_for_confirms()?;
     if let Err(stalled) = rig.wait_for_results() {
         rig.note_stall(&stalled);

@@ -1,4 +1,5 @@
-//! Messages that no queue takes: whoever publishes one is told, and what was confirmed is there.
+//! Messages that no queue takes: whoever publishes one is told, and what was confirmed is there. A policy by which a lane
+//! would lose what it confirmed is found by `topology check`.
 
 use std::time::Duration;
 
@@ -6,25 +7,31 @@ use anyhow::{Context as _, Result, ensure};
 use broker::{BrokerError, Outgoing, Patience, Publisher};
 use futures_util::future::join_all;
 use messages::{Job, Priority};
+use testkit::PrivateNodeOptions;
 use tokio_util::sync::CancellationToken;
 use topology::{ArgumentValue, Observed, ObservedState, Plan, ServerVersion, Topology, names};
 
 use crate::{
-    daemons::{Fleet, FleetOptions},
+    daemons::{Fleet, FleetOptions, wait_until},
     jobs::Work,
+    limits::STALL_MAX,
     load::outgoing,
     rig::{Rig, Setup},
     row::{Outcome, Trial},
     verdict::Expected,
-    world::{Broker, World},
+    world::{Answer, Broker, World, free_port},
 };
 
-/// How many messages the lane with the drifted limit takes, and the lane under the policy.
+/// How many messages the lane with the drifted limit takes, and how many the lane under the policy keeps.
 const LANE_MESSAGES_MAX: u8 = 3;
 /// Messages that go one after the other, enough to fill such a lane.
 const FILLING: usize = LANE_MESSAGES_MAX as usize + 2;
 /// How long a message is published again and again to a lane that refuses it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often the node looks at its queues for the management API, in milliseconds; every five seconds by default.
+const LOOK_EVERY_MS: u64 = 500;
+/// The policy's name.
+const POLICY: &str = "drop";
 /// Exit code of a check that found something.
 const UNWELCOME: i32 = 1;
 
@@ -37,8 +44,11 @@ enum Takes {
 
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let nobody = FleetOptions { workers: 0, ..FleetOptions::default() };
-    let setup = Setup { fleet: nobody, ..Setup::default() };
-    let mut rig = Rig::new(trial, Broker::undisturbed(trial)?, setup)?;
+    let management_port = free_port()?;
+    let management_url = format!("http://guest:guest@127.0.0.1:{management_port}");
+    let environment = vec![("AUGUR_BROKER__MANAGEMENT_URL", management_url)];
+    let setup = Setup { fleet: nobody, environment, ..Setup::default() };
+    let mut rig = Rig::new(trial, managed(trial, management_port)?, setup)?;
     let part = trial.amount.jobs / trial.amount.faults;
 
     refuses(&mut rig, part, |_| "cpu.sooner".to_owned(), Priority::Normal, Takes::Nothing)?;
@@ -50,17 +60,46 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     rig.world.expect(&["topology", "apply"], 0)?;
     rig.world.expect(&["topology", "check"], 0)?;
 
+    drop_by_policy(&rig.world, &critical)?;
+    check_finds_policy(&rig.world, &critical)?;
+    // No more than the lane keeps: what comes on top is confirmed, and the oldest is gone.
+    let kept = part.min(LANE_MESSAGES_MAX.into());
+    takes(&mut rig, kept, Priority::Critical)?;
+    rig.world.node()?.ctl(&["clear_policy", "-p", rig.world.virtual_host(), POLICY])?;
+    wait_until("the check finds no policy", STALL_MAX, || Ok(check(&rig.world)?.code == Some(0)))?;
+    takes(&mut rig, part - kept, Priority::Critical)?;
+
     drift(&rig.world, &high)?;
     check_finds_drift(&rig.world, &high)?;
     refuses(&mut rig, part, Job::routing_key, Priority::High, Takes::Some)?;
-
-    limit_by_policy(&rig.world, &critical)?;
-    refuses(&mut rig, part, Job::routing_key, Priority::Critical, Takes::Some)?;
 
     rig.fleet = Fleet::start(&rig.world, FleetOptions::default())?;
     let mut outcome = rig.finish()?;
     outcome.faults = trial.amount.faults;
     Ok(outcome)
+}
+
+/// A node of the row's own that shows what its policies do.
+fn managed(trial: &Trial, port: u16) -> Result<Broker> {
+    let listener = ["ip = 127.0.0.1".to_owned(), format!("port = {port}")].map(|line| format!("management.tcp.{line}"));
+    let looks = format!("collect_statistics_interval = {LOOK_EVERY_MS}");
+    let options = PrivateNodeOptions {
+        plugins: vec!["rabbitmq_management".to_owned()],
+        configuration: listener.into_iter().chain([looks]).collect(),
+        ..PrivateNodeOptions::default()
+    };
+    let broker = Broker::own(trial, options)?;
+    if let Broker::Own(node) = &broker {
+        // Read by each quorum queue when it is declared.
+        node.evaluate(&format!("application:set_env(rabbit, quorum_tick_interval, {LOOK_EVERY_MS})."))?;
+    }
+    Ok(broker)
+}
+
+/// Publishes jobs to a lane; each is confirmed and must run.
+fn takes(rig: &mut Rig, count: usize, priority: Priority) -> Result<()> {
+    let jobs: Vec<Job> = rig.load.jobs(count, &Work::Nothing).into_iter().map(|job| Job { priority, ..job }).collect();
+    rig.load.publish(&jobs, Expected::Passed)
 }
 
 /// Publishes jobs; each is confirmed and must run, or refused with an error and must not.
@@ -133,11 +172,28 @@ fn drift(world: &World, queue: &str) -> Result<()> {
     Ok(())
 }
 
-/// Limits a lane as an operator might, past `queues.yaml`.
-fn limit_by_policy(world: &World, queue: &str) -> Result<()> {
+/// Lets a lane lose its oldest jobs in silence, as an operator might, past `queues.yaml`.
+fn drop_by_policy(world: &World, queue: &str) -> Result<()> {
     let pattern = format!("^{}$", queue.replace('.', "\\."));
-    let definition = format!("{{\"max-length\":{LANE_MESSAGES_MAX}}}");
-    let policy = ["set_policy", "-p", world.virtual_host(), "--apply-to", "queues", "limit", &pattern, &definition];
+    let definition = format!("{{\"overflow\":\"drop-head\",\"max-length\":{LANE_MESSAGES_MAX}}}");
+    let policy = ["set_policy", "-p", world.virtual_host(), "--apply-to", "queues", POLICY, &pattern, &definition];
     world.node()?.ctl(&policy)?;
     Ok(())
+}
+
+/// The management API shows a policy only after a while.
+fn check_finds_policy(world: &World, queue: &str) -> Result<()> {
+    let mut found = String::new();
+    wait_until("the check finds the policy", STALL_MAX, || {
+        let answer = check(world)?;
+        found = answer.stdout;
+        Ok(answer.code == Some(UNWELCOME))
+    })?;
+    let named = format!("queue {queue}: policy `{POLICY}` sets overflow to \"drop-head\"");
+    ensure!(found.contains(&named), "the check does not say \"{named}\":\n{found}");
+    Ok(())
+}
+
+fn check(world: &World) -> Result<Answer> {
+    world.augur(&["topology", "check"])
 }

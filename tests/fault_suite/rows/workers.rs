@@ -73,6 +73,8 @@ pub(super) fn killed_between_confirm_and_ack(trial: &Trial) -> Result<Outcome> {
         died += revived;
         Ok(died >= trial.amount.faults || rig.progress.done() >= trial.amount.jobs as u64)
     })?;
+    let (wanted, enough) = (trial.amount.faults, trial.amount.faults * 9 / 10);
+    ensure!(!trial.is_full || died >= enough, "only {died} of {wanted} workers died: too few prove little");
     rig.fleet.disarm();
     rig.fleet.replace_all(&rig.world)?;
     ensure_faults(rig.finish()?)
