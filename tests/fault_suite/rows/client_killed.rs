@@ -13,8 +13,8 @@ use crate::{
     world::Broker,
 };
 
-/// From the moment at which a client begins to publish to its end, at most: about as long as its confirms take. One that
-/// had all of them is no fault, and the next has half as long.
+/// From the moment at which a client begins to publish to its end, at most: about as long as its confirms take. One
+/// that had all of them is no fault, and the next has half as long.
 const KILLED_AFTER_MAX: Duration = Duration::from_millis(15);
 /// Clients started for each that must die before its confirms, at most.
 const TRIES_PER_FAULT_MAX: usize = 10;

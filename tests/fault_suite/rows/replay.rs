@@ -30,8 +30,8 @@ const UNREACHABLE: i32 = 3;
 /// From a replay's start to the end of all connections, at most.
 const CLOSED_AFTER_MAX: Duration = Duration::from_millis(800);
 /// Closes every connection of the node from its side, and counts those of a replay among them, which `pipeline` names
-/// so. Unless `Always` is true, it closes none where there is no replay's: one that still looks for the end of the stream
-/// would never find it. A client that has not said its name yet is nobody's.
+/// so. Unless `Always` is true, it closes none where there is no replay's: one that still looks for the end of the
+/// stream would never find it. A client that has not said its name yet is nobody's.
 const CLOSE_ALL_AND_COUNT_REPLAYS: &str = r#"
 IsReplay = fun(C) ->
   case catch rabbit_networking:connection_info(C, [client_properties]) of

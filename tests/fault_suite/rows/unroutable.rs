@@ -1,5 +1,5 @@
-//! Messages that no queue takes: whoever publishes one is told, and what was confirmed is there. A policy by which a lane
-//! would lose what it confirmed is found by `topology check`.
+//! Messages that no queue takes: whoever publishes one is told, and what was confirmed is there. A policy by which a
+//! lane would lose what it confirmed is found by `topology check`.
 
 use std::time::Duration;
 
