@@ -120,7 +120,11 @@ impl Subscription {
             stop: stop.clone(),
         };
         let (handed_out, deliveries) = mpsc::channel(usize::from(prefetch).max(1));
-        tokio::spawn(reading.run(flow, handed_out));
+        let member = link.join_with_channel();
+        tokio::spawn(async move {
+            reading.run(flow, handed_out).await;
+            drop(member);
+        });
         Ok(Self { deliveries, in_line: VecDeque::new(), mode, standing, stop, _membership: membership })
     }
 
@@ -247,7 +251,11 @@ impl Reading {
                 self.set_standing(false);
             }
             // Beside us: what was handed out may stay unsettled for long.
-            tokio::spawn(flow.retire(self.link.clone()));
+            let (link, member) = (self.link.clone(), self.link.join_with_channel());
+            tokio::spawn(async move {
+                flow.retire(link).await;
+                drop(member);
+            });
             let opening = self.open_again();
             tokio::pin!(opening);
             opened = if let Ok(opened) = tokio::time::timeout(RENEWAL_MAX, &mut opening).await {

@@ -1,8 +1,11 @@
 //! One consumer on a channel of its own, from its first delivery until the last one is settled.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -14,10 +17,19 @@ use lapin::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
-use crate::{BrokerError, Delivery, Link, Patience, Start, declare::queue_error};
+use crate::{BrokerError, Delivery, Link, Patience, Start, connect::unless_lost, declare::queue_error};
 
 /// AMQP's reply code for an end in good order.
 pub(crate) const REPLY_SUCCESS: u16 = 200;
+
+/// Settlements that a channel lets be under way to one quorum queue: RabbitMQ's `quorum_commands_soft_limit`.
+const UNDER_WAY_MAX: u64 = 32;
+
+/// How long a channel stays open behind its last settlement if it may have kept some back.
+///
+/// The first answer of the queue lets it send all of them, and that takes one commit: some milliseconds, a few hundred on
+/// a busy disk. What would take longer comes again, which costs time and loses nothing.
+const KEPT_BACK_MAX: Duration = Duration::from_millis(500);
 
 /// A consumer and its channel.
 pub(crate) struct Flow {
@@ -25,6 +37,7 @@ pub(crate) struct Flow {
     consumer: Consumer,
     is_cancelled: bool,
     received: u64,
+    settled: Arc<AtomicU64>,
     unsettled: Arc<Unsettled>,
     all_settled: CancellationToken,
 }
@@ -32,7 +45,7 @@ pub(crate) struct Flow {
 /// What every delivery that is not settled holds: the last one gone ends the wait for them.
 #[derive(Debug)]
 pub(crate) struct Unsettled {
-    settled: AtomicU64,
+    settled: Arc<AtomicU64>,
     _last: DropGuard,
 }
 
@@ -76,8 +89,9 @@ impl Flow {
         let (consumer, channel) = link.on_channel(patience, subscribe).await?;
         let all_settled = CancellationToken::new();
         let last = all_settled.clone().drop_guard();
-        let unsettled = Arc::new(Unsettled { settled: AtomicU64::new(0), _last: last });
-        Ok(Self { channel, consumer, is_cancelled: false, received: 0, unsettled, all_settled })
+        let settled = Arc::<AtomicU64>::default();
+        let unsettled = Arc::new(Unsettled { settled: Arc::clone(&settled), _last: last });
+        Ok(Self { channel, consumer, is_cancelled: false, received: 0, settled, unsettled, all_settled })
     }
 
     /// The next delivery; `None` at the end, an error if the channel is lost. Cancel-safe.
@@ -109,26 +123,43 @@ impl Flow {
 
     /// How many deliveries were received and not settled each by itself.
     pub(crate) fn unsettled(&self) -> u64 {
-        self.received.saturating_sub(self.unsettled.settled.load(Ordering::Relaxed))
+        self.received.saturating_sub(self.settled.load(Ordering::Relaxed))
     }
 
     /// Closes the channel: what is not settled goes back to the queue.
     pub(crate) async fn close(self) -> lapin::Result<()> {
-        self.channel.close(REPLY_SUCCESS, "done".into()).await
+        close(&self.channel, &self.settled).await
     }
 
     /// Ends in good order: takes no more, and closes the channel once everything that was handed out is settled or
     /// dropped, or nobody is left on the link who could settle. The rest then goes back to the queue.
     pub(crate) async fn retire(mut self, link: Link) {
         self.cancel().await;
-        let Self { channel, consumer, unsettled, all_settled, .. } = self;
+        let Self { channel, consumer, settled, unsettled, all_settled, .. } = self;
         drop((consumer, unsettled));
         tokio::select! {
             () = all_settled.cancelled() => {}
             () = link.abandoned() => {}
         }
-        if let Err(error) = channel.close(REPLY_SUCCESS, "done".into()).await {
+        if let Err(error) = close(&channel, &settled).await {
             debug!(%error, "channel is closed already");
         }
     }
+}
+
+/// Closes a channel once a quorum queue has what was settled on it.
+///
+/// While [`UNDER_WAY_MAX`] settlements are under way a channel keeps the others back, and forgets them when it is closed
+/// (`unsent_commands` of `rabbit_fifo_client`): jobs that were done or handed back would come again. AMQP does not say
+/// when a queue has settled something, so there is nothing to wait for but time.
+async fn close(channel: &Channel, settled: &AtomicU64) -> lapin::Result<()> {
+    if settled.load(Ordering::Relaxed) > UNDER_WAY_MAX {
+        // It bounds consumers to come, of which there are none. Its answer comes behind the last settlement, so the time
+        // runs from when the channel has them all.
+        let reached = channel.basic_qos(1, BasicQosOptions::default());
+        if let Some(Ok(())) = unless_lost(reached, || !channel.status().connected()).await {
+            tokio::time::sleep(KEPT_BACK_MAX).await;
+        }
+    }
+    channel.close(REPLY_SUCCESS, "done".into()).await
 }

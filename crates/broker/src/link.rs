@@ -15,6 +15,9 @@ use crate::{
     connect::{close, connect, open_channel},
 };
 
+/// How long the end of a link waits for the channels of its subscriptions: for what they wait themselves behind their last
+/// settlement, with room for their round trips.
+const CHANNELS_MAX: Duration = Duration::from_secs(3);
 /// Wait before another attempt on a connection that was lost as soon as it stood.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -38,6 +41,8 @@ struct Shared {
     opening: Mutex<()>,
     last: Lock<Option<Arc<Connection>>>,
     subscriptions: watch::Sender<usize>,
+    /// Tasks that read for a subscription, or wait for its settlements to close a channel.
+    channels: watch::Sender<usize>,
 }
 
 impl Link {
@@ -63,6 +68,7 @@ impl Link {
             opening: Mutex::new(()),
             last: Lock::default(),
             subscriptions: watch::Sender::new(0),
+            channels: watch::Sender::new(0),
         };
         Self { shared: Arc::new(shared), silence_max: Self::SILENCE_MAX }
     }
@@ -149,11 +155,12 @@ impl Link {
     /// Closes the connection, and waits until the broker has done all that it was told on it, but not for long.
     ///
     /// Without that, who ends right behind an ack may take it along: RabbitMQ's channels end with their connection,
-    /// whatever waits in their mailboxes. Only after the link's stop, or subscriptions open it again.
-    ///
-    /// Of many acks at once the last may be lost all the same, and those messages come again: a channel lets 32 be under
-    /// way to a quorum queue (`quorum_commands_soft_limit`), keeps the others, and forgets those when it is closed.
+    /// whatever waits in their mailboxes or was kept back from a busy queue. Only after the link's stop, or subscriptions
+    /// open it again, and after they are dropped, or it waits in vain for what they hold.
     pub async fn close(self) {
+        if tokio::time::timeout(CHANNELS_MAX, none_left(&self.shared.channels)).await.is_err() {
+            debug!(connection = self.shared.name, "closing the connection with channels that are still in use");
+        }
         let _opening = self.shared.opening.lock().await;
         let Some(connection) = self.last().take() else { return };
         if let Err(error) = close(&connection).await {
@@ -168,29 +175,45 @@ impl Link {
 
     /// Counts a subscription for as long as the membership lives.
     pub(crate) fn join(&self) -> Membership {
-        self.shared.subscriptions.send_modify(|count| *count += 1);
-        Membership { link: self.clone() }
+        Membership::of(self, &self.shared.subscriptions)
+    }
+
+    /// Counts a task that has a subscription's channel, for as long as the membership lives.
+    pub(crate) fn join_with_channel(&self) -> Membership {
+        Membership::of(self, &self.shared.channels)
     }
 
     /// Waits until there is no subscription any more.
     pub(crate) async fn abandoned(&self) {
-        let mut subscriptions = self.shared.subscriptions.subscribe();
-        while *subscriptions.borrow_and_update() > 0 {
-            if subscriptions.changed().await.is_err() {
-                return;
-            }
+        none_left(&self.shared.subscriptions).await;
+    }
+}
+
+async fn none_left(members: &watch::Sender<usize>) {
+    let mut members = members.subscribe();
+    while *members.borrow_and_update() > 0 {
+        if members.changed().await.is_err() {
+            return;
         }
     }
 }
 
-/// That one more subscription uses a link.
+/// That one more uses a link.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    link: Link,
+    members: watch::Sender<usize>,
+    _link: Link,
+}
+
+impl Membership {
+    fn of(link: &Link, members: &watch::Sender<usize>) -> Self {
+        members.send_modify(|count| *count += 1);
+        Self { members: members.clone(), _link: link.clone() }
+    }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.link.shared.subscriptions.send_modify(|count| *count -= 1);
+        self.members.send_modify(|count| *count -= 1);
     }
 }

@@ -3,10 +3,11 @@
 //! The group gets SIGTERM, a grace, then SIGKILL. If the future that runs it is dropped the group is killed at once,
 //! and if this process itself dies by SIGKILL the kernel kills the child (not its grandchildren, whom it does not
 //! know). The kernel ties that to the *thread* that started the child, so [`run`] must be polled on a thread that
-//! stays: a runtime's worker thread, never `spawn_blocking`, whose threads end when idle.
+//! stays: a runtime's worker thread, never `spawn_blocking`, whose threads end when idle. If the machine's memory runs
+//! out, the kernel kills such children before anything else.
 
 use std::{
-    io,
+    fs, io,
     os::unix::process::CommandExt,
     process::{Command, ExitStatus, Stdio},
     time::Duration,
@@ -14,12 +15,14 @@ use std::{
 
 use nix::{
     errno::Errno,
+    fcntl::{OFlag, open},
     sys::{
         prctl,
         resource::{Resource, setrlimit},
         signal::{Signal, killpg},
+        stat::Mode,
     },
-    unistd::{Pid, getppid},
+    unistd::{Pid, getppid, write},
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -40,6 +43,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Longest answer on standard output, in bytes: 10,000 iterations of about 20 bytes, with room.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
+/// Written to a process's `oom_score_adj`, the most that the kernel takes: of all processes it kills one of these first. A
+/// job that uses up the memory then ends itself, not the broker or the worker beside it. Raising it needs no privilege.
+const FIRST_TO_GO: &str = "1000";
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -130,6 +137,7 @@ pub(crate) async fn run(
     // Only the child may hold the pipe's write end: the end of the output is the end of all who print.
     drop(command);
     let mut group = Group::led_by(&child);
+    warn_unless_first_to_go(&child);
     let prints = pipe::Receiver::from_owned_fd(reader.into()).map_err(ProcessError::Lost)?;
 
     let mut tail = TailBuffer::new(limits.output_tail_bytes_max);
@@ -212,7 +220,8 @@ impl Drop for Group {
     }
 }
 
-/// Asks the kernel to kill the child when this thread ends, and limits the memory that it may allocate.
+/// Asks the kernel to kill the child when this thread ends, and before others when memory runs out, and limits the memory
+/// that it may allocate.
 ///
 /// The limit is on data (`RLIMIT_DATA`), not on addresses: allocators reserve far more addresses than they use.
 #[expect(unsafe_code, reason = "the standard library has no safe way to run code between fork and exec")]
@@ -227,12 +236,32 @@ fn die_with_parent(command: &mut Command, memory_bytes_max: Option<u64>) {
         if let Some(bytes) = memory_bytes_max {
             setrlimit(Resource::RLIMIT_DATA, bytes, bytes)?;
         }
+        // A job may run without; the parent looks and says so.
+        go_first().unwrap_or_default();
         Ok(())
     };
-    // SAFETY: the closure makes only the system calls prctl, getppid and setrlimit, which are async-signal-safe; it
-    // neither allocates nor locks.
+    // SAFETY: the closure makes only the system calls prctl, getppid, setrlimit, open, write and close, which are
+    // async-signal-safe; it neither allocates nor locks.
     unsafe {
         command.pre_exec(before_exec);
+    }
+}
+
+/// Makes this process the first that the kernel kills when memory runs out; what it starts inherits that.
+fn go_first() -> nix::Result<()> {
+    let score = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    write(&score, FIRST_TO_GO.as_bytes()).map(drop)
+}
+
+/// Warns if a child could not do [`go_first`]; one that has ended already is no danger.
+fn warn_unless_first_to_go(child: &Child) {
+    let Some(id) = child.id() else { return };
+    match fs::read_to_string(format!("/proc/{id}/oom_score_adj")) {
+        Ok(score) if score.trim_end() == FIRST_TO_GO => {}
+        Ok(score) => {
+            tracing::warn!(score = score.trim_end(), "a job that uses up the memory may take other processes along")
+        }
+        Err(error) => tracing::warn!(%error, "a job that uses up the memory may take other processes along"),
     }
 }
 

@@ -14,12 +14,16 @@ use crate::{
 const PREFETCH: u16 = 20;
 
 async fn lane_with(messages: usize) -> (World, Subscription) {
+    lane_at_once(messages, PREFETCH).await
+}
+
+async fn lane_at_once(messages: usize, prefetch: u16) -> (World, Subscription) {
     let world = World::with(&queues(vec![queue("lane", QueueKind::Quorum, &[])])).await;
     let publisher = world.publisher().await;
     for answer in join_all((0..messages).map(|id| publisher.publish(to_queue("lane", id)))).await {
         answer.unwrap();
     }
-    let lane = Subscription::on(&link(&world.url), "lane", Start::Queue, PREFETCH).await.unwrap();
+    let lane = Subscription::on(&link(&world.url), "lane", Start::Queue, prefetch).await.unwrap();
     (world, lane)
 }
 
@@ -93,27 +97,50 @@ async fn what_was_in_hand_before_a_pause_can_be_settled_after_it() {
     .await;
 }
 
+/// Waits until the broker has so many channels in this virtual host.
+async fn channels(world: &World, wanted: &str) {
+    let of_vhost = "lists:member({vhost, V}, rabbit_channel:info(C, [vhost]))"
+        .replace('V', &format!("<<\"{}\">>", world.vhost.name()));
+    let expression = format!("length([C || C <- rabbit_channel:list_local(), {of_vhost}]).");
+    while world.vhost.node().evaluate(&expression).unwrap() != wanted {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_goes_once_nothing_on_it_is_unsettled() {
     bounded(async {
         let (world, mut lane) = lane_with(1).await;
-        let vhost = world.vhost.name();
-        let channels = || {
-            let of_vhost =
-                "lists:member({vhost, V}, rabbit_channel:info(C, [vhost]))".replace('V', &format!("<<\"{vhost}\">>"));
-            let expression = format!("length([C || C <- rabbit_channel:list_local(), {of_vhost}]).");
-            world.vhost.node().evaluate(&expression).unwrap()
-        };
         let in_hand = lane.next().await.unwrap();
         lane.pause().await;
         lane.resume().await;
-        while channels() != "2" {
-            tokio::task::yield_now().await;
-        }
+        channels(&world, "2").await;
         in_hand.settle(Settlement::Done).await.unwrap();
-        while channels() != "1" {
-            tokio::task::yield_now().await;
+        channels(&world, "1").await;
+    })
+    .await;
+}
+
+/// A worker that hands back all that is in line at once got most of it again: its channel was closed behind the last ack,
+/// and forgot those that it had kept back from a busy queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_settled_at_once_on_a_paused_lane_does_not_come_again() {
+    const MESSAGES: u16 = 200;
+    bounded(async {
+        let (world, mut lane) = lane_at_once(MESSAGES.into(), MESSAGES).await;
+        let mut in_hand = Vec::new();
+        while in_hand.len() < usize::from(MESSAGES) {
+            in_hand.push(lane.next().await.unwrap());
         }
+        lane.pause().await;
+        for answer in join_all(in_hand.into_iter().map(|delivery| delivery.settle(Settlement::Done))).await {
+            answer.unwrap();
+        }
+        lane.resume().await;
+        // Now the paused channel is gone, and what it has forgotten is back in the queue.
+        channels(&world, "1").await;
+        world.publisher().await.publish(to_queue("lane", "marker")).await.unwrap();
+        assert_eq!(lane.next().await.unwrap().message_id(), Some("marker"));
     })
     .await;
 }

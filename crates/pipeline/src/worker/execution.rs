@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use broker::{Delivery, Outgoing, Publisher, Settlement};
+use futures_util::{StreamExt, stream};
 use messages::{
     AfterFailure, ClaimReturned, EncodeError, Failure, FailureKind, Job, JobClaimed, JobResult, Outcome, Timestamp,
 };
@@ -28,6 +29,9 @@ use crate::{
 
 /// Wait before something is published again that the broker could not store.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// Waiting jobs that are handed back at once: half of what a channel lets be under way to a quorum queue (32) before it
+/// keeps acks back, and what may run twice if there is no time for the rest.
+const HANDED_BACK_AT_ONCE: usize = 16;
 /// Returns by the broker after which a job is claimed before it starts: it may have killed its workers, and the lapse of
 /// its lease then charges it, and makes it run alone.
 const RETURNS_TRUSTED_MAX: u32 = 1;
@@ -304,14 +308,14 @@ impl<E: Execute> Worker<E> {
 
     /// Hands back jobs that have not started.
     pub(super) async fn hand_back_all(&self, waiting: Vec<Delivery>) {
-        let handing = waiting.into_iter().map(|delivery| async {
+        let handing = stream::iter(waiting).for_each_concurrent(HANDED_BACK_AT_ONCE, |delivery| async move {
             match delivery.decode::<Job>() {
                 Ok(job) => self.hand_back(&job, delivery, None).await,
                 // The next worker that has a slot for it says what is wrong with it.
                 Err(_) => settle(delivery, Settlement::Return).await,
             }
         });
-        futures_util::future::join_all(handing).await;
+        handing.await;
     }
 
     async fn hand_back(&self, job: &Job, delivery: Delivery, delay: Option<Delay>) {
