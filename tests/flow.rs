@@ -125,7 +125,6 @@ fn what_was_predicted_is_measured(world: &World) {
             "112",
             "--iterations-max",
             "6",
-            "--predict",
             "--wait",
         ])
         .expect(0);
@@ -190,9 +189,17 @@ fn before_the_first_measurement_the_plan_is_representative_and_waits_for_a_worke
     let rows = world.augur(&["plan", "next", "--constraints", file, "--format", "json"]).json();
     let [proposal] = &rows.as_array().expect("a list")[..] else { panic!("one on cpu: {rows:#}") };
     assert_eq!((&proposal["selection_order"], &proposal["predicted_latency_ms"]), (&Value::from(1), &Value::Null));
+    assert!(["lower", "upper"].iter().all(|end| proposal.get(end) == Some(&Value::Null)), "{proposal:#}");
+    let number = |field: &str| proposal[field].as_f64().unwrap_or_else(|| panic!("no number `{field}`: {proposal:#}"));
+    assert!(number("information_gain_pct") >= 0.0 && number("expected_seconds") > 0.0, "{proposal:#}");
+    assert!(proposal["parts"]["representative"].is_number() && text(proposal, "why").contains("stands for many"));
     std::fs::write(&constraints, "version: 1\nplatforms: {abacus: {max: 1}}").expect("written");
     let refused = world.augur(&["plan", "next", "--constraints", file]);
     assert!(refused.stderr.contains("abacus"), "{refused:?}");
+    refused.expect(2);
+
+    let refused = world.augur(&["job", "submit", "--kind", "benchmark", "--model", "mobilenet-v2", "--predict"]);
+    assert!(refused.stderr.contains("there is no release of predictors yet"), "{refused:?}");
     refused.expect(2);
 }
 

@@ -46,6 +46,11 @@ fn releases_after_death(world: &World, failpoint: &str) -> Vec<Value> {
     updater.wait_for_line("fail point: aborting", LIMIT).expect("it trains");
     assert!(!updater.wait(LIMIT).expect("an end").success());
     world.set("AUGUR_TEST_FAILPOINT", "");
+    listed(world)
+}
+
+/// All releases, the oldest first.
+fn listed(world: &World) -> Vec<Value> {
     world.augur(&["predictor", "list", "--format", "json"]).json().as_array().expect("a list").clone()
 }
 
@@ -63,10 +68,21 @@ fn an_updater_killed_in_training_makes_its_release_when_it_is_back_and_tells_of_
     let [release] = &releases[..] else { panic!("one release: {releases:#?}") };
     assert_eq!((&release["is_current"], &release["training_rows"]), (&Value::Bool(true), &Value::from(28)));
 
-    let _updater = world.updater();
+    let mut updater = world.updater();
     assert_eq!(announced(&url).release_id.as_str(), text(release, "release"));
-    let listed = world.augur(&["predictor", "list", "--format", "json"]).json();
-    assert_eq!(listed, Value::from(releases), "no second one of the same rows");
+    assert_eq!(listed(&world), releases, "no second one of the same rows");
+    updater.signal(Signal::SIGTERM).expect("sent");
+    assert_eq!(updater.wait(LIMIT).expect("an end").code(), Some(0), "{}", updater.stderr());
+
+    publish_measurements(&url, 8..=14);
+    assert_eq!(releases_after_death(&world, UPDATER_BEFORE_RELEASE), releases, "the one before is current and whole");
+    world.augur(&["predictor", "show"]).expect(0);
+    let mut updater = world.updater();
+    updater.wait_for_line("release made", LIMIT).expect("the release that is missing");
+    let after = listed(&world);
+    let [before, made, ..] = &after[..] else { panic!("two releases: {after:#?}") };
+    assert_eq!((text(before, "release"), text(made, "parent")), (text(release, "release"), text(release, "release")));
+    assert!(made["update"]["strategy"].is_string(), "{made:#}");
 }
 
 /// It waited for up to ten minutes, deaf to the signal.

@@ -19,8 +19,11 @@ const LIMIT_DEFAULT: usize = 50;
 /// Most rows of a list that may be asked for.
 const LIMIT_MAX: usize = 1_000;
 
-/// How long a run may be open, or a job dead, before its configurations may be proposed again, in seconds.
-const WITHHELD_S_MAX: i64 = 24 * 3_600;
+/// How long a run may be open before its configurations may be proposed again, in seconds: a queue may be long.
+const QUEUED_S_MAX: i64 = 7 * 24 * 3_600;
+
+/// How long a configuration that failed, or a dead one, is left alone, in seconds.
+const FAILED_S_MAX: i64 = 24 * 3_600;
 
 /// Answers of `/api/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,8 +141,10 @@ pub(crate) async fn quarantine(
 }
 
 pub(crate) async fn withheld(State(shared): State<Shared>) -> Answered<store::WithheldRows> {
-    let since = Timestamp::from_micros((Timestamp::now().as_seconds() - WITHHELD_S_MAX) * 1_000_000);
-    shared.read(move |store| store.withheld(since)).await.map(Answer)
+    let now = Timestamp::now().as_seconds();
+    let [due_since, failed_since] =
+        [QUEUED_S_MAX, FAILED_S_MAX].map(|age_s| Timestamp::from_micros((now - age_s) * 1_000_000));
+    shared.read(move |store| store.withheld(due_since, failed_since)).await.map(Answer)
 }
 
 pub(crate) async fn measured(State(shared): State<Shared>) -> Answered<Vec<store::MeasuredRow>> {

@@ -17,7 +17,7 @@ mod tests;
 use std::{future::Future, time::Duration};
 
 use axum::{Router, routing::get};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 pub use api::Health;
 pub use error::DashboardError;
@@ -43,6 +43,9 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), DashboardError> {
     let (close, closing) = watch::channel(false);
+    // Dropped, and so ended, with the server.
+    let mut loading = JoinSet::new();
+    loading.spawn(keep_loaded(state.forecaster.clone(), state.changes.clone()));
     let server =
         axum::serve(listener, router(Shared::new(state, closing.clone()))).with_graceful_shutdown(async move {
             shutdown.await;
@@ -53,6 +56,21 @@ pub async fn serve(
         () = drained(closing) => {
             tracing::warn!(waited_ms = DRAIN_MS_MAX, "a client did not take its answer in time");
             Ok(())
+        }
+    }
+}
+
+/// Loads the current release at the beginning and after every commit, news of a release among them, so that no request
+/// waits for it. Where it is the one that is loaded, only its name is read.
+async fn keep_loaded(forecaster: Forecaster, mut changes: watch::Receiver<u64>) {
+    let mut tried = None;
+    loop {
+        let forecaster = forecaster.clone();
+        // A panic has said so by itself; whoever asks next meets it again.
+        let Ok(found) = tokio::task::spawn_blocking(move || forecaster.load_ahead(tried)).await else { return };
+        tried = found;
+        if changes.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use axum::extract::State;
 use features::{DeviceTable, MeasuredRow, OperatorTable};
+use messages::ReleaseId;
 use predictors::{PredictorError, Release, Releases};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,8 @@ use crate::{
     state::Shared,
 };
 
-/// The current release, loaded again as soon as another one is it: by training, by a command or by going back.
+/// The current release, loaded again as soon as another one is it: by training, by a command or by going back. The server
+/// loads it on news of a release; a request looks as well, since a command tells nobody.
 #[derive(Debug, Clone)]
 pub struct Forecaster {
     releases: Releases,
@@ -34,6 +36,17 @@ impl Forecaster {
         Ok(Self { releases: Releases::open(directory)?, loaded: Arc::default() })
     }
 
+    /// Loads the current release unless it is the one that was tried last; gives which one it is.
+    pub(crate) fn load_ahead(&self, tried: Option<ReleaseId>) -> Option<ReleaseId> {
+        let Ok(current) = self.releases.current_id() else { return tried };
+        if current != tried
+            && let Err(error) = self.current()
+        {
+            tracing::warn!(%error, "the current release cannot be loaded; requests for predictions say why");
+        }
+        current
+    }
+
     fn current(&self) -> Result<Option<Arc<Release>>, PredictorError> {
         let current = self.releases.current_id()?;
         let mut loaded = self.loaded.lock().expect("nobody panics with it");
@@ -41,6 +54,15 @@ impl Forecaster {
             *loaded = current.map(|release| self.releases.load(&release)).transpose()?.map(Arc::new);
         }
         Ok(loaded.clone())
+    }
+}
+
+#[cfg(test)]
+impl Forecaster {
+    /// Whether this release is loaded; loads nothing.
+    pub(crate) fn has_loaded(&self, release: &ReleaseId) -> bool {
+        let loaded = self.loaded.lock().expect("nobody panics with it");
+        loaded.as_ref().is_some_and(|loaded| loaded.manifest.release_id == *release)
     }
 }
 
@@ -165,7 +187,7 @@ fn row(question: &Question, device: &str) -> MeasuredRow {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use features::OwnTables;
     use messages::{Metric, Timestamp};
     use predictors::{KnownJobs, Learner, Predictors, Provenance, Source, TrainSettings};
@@ -174,7 +196,7 @@ mod tests {
     use super::*;
 
     /// Publishes a release of a machine that is `slower` times as slow as usual.
-    fn publish(releases: &Releases, slower: f64) {
+    pub(crate) fn publish(releases: &Releases, slower: f64) -> ReleaseId {
         let OwnTables { rows, devices, operators } = OwnTables::of(&builders::batch_grid(1..=8, slower), |_| None);
         let settings = TrainSettings {
             learner: Learner::GradientBoosting,
@@ -188,7 +210,7 @@ mod tests {
         let predictors = Predictors::train(rows, &devices, &operators, &[Metric::LatencyMs], &settings, |_| ());
         let provenance = Provenance { source: Source::Jobs, jobs: KnownJobs::default(), update: None };
         let published = releases.publish(&predictors.expect("trained"), provenance, Timestamp::now(), "0.1.0");
-        published.expect("published");
+        published.expect("published").release_id
     }
 
     fn question() -> Question {

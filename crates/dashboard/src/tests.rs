@@ -1,5 +1,7 @@
 //! The API over a real socket.
 
+use std::time::{Duration, Instant};
+
 use messages::{
     AfterFailure, Cancel, CancelTarget, Dispatch, FailedAttempt, Failure, FailureKind, Heartbeat, Job, JobId,
     JobResult, JobSpec, Need, Offer, Origin, Outcome, Platform, Priority, Progress, Requirements, RunId, RunRef,
@@ -14,15 +16,19 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{ApiState, DashboardError, Forecaster, serve};
+use crate::{ApiState, DashboardError, Forecaster, predict::tests::publish, serve};
 
 const RUN: &str = "0193fa4a-1111-7000-8000-000000000001";
 const ABSENT: &str = "0193fa4a-1111-7000-8000-0000000000ff";
 
+/// How long a small release may take to be loaded.
+const LOADED_MAX: Duration = Duration::from_mins(1);
+
 struct Server {
     address: std::net::SocketAddr,
     store: Store,
-    _releases: tempfile::TempDir,
+    releases: tempfile::TempDir,
+    forecaster: Forecaster,
     changes: watch::Sender<u64>,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<Result<(), DashboardError>>,
@@ -36,11 +42,11 @@ async fn server() -> Server {
     let (stop, stopped) = oneshot::channel();
     let releases = tempfile::tempdir().expect("a directory");
     let forecaster = Forecaster::open(releases.path()).expect("opened");
-    let state = ApiState { store: store.clone(), changes: receiver, forecaster };
+    let state = ApiState { store: store.clone(), changes: receiver, forecaster: forecaster.clone() };
     let ended = tokio::spawn(serve(listener, state, async {
         stopped.await.expect("told to stop");
     }));
-    Server { address, store, _releases: releases, changes, stop, ended }
+    Server { address, store, releases, forecaster, changes, stop, ended }
 }
 
 impl Server {
@@ -151,7 +157,7 @@ async fn every_address_answers_with_json() {
     {
         assert_eq!(server.get(&format!("/api/{path}")).await, (200, json!([])), "{path}");
     }
-    let nothing = json!({ "queued": [], "dead": [], "incompatible": [] });
+    let nothing = json!({ "queued": [], "dead": [], "failed": [], "incompatible": [] });
     assert_eq!(server.get("/api/withheld").await, (200, nothing));
     assert_eq!(server.get(&format!("/api/jobs/{}/iterations", job_id(1))).await, (200, json!([])));
     let (_, attempts) = server.get(&format!("/api/jobs/{}/attempts", job_id(1))).await;
@@ -209,6 +215,25 @@ async fn a_wait_ends_with_news_of_the_run() {
     assert_eq!(summary["done"], 2, "a complete run has no more news");
     let (_, changes) = server.get("/api/changes?timeout_s=60&seen=1").await;
     assert_eq!(changes, json!({ "changes": 3 }));
+}
+
+/// The first request after a release waited for it to be loaded.
+#[tokio::test]
+async fn a_release_is_loaded_on_the_news_of_it_and_not_by_a_request() {
+    let server = server().await;
+    let releases = predictors::Releases::open(server.releases.path()).expect("opened");
+    for slower in [1.0, 2.0] {
+        let release = publish(&releases, slower);
+        server.changes.send_modify(|changes| *changes += 1);
+        // What the task does is seen only by looking.
+        let deadline = Instant::now() + LOADED_MAX;
+        while !server.forecaster.has_loaded(&release) {
+            assert!(Instant::now() < deadline, "{release} is not loaded");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    server.stop.send(()).expect("running");
+    server.ended.await.expect("no panic").expect("no error");
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ use crate::{
 pub(crate) enum JobCommand {
     /// Publishes one job.
     #[command(
-        after_help = "Examples:\n  augur job submit --kind benchmark --model resnet50 --batch-size 4 --threads 2 --predict --wait\n  augur job submit --kind web --model mobilenet-v2 --platforms webgpu,wasm --browsers chromium,firefox --wait"
+        after_help = "Examples:\n  augur job submit --kind benchmark --model resnet50 --batch-size 4 --threads 2 --wait\n  augur job submit --kind web --model mobilenet-v2 --platforms webgpu,wasm --browsers chromium,firefox --wait"
     )]
     Submit(Box<SubmitArguments>),
     /// Shows how a job ended, with its failed attempts, or what became of it so far.
@@ -110,9 +110,13 @@ pub(crate) struct SubmitArguments {
     /// Jobs with the same key are one job, in whichever run they are submitted; counted once.
     #[arg(long, value_name = "KEY")]
     unique_key: Option<String>,
-    /// Predicts first, with the current release, and sends the prediction along.
+    /// Fails if the current release predicts nothing of the benchmark on this machine's device; else the job carries
+    /// what it predicts if it can, to be held against what is measured.
     #[arg(long)]
     predict: bool,
+    /// Leaves out what the current release predicts of the benchmark.
+    #[arg(long, conflicts_with = "predict")]
+    no_predict: bool,
     /// Waits for the job's end; exit 1 if it did not pass.
     #[arg(long)]
     wait: bool,
@@ -161,11 +165,15 @@ async fn submit(arguments: SubmitArguments, context: &Context) -> anyhow::Result
         unique_key: arguments.unique_key.clone(),
         spec,
     };
-    let suite = Suite { name: "job".to_owned(), path: String::new(), cases: vec![case] };
+    let mut suite = Suite { name: "job".to_owned(), path: String::new(), cases: vec![case] };
+    if !arguments.predict && !arguments.no_predict {
+        suite = super::suite::predicted(suite, context).await?;
+    }
     let run_context =
         RunContext { due_at: arguments.dispatch.due_at(), ..waiting::run_context("augur job submit".to_owned()) };
     let submission = Submission::new(suite, Origin::Client, run_context);
     let job_id = submission.jobs[0].job_id;
+    let is_predicted = submission.jobs[0].spec.benchmark().is_some_and(|benchmark| benchmark.prediction.is_some());
     let endings = waiting::submit(context, &url, &submission, arguments.wait).await?;
     let ended = endings.results.first().map(|result| result.status().as_str());
     let status = ended.or_else(|| (!endings.dead.is_empty()).then_some(waiting::DEAD));
@@ -177,7 +185,7 @@ async fn submit(arguments: SubmitArguments, context: &Context) -> anyhow::Result
         }
         Format::Table => {
             waiting::print_failures(&endings)?;
-            if arguments.predict && arguments.wait {
+            if is_predicted && arguments.wait {
                 output::print(&waiting::predicted_against_measured(&endings.results).to_string())?;
             }
             output::print(&status.map_or_else(|| job_id.to_string(), |status| format!("job {job_id}: {status}")))?;

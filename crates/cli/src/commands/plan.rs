@@ -1,7 +1,8 @@
 //! `augur plan next`.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
+    fmt::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -78,7 +79,7 @@ struct ProposalRow {
     information_gain_pct: f64,
     expected_seconds: f64,
     score: f64,
-    parts: HashMap<&'static str, f64>,
+    parts: BTreeMap<&'static str, f64>,
     why: String,
 }
 
@@ -231,6 +232,15 @@ fn row(proposal: &Proposal) -> ProposalRow {
     }
 }
 
+/// The score, and below it what it is made of.
+fn score(row: &ProposalRow) -> String {
+    let mut text = format!("{:.2}", row.score);
+    for (part, value) in &row.parts {
+        write!(text, "\n{part} {value:.2}").expect("writing to a String cannot fail");
+    }
+    text
+}
+
 fn table(rows: &[ProposalRow]) -> comfy_table::Table {
     let mut table =
         output::table(["", "configuration", "predicted ms", "90 % interval", "gain %", "costs s", "score", "why"]);
@@ -243,7 +253,7 @@ fn table(rows: &[ProposalRow]) -> comfy_table::Table {
             output::text(interval.map(|[lower, upper]| format!("{lower} – {upper}"))),
             format!("{:.1}", row.information_gain_pct),
             output::number(Some(row.expected_seconds)),
-            format!("{:.2}", row.score),
+            score(row),
             row.why.clone(),
         ]);
     }

@@ -12,10 +12,9 @@ use crate::api::Api;
 
 /// A worker that was not heard of for this long, in seconds, is taken for gone; heartbeats come every 5.
 const SILENT_S_MAX: i64 = 30;
-/// Results that are looked through for failures, the latest; the aggregator's own limit.
+/// Results that are looked through for what the updater may not have learned of yet, the latest; the aggregator's own
+/// limit.
 const RESULTS_MAX: usize = 1_000;
-/// How long a configuration that failed is left alone, in seconds.
-const FAILED_S: i64 = 24 * 3_600;
 
 /// Asks the aggregator.
 pub(crate) struct ApiRoster(pub(crate) Api);
@@ -49,7 +48,7 @@ impl Roster for ApiRoster {
             anyhow::Ok((withheld, workers, results))
         };
         match known.await {
-            Ok((withheld, workers, results)) => barred(withheld, &workers, &results, Timestamp::now()),
+            Ok((withheld, workers, results)) => barred(withheld, &workers, &results),
             Err(error) => {
                 warn!(%error, "what waits, runs or failed elsewhere is not known");
                 Barred::default()
@@ -59,12 +58,11 @@ impl Roster for ApiRoster {
 }
 
 /// What waits, runs on these workers, was measured just now, or failed a short while ago, and what devices refuse.
-fn barred(withheld: WithheldRows, workers: &[WorkerRow], results: &[ResultRow], now: Timestamp) -> Barred {
-    let since = Timestamp::from_micros((now.as_seconds() - FAILED_S) * 1_000_000).to_string();
-    let failed = results.iter().filter(|row| row.status == "error" && row.finished_at >= since).filter_map(text);
+fn barred(withheld: WithheldRows, workers: &[WorkerRow], results: &[ResultRow]) -> Barred {
     let running = workers.iter().flat_map(|worker| &worker.running).map(|job| job.case.clone());
     let queued = withheld.queued.into_iter().chain(running).map(|configuration| (configuration, Withheld::Queued));
-    let failed = failed.chain(withheld.dead).map(|configuration| (configuration, Withheld::Failed));
+    let failed = withheld.failed.into_iter().chain(withheld.dead);
+    let failed = failed.map(|configuration| (configuration, Withheld::Failed));
     let learned_from = results.iter().filter(|row| row.accepted == Some(true));
     Barred {
         configurations: queued.chain(failed).collect(),
@@ -165,31 +163,27 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_or_was_measured_lately_is_withheld_by_the_name_that_a_proposal_has() {
+    fn what_is_queued_failed_or_was_measured_lately_is_withheld_by_the_name_that_a_proposal_has() {
         let row: ResultRow = serde_json::from_value(serde_json::json!({
-            "job_id": "j", "run_id": "r", "case": "c", "kind": "benchmark", "status": "error", "platform": "cpu",
-            "priority": "low", "attempt": 1, "worker_id": "w", "device": null, "submitted_at": "", "started_at": "",
-            "finished_at": Timestamp::from_micros(0).to_string(), "queue_wait_s": 0.0, "duration_s": 0.0,
+            "job_id": "j", "run_id": "r", "case": "c", "kind": "benchmark", "status": "passed", "platform": "cpu",
+            "priority": "low", "attempt": 1, "worker_id": "w", "device": "Test CPU", "submitted_at": "", "started_at": "",
+            "finished_at": "", "queue_wait_s": 0.0, "duration_s": 0.0, "accepted": true,
             "model": "bert-tiny", "model_sha256": null, "backend": "onnxruntime", "precision": "fp32", "batch_size": 4,
             "sequence_length": 128, "threads": 2, "predictions": []
         }))
         .expect("a row");
-        let barred = |row: &ResultRow, after_s| {
-            let rows = WithheldRows { queued: Vec::new(), dead: vec!["dead".to_owned()], incompatible: Vec::new() };
-            super::barred(rows, &[], std::slice::from_ref(row), Timestamp::from_micros(after_s * 1_000_000))
+        let barred = |row: &ResultRow| {
+            let [queued, dead, failed] = ["queued", "dead", "failed"].map(|name| vec![name.to_owned()]);
+            let rows = WithheldRows { queued, dead, failed, incompatible: Vec::new() };
+            super::barred(rows, &[], std::slice::from_ref(row))
         };
-        let withheld = |after_s| barred(&row, after_s).configurations;
+        let Barred { configurations, measured, .. } = barred(&row);
+        let why = [("queued", Withheld::Queued), ("dead", Withheld::Failed), ("failed", Withheld::Failed)];
+        assert_eq!(configurations, why.map(|(name, why)| (name.to_owned(), why)).into());
         let name = "bert-tiny cpu fp32 batch 4 sequence 128 threads 2".to_owned();
-        let dead = ("dead".to_owned(), Withheld::Failed);
-        assert_eq!(withheld(FAILED_S), [(name.clone(), Withheld::Failed), dead.clone()].into());
-        assert_eq!(withheld(FAILED_S + 1), [dead].into());
-
-        let (device, status, accepted) = (Some("Test CPU".to_owned()), "passed".to_owned(), Some(true));
-        let measured = ResultRow { device, status, accepted, ..row };
-        let found = barred(&measured, FAILED_S).measured;
-        assert_eq!(found, [("Test CPU".to_owned(), name)].into(), "the updater may not have it yet");
-        let not_trusted = ResultRow { accepted: Some(false), ..measured };
-        assert_eq!(barred(&not_trusted, FAILED_S).measured, HashSet::new());
+        assert_eq!(measured, [("Test CPU".to_owned(), name)].into(), "the updater may not have it yet");
+        let not_trusted = ResultRow { accepted: Some(false), ..row };
+        assert_eq!(barred(&not_trusted).measured, HashSet::new());
     }
 
     #[test]

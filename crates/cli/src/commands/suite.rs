@@ -142,15 +142,25 @@ pub(crate) async fn run(command: SuiteCommand, context: &Context) -> anyhow::Res
 /// A suite whose models are known, and whose benchmarks carry what the current release says of them, if that is wanted.
 pub(crate) async fn resolved(mut suite: Suite, is_predicted: bool, context: &Context) -> anyhow::Result<Suite> {
     let models = context.models()?;
-    let (releases, cache) = (context.releases_directory(None)?, context.cache_directory()?);
     let resolving = tokio::task::spawn_blocking(move || {
         suite.resolve_models(&models)?;
-        if is_predicted && let Err(error) = predict(&mut suite, &releases, &cache, &models) {
-            eprintln!("nothing is predicted of the benchmarks: {error:#}");
-        }
         anyhow::Ok(suite)
     });
-    resolving.await?
+    let suite = resolving.await??;
+    if is_predicted { predicted(suite, context).await } else { Ok(suite) }
+}
+
+/// A suite of known models whose benchmarks carry what the current release says of them; if it cannot, that is said.
+pub(crate) async fn predicted(mut suite: Suite, context: &Context) -> anyhow::Result<Suite> {
+    let models = context.models()?;
+    let (releases, cache) = (context.releases_directory(None)?, context.cache_directory()?);
+    let predicting = tokio::task::spawn_blocking(move || {
+        if let Err(error) = predict(&mut suite, &releases, &cache, &models) {
+            eprintln!("nothing is predicted of the benchmarks: {error:#}");
+        }
+        suite
+    });
+    Ok(predicting.await?)
 }
 
 /// Asks the current release, if there is one, about the benchmarks, if there are any.

@@ -1,6 +1,7 @@
 //! The learner where not every platform has a worker, and the one that has loses it; and where its release is of no use.
 
 use std::{
+    collections::HashSet,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
@@ -8,7 +9,10 @@ use std::{
 use features::TrainingTable;
 use graphs::ModelCache;
 use messages::{Job, Platform, Priority, Timestamp};
-use pipeline::{LearnerSettings, Ledger, PipelineError, Roster, SearchSettings, Target, learn};
+use pipeline::{
+    LearnerReport, LearnerSettings, Ledger, PipelineError, PlanRequest, Roster, SearchSettings, Target, learn,
+    plan_next,
+};
 use planner::{Barred, Constraints, Strategy};
 use testkit::builders;
 use tokio::sync::watch;
@@ -99,7 +103,11 @@ async fn a_platform_without_a_worker_is_passed_over_and_nobody_is_waited_for_for
 }
 
 /// Somebody takes everything.
-struct Everybody;
+#[derive(Default)]
+struct Everybody {
+    /// What has a result: device and configuration.
+    measured: HashSet<(String, String)>,
+}
 
 impl Roster for Everybody {
     async fn unserved(&self, _target: &Target) -> Option<String> {
@@ -111,8 +119,42 @@ impl Roster for Everybody {
     }
 
     async fn barred(&self) -> Barred {
-        Barred::default()
+        Barred { measured: self.measured.clone(), ..Barred::default() }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_candidate_is_left_the_learner_ends_without_a_job() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    measured(directory.path());
+    let models = ModelCache::open(&directory.path().join("models")).unwrap();
+    let learned = async |settings: LearnerSettings, roster: Everybody| {
+        let learning = Box::pin(learn(&world.url, settings, models.clone(), &roster, world.stop.clone()));
+        bounded(learning).await.unwrap()
+    };
+    let settings = settings(directory.path());
+    let constraints = Constraints { budget_seconds: Some(1e-9), ..Constraints::default() };
+    let poor = LearnerSettings { constraints, ..settings.clone() };
+    assert_eq!(learned(poor, Everybody::default()).await, LearnerReport::default(), "no candidate is so cheap");
+
+    // All that there is, asked for at once.
+    let request = PlanRequest {
+        search: settings.search.clone(),
+        strategy: settings.strategy,
+        count: 100,
+        constraints: Constraints { model_max: Some(100), ..Constraints::default() },
+        barred: Barred::default(),
+        preferred_devices: Vec::new(),
+        first_device: None,
+        web_places: Vec::new(),
+        is_without_release: false,
+    };
+    let planned = tokio::task::block_in_place(|| plan_next(directory.path(), &request, &models)).unwrap();
+    let name = |of: &planner::Proposal| (of.device.clone(), of.configuration.to_string());
+    let roster = Everybody { measured: planned.proposals.iter().map(name).collect() };
+    assert!(roster.measured.len() > settings.budget, "{:?}", planned.passed_over);
+    assert_eq!(learned(settings, roster).await, LearnerReport::default(), "everything is measured");
 }
 
 /// The batch was taken for queued, and so not proposed again for a day.
@@ -126,7 +168,8 @@ async fn a_batch_that_could_not_be_submitted_may_be_proposed_again() {
     let directory = tempfile::tempdir().unwrap();
     measured(directory.path());
     let models = ModelCache::open(&directory.path().join("models")).unwrap();
-    let learned = bounded(learn(&world.url, settings(directory.path()), models, &Everybody, world.stop.clone())).await;
+    let learned =
+        bounded(learn(&world.url, settings(directory.path()), models, &Everybody::default(), world.stop.clone())).await;
     assert!(matches!(learned, Err(PipelineError::Incomplete { confirmed: 0, .. })), "{learned:?}");
     let ledger = Ledger::open(directory.path(), Timestamp::now()).unwrap();
     assert!(ledger.withheld().is_empty(), "{ledger:?}");

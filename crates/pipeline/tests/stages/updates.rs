@@ -24,8 +24,8 @@ const TRAIN: TrainSettings = TrainSettings {
     seed: 1,
 };
 
-/// How long a release may take.
-const RELEASE_MAX: std::time::Duration = std::time::Duration::from_mins(1);
+/// How long a release may take: training, nine times as long for its rest, and training again.
+const RELEASE_MAX: std::time::Duration = std::time::Duration::from_mins(3);
 
 /// Rows of the first release.
 const ROWS_FIRST: usize = 80;
@@ -50,7 +50,8 @@ impl Updating {
             lease_directory: directory.path().to_owned(),
             // The first release is of all rows that are fed first, however they arrive.
             rows_new_min: ROWS_FIRST,
-            quiet: std::time::Duration::from_secs(1),
+            // Nothing comes of waiting: what makes a release is that there are enough rows, or drift.
+            quiet: std::time::Duration::from_mins(10),
             strategy: None,
             train: TRAIN,
             version: "0.1.0".to_owned(),
@@ -102,7 +103,8 @@ async fn a_release_learns_in_the_way_that_the_new_measurements_call_for() {
     assert_eq!((how, update.table_rows as usize), (UpdateStrategy::Full, ROWS_FIRST), "{update:?}");
     assert_eq!((first.training_rows as usize, update.held_out.len()), (ROWS_FIRST - 5, 5), "{update:?}");
 
-    // Half as slow again as it was before: what is older no longer counts.
+    // Half as slow again as it was before: what is older no longer counts. So few rows would wait for most of an hour, had
+    // predictions not drifted.
     let second = updating.release_of(builders::batch_grid((1..=19).step_by(2), 1.5)).await;
     let (how, update) = strategy(&second);
     assert_eq!(how, UpdateStrategy::Window, "{update:?}");

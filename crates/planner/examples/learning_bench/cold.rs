@@ -26,7 +26,13 @@ pub(crate) fn curves(replay: &Replay, seed: u64) -> Result<Vec<Curve>, Box<dyn E
     fastrand::Rng::with_seed(seed).shuffle(&mut rows);
     let (test, pool) = rows.split_at(rows.len() / TEST_EVERY);
     let alone = STRATEGIES.into_iter().filter(|strategy| *strategy != Strategy::Integrated);
-    alone.map(|strategy| curve(replay, &data, (test, pool), strategy, (seed, gpu))).collect()
+    let curves = alone.map(|strategy| curve(replay, &data, (test, pool), strategy, (seed, gpu)));
+    let mut curves = curves.collect::<Result<Vec<Curve>, Box<dyn Error>>>()?;
+    // Without another device nothing depends on the answer: the part that is for a recommendation is 0 of all candidates,
+    // and the other one is the information gain, so that both pick the same.
+    let same = curves.iter().find(|curve| curve.strategy == Strategy::InformationGain).cloned();
+    curves.extend(same.map(|curve| Curve { strategy: Strategy::Integrated, ..curve }));
+    Ok(curves)
 }
 
 fn curve(

@@ -132,7 +132,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
 }
 
 /// The strategies that are compared. Without other hardware to recommend, `integrated` is `information-gain`, so the cold
-/// start goes without it.
+/// start shows that one's errors for it.
 const STRATEGIES: [Strategy; 7] = [
     Strategy::Random,
     Strategy::Uncertainty,

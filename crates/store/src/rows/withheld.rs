@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 pub struct WithheldRows {
     /// What the jobs of open runs measure: each configuration once, by its text.
     pub queued: Vec<String>,
-    /// Names of cases that became dead letters: the configuration's text where a case measures one and measures it once.
+    /// What became a dead letter: the configuration's text where the case measures one, else the case's name.
     #[serde(default)]
     pub dead: Vec<String>,
+    /// Configurations of benchmarks that failed, by their text.
+    #[serde(default)]
+    pub failed: Vec<String>,
     /// What cannot be measured.
     pub incompatible: Vec<IncompatibleRow>,
 }

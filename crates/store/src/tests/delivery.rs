@@ -123,7 +123,7 @@ fn what_died_a_short_while_ago_is_withheld() {
     let Record::Attempt(attempt) = dead(&run, 1, 3) else { panic!("an attempt") };
     let (case, died_at) = (attempt.result.job.case.clone(), attempt.result.finished_at);
     let since = |store: &Store, later_us| {
-        store.withheld(Timestamp::from_micros(died_at.as_micros() + later_us)).expect("read").dead
+        store.withheld(died_at, Timestamp::from_micros(died_at.as_micros() + later_us)).expect("read").dead
     };
     // The broker's news of the other names no case.
     let store = stored(&[dead(&run, 1, 3), died(&run, 2, 0)]);

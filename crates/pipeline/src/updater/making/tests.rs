@@ -86,6 +86,23 @@ fn what_an_update_dropped_stays_dropped() {
     assert!(third.training_rows <= 80 && jobs.learned.is_disjoint(&old) && jobs.dropped == old, "{update:?}");
 }
 
+#[test]
+fn a_weighted_update_learns_from_some_of_what_is_old_and_drops_the_rest_for_good() {
+    let mut world = World::new();
+    world.update(builders::batch_grid((1..=39).step_by(2), 1.0));
+    world.settings.strategy = Some(UpdateStrategy::Weighted);
+    let (second, update) = world.update(builders::batch_grid((1..=19).step_by(2), 1.5));
+    assert_eq!(update.strategy, UpdateStrategy::Weighted, "{update:?}");
+    assert!(update.reason.starts_with("the settings say so"), "{update:?}");
+    let old: BTreeSet<JobId> = world.rows[..80].iter().map(|row| row.job_id).collect();
+    let KnownJobs { learned, dropped } = world.jobs(&second);
+    assert_eq!((second.training_rows, learned.len()), (update.whole_rows, update.whole_rows as usize), "{update:?}");
+    let kept = &learned & &old;
+    assert!(kept.is_disjoint(&dropped) && &kept | &dropped == old, "{} kept, {} dropped", kept.len(), dropped.len());
+    // Chances are 1/4 to 5/8, so about 34.
+    assert!((10..60).contains(&kept.len()) && learned.len() > kept.len(), "{} of {}", kept.len(), learned.len());
+}
+
 /// A platform of which little was new had no judge, and what was learned from the beginning was promoted however bad it was
 /// there.
 #[test]
