@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use samples::{
-    accepted, benchmark_job, benchmark_result, benchmark_result_with_memory, configuration, device, dispatched_job,
+    accepted, benchmark_job, benchmark_result, benchmark_result_with_memory, configuration, dispatched_job,
     failed_result, full_heartbeat, heartbeat, job, job_id, job_predicted_on_a_device, release, requirements, result,
     run, run_id, test_result,
 };
