@@ -25,15 +25,19 @@ fn what_a_browser_can_do_is_shown_and_measured() {
     let numbers = world.path("bench.json");
     let output = numbers.display().to_string();
     let few = ["--iterations", "3", "--concurrent", "2", "--rounds", "2", "--sequence-length", "8"];
-    let bench = ["browsers", "bench", "--models", "tiny", "--platforms", "wasm", "--output", &output];
-    let said = world.augur(&[&bench[..], &few].concat()).expect(0);
-    assert!(said.contains("tiny"), "{said}");
+    let bench = ["browsers", "bench", "--models", "bert-tiny", "--precision", "fp32,int4"];
+    let place = ["--platforms", "wasm", "--output", &output];
+    let said = world.augur(&[&bench[..], &place, &few].concat()).expect(0);
+    assert!(said.contains("bert-tiny"), "{said}");
     let read = std::fs::read(&numbers).expect("written");
     let read: Value = serde_json::from_slice(&read).expect("JSON");
-    assert_eq!((&read["jobs"], &read["failed"]), (&2.into(), &0.into()), "{read:#}");
+    assert_eq!((&read["jobs"], &read["failed"]), (&4.into(), &0.into()), "{read:#}");
     for row in read["results"].as_array().expect("a list") {
         assert_eq!((text(row, "browser"), &row["iterations"]), ("chromium", &3.into()), "{row:#}");
         assert!(row["latency_p50_ms"].as_f64() > Some(0.0) && row["nodes"]["CPUExecutionProvider"].as_u64() > Some(0));
+        for compared in ["latency_of_fp32", "memory_of_fp32"] {
+            assert_eq!(row[compared].as_f64() > Some(0.0), row["precision"] == "int4", "{compared}: {row:#}");
+        }
     }
     let picture = std::fs::read_to_string(numbers.with_extension("svg")).expect("drawn");
     assert!(picture.contains("<svg") && picture.contains("chromium"), "{picture}");

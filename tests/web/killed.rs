@@ -23,6 +23,11 @@ const LONG: &str = "web:
   - {models: [tiny], platforms: [wasm], browsers: [chromium], batch_sizes: [16], sequence_lengths: [32],
      warmup_iterations: 1, iterations_min: 10000, iterations_max: 10000, duration_s_max: 6, timeout_s: 110}";
 
+/// One that is timed for as long as it may take; in the other browser, because that is well after all that was killed.
+const LONGER: &str = "web:
+  - {models: [tiny], platforms: [wasm], browsers: [firefox], batch_sizes: [16], sequence_lengths: [32],
+     warmup_iterations: 1, iterations_min: 10000, iterations_max: 10000, duration_s_max: 100, timeout_s: 110}";
+
 /// Time between two looks at the pool.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -40,16 +45,27 @@ fn killed_browsers_cost_no_attempt_until_they_are_three_under_one_job() {
     a_job_whose_browser_is_killed_is_measured_at_its_first_attempt_and_counts_once(&world);
     soak::every_job_has_one_end_whatever_dies(&world, &mut processes);
     a_job_that_brings_down_three_browsers_is_a_dead_letter(&world);
-    processes.alive();
-    drop(browsers);
+    a_worker_that_exits_at_once_leaves_no_browser(&world, browsers, &mut processes);
+}
+
+/// Its job is the broker's again.
+fn a_worker_that_exits_at_once_leaves_no_browser(
+    world: &World,
+    browsers: BrowserWorker,
+    processes: &mut BrowserProcesses,
+) {
+    let run = world.submit(LONGER);
+    browser_at_work(world, &run, "firefox", &[]).expect("the job runs");
+    assert!(!processes.alive().is_empty());
+    assert_eq!(browsers.end_at_once(), Some(130));
     assert_eq!(processes.alive(), BTreeSet::new(), "processes are left");
 }
 
 fn a_job_whose_browser_is_killed_is_measured_at_its_first_attempt_and_counts_once(world: &World) {
     let run = world.submit(LONG);
-    let killed = browser_at_work(world, &run, &[]).expect("the job runs");
+    let killed = browser_at_work(world, &run, "chromium", &[]).expect("the job runs");
     kill_browser(killed);
-    let next = browser_at_work(world, &run, &[killed]).expect("it goes on in another browser");
+    let next = browser_at_work(world, &run, "chromium", &[killed]).expect("it goes on in another browser");
     assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
     let results = world.results(&run);
     assert_eq!(results.len(), 1, "{results:#?}");
@@ -78,7 +94,7 @@ fn a_job_that_brings_down_three_browsers_is_a_dead_letter(world: &World) {
     let before = poisoned();
     let run = world.submit(LONG);
     let mut killed = Vec::new();
-    while let Some(browser) = browser_at_work(world, &run, &killed) {
+    while let Some(browser) = browser_at_work(world, &run, "chromium", &killed) {
         kill_browser(browser);
         killed.push(browser);
     }
@@ -91,8 +107,8 @@ fn a_job_that_brings_down_three_browsers_is_a_dead_letter(world: &World) {
     assert_eq!(poisoned(), before + 1);
 }
 
-/// Waits until a Chromium that is none of `earlier` has a job, and gives its process id; `None` if the run ends first.
-fn browser_at_work(world: &World, run: &str, earlier: &[i64]) -> Option<i64> {
+/// Waits until a browser of this name that is none of `earlier` has a job, and gives its process id; `None` if the run ends first.
+fn browser_at_work(world: &World, run: &str, name: &str, earlier: &[i64]) -> Option<i64> {
     let deadline = Instant::now() + LIMIT;
     while Instant::now() < deadline {
         if summary(world, run).is_some_and(|summary| is_over(&summary)) {
@@ -100,7 +116,7 @@ fn browser_at_work(world: &World, run: &str, earlier: &[i64]) -> Option<i64> {
         }
         let status = status(world);
         let sessions = status["sessions"].as_array().expect("sessions");
-        let at_work = sessions.iter().filter(|session| session["browser"] == "chromium" && has_job(session));
+        let at_work = sessions.iter().filter(|session| session["browser"] == name && has_job(session));
         let mut pids = at_work.filter_map(|session| session["pid"].as_i64());
         if let Some(pid) = pids.find(|pid| !earlier.contains(pid)) {
             return Some(pid);

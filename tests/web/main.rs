@@ -44,23 +44,41 @@ fn world_with_model() -> World {
 }
 
 /// A browser worker that ends with its browsers, which outlive one that is killed.
-struct BrowserWorker(AugurProcess);
+struct BrowserWorker {
+    process: AugurProcess,
+    is_over: bool,
+}
 
 impl BrowserWorker {
     fn start(world: &World) -> Self {
-        let mut worker = Self(world.spawn("browsers", &["browsers", "start", "--name", "b1"]));
-        worker.0.wait_for_line("worker ready", LIMIT).expect("ready");
+        let process = world.spawn("browsers", &["browsers", "start", "--name", "b1"]);
+        let mut worker = Self { process, is_over: false };
+        worker.process.wait_for_line("worker ready", LIMIT).expect("ready");
         worker
+    }
+
+    /// Asks for an orderly end and at once for a sudden one; gives the exit code.
+    fn end_at_once(mut self) -> Option<i32> {
+        self.process.signal(Signal::SIGTERM).expect("it runs");
+        // Two signals that are not taken yet are one.
+        self.process.wait_for_line("signal received", LIMIT).expect("it heard the first");
+        self.process.signal(Signal::SIGTERM).expect("it runs");
+        let status = self.process.wait(LIMIT).expect("it ends");
+        self.is_over = true;
+        status.code()
     }
 }
 
 impl Drop for BrowserWorker {
     fn drop(&mut self) {
-        let ended = self.0.signal(Signal::SIGTERM).and_then(|()| self.0.wait(LIMIT));
+        if self.is_over {
+            return;
+        }
+        let ended = self.process.signal(Signal::SIGTERM).and_then(|()| self.process.wait(LIMIT));
         match ended {
             Ok(status) if status.success() => {}
             _ if std::thread::panicking() => {}
-            other => panic!("{other:?}: {}", self.0.stderr()),
+            other => panic!("{other:?}: {}", self.process.stderr()),
         }
     }
 }

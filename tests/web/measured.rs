@@ -1,11 +1,14 @@
 //! What web jobs bring: results that say where they ran, reports, releases, predictions for browsers.
 
-use std::{collections::BTreeSet, net::TcpListener};
+use std::{collections::BTreeSet, net::TcpListener, thread, time::Instant};
 
 use serde_json::Value;
+use testkit::BrowserProcesses;
 
 use crate::{
-    BrowserWorker, CASES, SUITE, status,
+    BrowserWorker, CASES, SUITE,
+    killed::LOOK_EVERY,
+    status,
     support::{LIMIT, World, assert_counts, text},
     world_with_browsers, world_with_model,
 };
@@ -22,7 +25,10 @@ fn a_suite_of_web_jobs_is_measured_in_two_browsers() {
     what_was_measured_is_learned_from_and_replays(&world);
     assert!(status(&world).to_string().contains("firefox"));
     a_job_for_a_browser_that_is_not_there_waits_and_one_that_is_cancelled_ends(&world);
+    let mut processes = BrowserProcesses::of_pool(&world.path("state/browsers")).expect("a pool is here");
+    assert!(!processes.alive().is_empty());
     drop(browsers);
+    assert_eq!(processes.alive(), BTreeSet::new(), "processes are left");
     assert!(world.augur(&["browsers", "status"]).stderr.contains("no browser pool runs"));
 }
 
@@ -133,6 +139,38 @@ fn web_measurements_answer_for_browsers_and_plan_the_next() {
     }
     let measured = world.augur(&["plan", "next", "--count", "4", "--submit", "--wait"]).expect(0);
     assert!(measured.contains(" wasm fp32 ") && measured.contains("latency_ms"), "{measured}");
+    webgpu_is_learned_beside_it(&world);
+}
+
+/// Enough of a platform that the release does not know yet is learned at the next training.
+fn webgpu_is_learned_beside_it(world: &World) {
+    let run = world.submit(
+        "web:
+  - {models: [tiny], platforms: [webgpu], browsers: [chromium, firefox], sequence_lengths: [4, 8, 16],
+     batch_sizes: [1, 2], warmup_iterations: 1, iterations_min: 3, iterations_max: 3, timeout_s: 120}",
+    );
+    assert_counts(&world.complete(&run), 12, [12, 0, 0, 0]);
+    let model = ["predictor", "predict", "--model", "bert-tiny", "--batch-sizes", "3", "--sequence-length", "16"];
+    let place = ["--platforms", "wasm,webgpu", "--metrics", "latency_ms", "--format", "json"];
+    let question = [&model[..], &place].concat();
+    let expected =
+        BTreeSet::from([("wasm", "chromium"), ("wasm", "firefox"), ("webgpu", "chromium"), ("webgpu", "firefox")]);
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let answer = world.augur(&question);
+        let said = format!("{answer:?}");
+        if answer.code == Some(0) {
+            let rows = answer.json();
+            let rows = rows.as_array().expect("a list");
+            let places: BTreeSet<_> = rows.iter().map(|row| (text(row, "platform"), text(row, "browser"))).collect();
+            if places == expected {
+                assert!(rows.iter().all(|row| row["predicted"].as_f64() > Some(0.0)), "{rows:#?}");
+                return;
+            }
+        }
+        assert!(Instant::now() < deadline, "WebGPU is not learned: {said}");
+        thread::sleep(LOOK_EVERY);
+    }
 }
 
 fn predictions_are_of_browsers(world: &World) {

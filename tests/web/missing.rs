@@ -13,6 +13,7 @@ fn without_browsers_up_runs_all_else_and_says_why() {
     world.set("AUGUR_ORT_WEB_DIRECTORY", &crate::ort_web_directory());
     let detected = world.augur(&["browsers", "detect"]).expect(1);
     assert!(detected.contains("/nonexistent/browser"), "{detected}");
+    assert!(browsers.iter().all(|name| detected.contains(name)), "{detected}");
 
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
     world.set("AUGUR_AGGREGATOR__LISTEN", &free.to_string());

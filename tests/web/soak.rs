@@ -20,6 +20,9 @@ const JOBS_QUICK: usize = 40;
 const JOBS_VARIABLE: &str = "AUGUR_TEST_BROWSER_JOBS";
 const SEED_VARIABLE: &str = "AUGUR_TEST_SEED";
 
+/// Longest that a job may hold its slot beyond its timeout, in milliseconds.
+const BEYOND_MS_MAX: u64 = 5_000;
+
 /// One fault for so many jobs: seldom enough that few jobs meet three.
 const JOBS_PER_FAULT: usize = 4;
 
@@ -56,6 +59,8 @@ pub(crate) fn every_job_has_one_end_whatever_dies(world: &World, processes: &mut
     no_attempt_is_charged_for_a_fault(world, &run);
     let pool = status(world);
     assert_eq!((&pool["running"], &pool["waiting"]), (&0.into(), &0.into()), "no slot is held: {pool:#}");
+    let beyond_ms = pool["counters"]["held_beyond_ms_max"].as_u64().expect("a number");
+    assert!(beyond_ms <= BEYOND_MS_MAX, "{pool:#}");
 }
 
 /// Kills something after every few jobs: at random, but each victim as often. Says how often.

@@ -67,6 +67,13 @@ impl Breaker {
         }
     }
 
+    /// A trial came to nothing for a reason that is ours: another is due.
+    pub(crate) fn abandon_trial(&mut self, now: Instant) {
+        if let Circuit::HalfOpen { open } = self.circuit {
+            self.circuit = Circuit::Open { until: now, open };
+        }
+    }
+
     /// A job or a trial went well.
     pub(crate) fn succeed(&mut self) {
         self.circuit = match self.circuit {
@@ -134,6 +141,23 @@ mod tests {
         breaker.succeed();
         assert!(breaker.lets_jobs_through());
         assert_eq!(breaker.opened(), 1);
+    }
+
+    #[test]
+    fn a_trial_that_was_given_up_doubles_nothing() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(SETTINGS);
+        breaker.trip(start);
+        let due = after(start, 1_000);
+        assert!(breaker.begin_trial(due));
+        breaker.abandon_trial(due);
+        assert!(!breaker.lets_jobs_through());
+        assert!(breaker.begin_trial(due), "the next is due at once");
+        assert_eq!(breaker.circuit(), Circuit::HalfOpen { open: Duration::from_millis(1_000) });
+        assert_eq!(breaker.opened(), 1);
+        breaker.succeed();
+        breaker.abandon_trial(due);
+        assert!(breaker.lets_jobs_through(), "there was no trial");
     }
 
     #[test]

@@ -61,6 +61,7 @@ async fn weigh(inner: &Arc<Inner>) {
         if let (Some(slot), Some(pss_mb)) = (state.sessions.get_mut(&id), measured) {
             slot.pss_mb = pss_mb;
             slot.weighed_jobs = Some(slot.jobs);
+            slot.seen_jobs = slot.jobs;
             for (_, tab) in slot.tabs.iter_mut().filter(|(tab, _)| settled.contains(tab)) {
                 tab.is_measured = true;
             }

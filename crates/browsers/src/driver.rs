@@ -145,8 +145,13 @@ impl Driver {
 
     /// Whether the driver, and the browser if it is ours, are there.
     pub(crate) fn is_alive(&self) -> bool {
-        let alive = |program: &Program| program.child.id().and_then(|id| i32::try_from(id).ok()).is_some_and(is_alive);
+        let alive = |program: &Program| program.pid().is_some_and(is_alive);
         alive(&self.program) && self.attached.as_ref().is_none_or(alive)
+    }
+
+    /// Process id of the browser, if we started it ourselves.
+    pub(crate) fn attached_pid(&self) -> Option<i32> {
+        self.attached.as_ref().and_then(Program::pid)
     }
 
     /// The end of what the driver and its browser printed.
@@ -217,6 +222,11 @@ fn command(program: &Path, tree: &Tree, folder: &Path) -> Command {
 }
 
 impl Program {
+    /// `None` once it was collected.
+    fn pid(&self) -> Option<i32> {
+        self.child.id().and_then(|id| i32::try_from(id).ok())
+    }
+
     /// Starts a program and waits until it prints `announcement` and, in the same line, its port.
     async fn start(
         path: &Path,

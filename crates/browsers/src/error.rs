@@ -154,8 +154,12 @@ pub enum WebError {
         nodes: String,
     },
     /// It took too long.
-    #[error("ended after {timeout_ms} ms, in phase {phase}")]
+    #[error("ended after {timeout_ms} ms in {browser} on {platform}, in phase {phase}")]
     TimedOut {
+        /// The browser.
+        browser: String,
+        /// The platform.
+        platform: Platform,
         /// The job's timeout.
         timeout_ms: u64,
         /// In which phase.

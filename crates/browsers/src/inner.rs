@@ -68,11 +68,12 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place.
+    /// Waits for a place, which the job may then have for `timeout`.
     pub(crate) async fn place(
         self: &Arc<Self>,
         need: &Need,
         priority: Priority,
+        timeout: Duration,
         step: &Step,
     ) -> Result<Lease, WebError> {
         let ticket = self.join_line(need, priority)?;
@@ -90,7 +91,7 @@ impl Inner {
                 match state.decide(ticket.id, Instant::now(), promote_after) {
                     Choice::Place(place) => {
                         let (session, tab, leaving) = state.reserve(&place, need);
-                        let lease = Lease::new(Arc::clone(self), &mut state, place, (session, tab), leaving);
+                        let lease = Lease::new(Arc::clone(self), &mut state, place, (session, tab), leaving, timeout);
                         drop(state);
                         // Whoever is next in line may have a place beside this one.
                         drop(ticket);

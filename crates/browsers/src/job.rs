@@ -78,8 +78,9 @@ impl Need {
 
 /// Runs a job to its end; dropping the future ends it and frees its slot.
 ///
-/// Each try has the job's whole time: what a browser took along when it died is not the job's. Deaths, failed starts and
-/// what the pool ends have limits, and so have tries.
+/// Each try has the job's whole time: what a browser took along when it died is not the job's. But nobody has a slot for
+/// longer than that: a job whose page was only loaded again has what is left, and begins anew elsewhere if that is over.
+/// Deaths, failed starts and what the pool ends have limits, and so have tries.
 pub(crate) async fn run(
     inner: &Arc<Inner>,
     request: &WebRequest,
@@ -88,8 +89,10 @@ pub(crate) async fn run(
 ) -> Result<WebRun, WebError> {
     let mut need = Need::of(request);
     let mut trail = Trail::default();
-    let mut broken = None;
+    let mut broken: Option<(Lease, Rung)> = None;
     loop {
+        let rest = broken.as_ref().filter(|(_, rung)| *rung == Rung::Reload).map(|(lease, _)| lease.rest());
+        let mut at = None;
         let trying = async {
             let held = match broken.take() {
                 Some((lease, rung)) => climb(inner, lease, rung, &mut need, step).await,
@@ -97,13 +100,18 @@ pub(crate) async fn run(
             };
             let mut lease = match held {
                 Some(lease) => lease,
-                None => inner.place(&need, request.priority, step).await?,
+                None => inner.place(&need, request.priority, request.timeout, step).await?,
             };
+            at = Some((lease.place().browser.clone(), lease.place().platform));
             let ended = attempt(inner, &mut lease, request, step, progress).await;
             Ok::<_, WebError>((lease, ended))
         };
-        let Ok(tried) = time::timeout(request.timeout, trying).await else {
-            return Err(timed_out(inner, request, &trail, step));
+        let Ok(tried) = time::timeout(rest.unwrap_or(request.timeout), trying).await else {
+            if rest.is_some() {
+                leave_for_time(inner, &mut trail);
+                continue;
+            }
+            return Err(timed_out(inner, request, &trail, at, step));
         };
         let (lease, ended) = tried?;
         match ended {
@@ -125,14 +133,29 @@ pub(crate) async fn run(
 }
 
 /// Says whose time was over: the job's once it runs, and the pool's while it only waits or has no other browser yet.
-fn timed_out(inner: &Inner, request: &WebRequest, trail: &Trail, step: &Step) -> WebError {
+fn timed_out(
+    inner: &Inner,
+    request: &WebRequest,
+    trail: &Trail,
+    at: Option<(String, Platform)>,
+    step: &Step,
+) -> WebError {
     let phase = step.get();
     let only_waited = phase.starts_with("waiting") || (phase == OPENING && !trail.recoveries.is_empty());
-    if only_waited {
+    let Some((browser, platform)) = at.filter(|_| !only_waited) else {
         return WebError::NoBrowser { reasons: vec![format!("the job's time was over while {phase}")] };
-    }
+    };
     inner.state().counters.watchdog_ended += 1;
-    WebError::TimedOut { timeout_ms: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX), phase }
+    let timeout_ms = u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX);
+    WebError::TimedOut { browser, platform, timeout_ms, phase }
+}
+
+/// Counts that a job goes on in another tab because it had its slot for as long as it may. A browser's page is loaded
+/// again once for a job at most, so this comes to an end.
+fn leave_for_time(inner: &Inner, trail: &mut Trail) {
+    let rung = Rung::NewTab;
+    trail.recoveries.push(format!("{} after a reload: the slot's time was over", rung.as_str()));
+    *inner.state().counters.rungs.entry(rung).or_default() += 1;
 }
 
 /// What broke in all: the end of a page may be seen before that of its browser, and geckodriver tells Firefox to quit
@@ -347,8 +370,18 @@ async fn measure(
     let (ran, peak_mb) = memory::watch(session.tree(), step, running).await;
     let measured = ran.map_err(|end| judge(end, &session, &place.browser, place.platform, inner, step))?;
     let memory_peak_mb = match place.way {
-        Way::WarmModel { .. } => memory::known_mb(inner, session_id, tab_id),
-        _ => memory::max(peak_mb, memory::now_mb(session.tree()).await),
+        Way::WarmModel { .. } if !memory::is_long_unseen(inner, session_id) => {
+            memory::known_mb(inner, session_id, tab_id)
+        }
+        // A session that always has a job is measured by nobody else.
+        _ => {
+            let now_mb = memory::now_mb(session.tree()).await;
+            memory::note(inner, session_id, tab_id, now_mb);
+            match place.way {
+                Way::WarmModel { .. } => memory::known_mb(inner, session_id, tab_id),
+                _ => memory::max(peak_mb, now_mb),
+            }
+        }
     };
     Ok((measured, memory_peak_mb.filter(|_| memory::is_alone(inner, session_id))))
 }

@@ -1,7 +1,11 @@
 //! A job's hold on a tab. Kept, the tab stays warm; dropped in any other way, the tab is closed and the slot is free at
 //! once.
 
-use std::{mem, sync::Arc, time::Instant};
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::runtime::Handle;
 
@@ -24,6 +28,9 @@ pub(crate) struct Lease {
     session: Option<Arc<Session>>,
     tab: Option<Tab>,
     leaving: Leaving,
+    given_at: Instant,
+    /// How long a job may have it.
+    timeout: Duration,
     is_kept: bool,
 }
 
@@ -35,17 +42,24 @@ impl Lease {
         place: Place,
         (session_id, tab_id): (u64, u64),
         leaving: Leaving,
+        timeout: Duration,
     ) -> Self {
         let slot = state.sessions.get_mut(&session_id);
         let (session, tab) = slot.map_or((None, None), |slot| {
             let tab = slot.tabs.get_mut(&tab_id).and_then(|tab| tab.tab.take());
             (slot.session.clone(), tab)
         });
-        Self { inner, place, session_id, tab_id, session, tab, leaving, is_kept: false }
+        let given_at = Instant::now();
+        Self { inner, place, session_id, tab_id, session, tab, leaving, given_at, timeout, is_kept: false }
     }
 
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// How much longer the job may have it, whatever is mended in between.
+    pub(crate) fn rest(&self) -> Duration {
+        self.timeout.saturating_sub(self.given_at.elapsed())
     }
 
     pub(crate) fn session_id(&self) -> u64 {
@@ -108,6 +122,7 @@ impl Lease {
         self.is_kept = true;
         let now = Instant::now();
         let mut state = self.inner.state();
+        state.counters.note_held(now.saturating_duration_since(self.given_at), self.timeout);
         let used = state.next_use();
         // Without its slot the session was ended meanwhile, and the tab with it.
         if let Some(slot) = state.sessions.get_mut(&self.session_id) {
@@ -135,6 +150,7 @@ impl Lease {
     /// Frees the slot.
     fn leave(&self) {
         let mut state = self.inner.state();
+        state.counters.note_held(self.given_at.elapsed(), self.timeout);
         if let Some(slot) = state.sessions.get_mut(&self.session_id) {
             slot.tabs.remove(&self.tab_id);
             slot.idle_since = Instant::now();

@@ -5,6 +5,8 @@ use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use messages::{ContentHash, Progress};
@@ -29,6 +31,12 @@ use crate::{
 
 /// A file of ONNX Runtime Web that must be there.
 const RUNTIME_FILE: &str = "ort.wasm.min.mjs";
+
+/// Longest that an exit waits for browsers that are being started, to end them as well.
+const KILL_MAX: Duration = Duration::from_secs(2);
+
+/// Time between two looks at whether one is.
+const KILL_POLL: Duration = Duration::from_millis(10);
 
 /// Memory of the machine that all browsers may take if the settings do not say, as one part of so many.
 const MEMORY_DIVISOR: f64 = 2.0;
@@ -166,6 +174,28 @@ impl Pool {
         endings.closed().await;
         end_tree(&everything).await;
         care::save(&self.inner).await;
+    }
+
+    /// What ends every process of the pool at once, on the thread that calls it, for whoever exits without
+    /// [`Pool::stop`]. It does not keep the pool.
+    pub fn killer(&self) -> impl Fn() + Send + use<> {
+        let (pool, tree) = (Arc::downgrade(&self.inner), Tree::new(Mark::of_pool(&self.inner.launch.pool)));
+        move || {
+            let pool = pool.upgrade();
+            if let Some(inner) = &pool {
+                inner.state().is_stopping = true;
+            }
+            let began = Instant::now();
+            // A browser that was being started may come after the others; no other start begins.
+            let is_starting = || pool.as_ref().is_some_and(|inner| inner.starts.try_write().is_err());
+            loop {
+                tree.end();
+                if !is_starting() || began.elapsed() >= KILL_MAX {
+                    break;
+                }
+                thread::sleep(KILL_POLL);
+            }
+        }
     }
 
     /// What was found of each browser of the settings.

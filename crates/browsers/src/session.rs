@@ -103,9 +103,13 @@ impl Session {
             let reason = format!("it took longer than {} ms", launch.start_max.as_millis());
             Err(BrowserError::NotReady { program: installed.binary.clone(), reason, output_tail: String::new() })
         })?;
-        let pid_of =
-            |name| web.capabilities().get(name).and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
-        let browser_pid = pid_of("goog:processID").or_else(|| pid_of("moz:processID"));
+        let pid_of = |name: &str| {
+            let pid = web.capabilities().get(name).and_then(Value::as_i64);
+            pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0)
+        };
+        let said = ["goog:processID", "ms:processID", "moz:processID"].into_iter().find_map(pid_of);
+        // A driver does not know the browser that it only attaches to; we do.
+        let browser_pid = said.or_else(|| driver.attached_pid());
         let Launch { open_max, close_max, .. } = *launch;
         Ok(Self {
             web: Mutex::new(web),
@@ -162,7 +166,7 @@ impl Session {
         self.driver.tree()
     }
 
-    /// Process id of the browser, where the driver says it.
+    /// Process id of the browser, where the driver says it or we started it ourselves.
     pub(crate) fn browser_pid(&self) -> Option<i32> {
         self.browser_pid
     }

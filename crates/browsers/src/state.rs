@@ -65,8 +65,10 @@ pub(crate) struct SessionSlot {
     pub(crate) jobs: u32,
     /// Latest measurement of its process tree, less what was closed since.
     pub(crate) pss_mb: f64,
-    /// How many jobs it had had then; `None` if it was not measured, or something was closed since.
+    /// How many jobs it had had when all of it was measured; `None` if it was not, or something was closed since.
     pub(crate) weighed_jobs: Option<u32>,
+    /// How many jobs it had had at the latest measurement, other jobs in it or not.
+    pub(crate) seen_jobs: u32,
     pub(crate) used: u64,
     pub(crate) idle_since: Instant,
     pub(crate) probed_at: Instant,
@@ -130,6 +132,18 @@ pub(crate) struct Counters {
     pub(crate) rungs: BTreeMap<Rung, u64>,
     /// What an earlier pool had left behind and this one ended, in processes.
     pub(crate) reaped: u64,
+    /// Answers of backends to probes.
+    pub(crate) probes: u64,
+    /// Longest that a slot was held beyond the timeout of its job, in milliseconds.
+    pub(crate) held_beyond_ms_max: u64,
+}
+
+impl Counters {
+    /// Notes for how long a job had its slot.
+    pub(crate) fn note_held(&mut self, held: Duration, timeout: Duration) {
+        let beyond_ms = u64::try_from(held.saturating_sub(timeout).as_millis()).unwrap_or(u64::MAX);
+        self.held_beyond_ms_max = self.held_beyond_ms_max.max(beyond_ms);
+    }
 }
 
 /// What leaves the pool, to be ended outside the lock.
@@ -325,6 +339,7 @@ impl SessionSlot {
             jobs: 0,
             pss_mb: 0.0,
             weighed_jobs: None,
+            seen_jobs: 0,
             used: 0,
             idle_since: now,
             probed_at: now,
@@ -336,6 +351,11 @@ impl SessionSlot {
     pub(crate) fn needs_weighing(&self) -> bool {
         self.weighed_jobs.is_none_or(|jobs| self.jobs >= jobs + JOBS_UNWEIGHED)
             || self.tabs.values().any(|tab| !tab.is_measured)
+    }
+
+    /// Whether so many jobs came since its memory was last measured that it may have grown too large unseen.
+    pub(crate) fn is_long_unseen(&self) -> bool {
+        self.jobs >= self.seen_jobs + JOBS_UNWEIGHED
     }
 
     /// Whether no job is in it.

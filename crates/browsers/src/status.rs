@@ -120,6 +120,10 @@ pub struct CounterStatus {
     pub sessions_started: u64,
     /// Browsers ended for their age or size, or because a tab of theirs did not come up.
     pub sessions_recycled: u64,
+    /// Answers of backends to probes, the first ones included.
+    pub probes: u64,
+    /// Longest that a slot was held beyond the timeout of its job, in milliseconds.
+    pub held_beyond_ms_max: u64,
     /// Jobs that the watchdog ended.
     pub watchdog_ended: u64,
     /// Jobs that killed too many browsers.
@@ -169,6 +173,8 @@ impl PoolStatus {
                 jobs_failed: counters.jobs_failed,
                 sessions_started: counters.sessions_started,
                 sessions_recycled: counters.sessions_recycled,
+                probes: counters.probes,
+                held_beyond_ms_max: counters.held_beyond_ms_max,
                 watchdog_ended: counters.watchdog_ended,
                 poisoned: counters.poisoned,
                 reaped: counters.reaped,

@@ -69,16 +69,20 @@ pub(super) fn try_broken(inner: &Arc<Inner>) {
     for (browser, platform) in due {
         let inner = Arc::clone(inner);
         tokio::spawn(async move {
-            let found = trial(&inner, &browser, platform).await;
-            tracing::info!(%browser, %platform, works = found.is_ok(), "tried a broken backend");
-            record(&inner, found);
+            if let Some(found) = trial(&inner, &browser, platform).await {
+                tracing::info!(%browser, %platform, works = found.is_ok(), "tried a broken backend");
+                record(&inner, found);
+            } else {
+                inner.state().breaker(&browser, platform, &inner.settings).abandon_trial(Instant::now());
+            }
             inner.changed.notify_waiters();
         });
     }
 }
 
-/// Probes a platform in a tab of its own, in a session of its own if there is none.
-async fn trial(inner: &Arc<Inner>, browser: &str, platform: Platform) -> Result<Capability, Capability> {
+/// Probes a platform in a tab of its own, in a session of its own if there is none. `None` if the pool ended the session
+/// meanwhile, as it may for a job's sake: that says nothing about the backend.
+async fn trial(inner: &Arc<Inner>, browser: &str, platform: Platform) -> Option<Result<Capability, Capability>> {
     let lacking = |reason: String| Capability::lacking(browser, platform, reason);
     let (session_id, session, tab_id, is_new) = {
         let mut state = inner.state();
@@ -101,21 +105,23 @@ async fn trial(inner: &Arc<Inner>, browser: &str, platform: Platform) -> Result<
             Ok(session) => session,
             Err(error) => {
                 inner.state().take_session(session_id);
-                return Err(lacking(error.to_string()));
+                return Some(Err(lacking(error.to_string())));
             }
         },
     };
     let mut tab = match inner.open_tab(&session, browser, tab_id).await {
         Ok(tab) => tab,
+        Err(_) if session.was_ended() => return None,
         Err(error) => {
             // A browser that cannot open a tab is of no use to jobs either.
             inner.end_session(session_id, false).await;
-            return Err(lacking(error.to_string()));
+            return Some(Err(lacking(error.to_string())));
         }
     };
     let found = match probe(&mut tab, &inner.server, &inner.probe_path, browser, platform, &inner.settings).await {
         Ok(capability) if capability.works => Ok(capability),
         Ok(capability) => Err(capability),
+        Err(_) if session.was_ended() => return None,
         Err(end) => Err(lacking(format!("the probe came to nothing: {end:?}"))),
     };
     if is_new && found.is_ok() {
@@ -123,14 +129,14 @@ async fn trial(inner: &Arc<Inner>, browser: &str, platform: Platform) -> Result<
             slot.tabs.insert(tab_id, TabSlot::lent(Instant::now()));
         });
         give_back(inner, session_id, tab_id, tab);
-        return found;
+        return Some(found);
     }
     inner.close_tab(Some(session_id), &session, tab).await;
     if found.is_err() {
         // Chromium gives up a GPU process that died too often: the next trial is another browser's.
         inner.end_session(session_id, false).await;
     }
-    found
+    Some(found)
 }
 
 /// Probes what idle sessions can do, when their time has come.
@@ -230,6 +236,8 @@ async fn prove(inner: &Inner, session: &Session, tab: &mut Tab, browser: &str, p
             return true;
         }
         Ok(capability) => Err(capability),
+        // Ended by the pool, as an idle session may be for a job's sake: that says nothing about the backend.
+        Err(_) if session.was_ended() => return true,
         Err(end) => Err(Capability::lacking(
             browser,
             platform,
@@ -263,7 +271,9 @@ fn record(inner: &Inner, found: Result<Capability, Capability>) {
 }
 
 fn keep(inner: &Inner, capability: Capability) {
-    inner.state().capabilities.insert((capability.browser.clone(), capability.platform), capability);
+    let mut state = inner.state();
+    state.counters.probes += 1;
+    state.capabilities.insert((capability.browser.clone(), capability.platform), capability);
 }
 
 fn give_back(inner: &Inner, session_id: u64, tab_id: u64, tab: Tab) {

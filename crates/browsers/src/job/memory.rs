@@ -37,6 +37,24 @@ pub(super) async fn now_mb(tree: &Tree) -> Option<f64> {
     tokio::task::spawn_blocking(move || tree.pss_mb()).await.ok().flatten()
 }
 
+/// Whether a session's memory was not looked at for many jobs.
+pub(super) fn is_long_unseen(inner: &Inner, session: u64) -> bool {
+    inner.state().sessions.get(&session).is_some_and(crate::state::SessionSlot::is_long_unseen)
+}
+
+/// Keeps what the session has now, with the model of this tab in it, so that one that grew too large is replaced.
+pub(super) fn note(inner: &Inner, session: u64, tab: u64, now_mb: Option<f64>) {
+    let mut state = inner.state();
+    let (Some(slot), Some(now_mb)) = (state.sessions.get_mut(&session), now_mb) else { return };
+    slot.pss_mb = now_mb;
+    slot.seen_jobs = slot.jobs;
+    if let Some(tab) = slot.tabs.get_mut(&tab).filter(|tab| !tab.is_measured) {
+        tab.is_measured = true;
+        // What the model needed while it loaded goes: the session is weighed again once it is idle.
+        slot.weighed_jobs = None;
+    }
+}
+
 /// What was last seen of a session whose models are all measured, of which this tab's has run one shape only.
 pub(super) fn known_mb(inner: &Inner, session: u64, tab: u64) -> Option<f64> {
     let state = inner.state();

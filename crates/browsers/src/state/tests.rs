@@ -5,6 +5,16 @@ use crate::{BrowserSettings, Family};
 
 const PROMOTE_AFTER: Duration = Duration::from_secs(30);
 
+#[test]
+fn the_longest_hold_beyond_a_timeout_is_kept() {
+    let mut counters = Counters::default();
+    let second = Duration::from_secs(1);
+    for (held, expected_ms) in [(second / 2, 0), (second * 3, 2_000), (second * 2, 2_000)] {
+        counters.note_held(held, second);
+        assert_eq!(counters.held_beyond_ms_max, expected_ms);
+    }
+}
+
 /// A pool with one browser, room for one tab and nothing running.
 fn state(directory: &std::path::Path, budget_mb: f64) -> State {
     let settings = PoolSettings::usual(directory.to_owned());

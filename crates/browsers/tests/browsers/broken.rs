@@ -16,11 +16,16 @@ use std::{
 
 use browsers::{BreakerSettings, CounterStatus, Family, Pool, Rung, WebError, WebRequest};
 use messages::{FailureKind, Platform, Warmth};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use testkit::BrowserProcesses;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Bench, MIXER_OUTPUT, bench, endless, floats, mixer, settings, timed_for_long, until};
+use crate::support::{Bench, MIXER_OUTPUT, bench, endless, floats, gather, mixer, settings, timed_for_long, until};
 
 /// Longest that a job may hold its slot beyond its timeout.
 const BEYOND_MAX: Duration = Duration::from_secs(5);
@@ -37,6 +42,7 @@ async fn chromium_is_mended_whatever_breaks() {
     check_killed(&bench, Platform::Webgpu, "--type=gpu-process", "reload").await;
     check_killed(&bench, Platform::Wasm, "--user-data-dir", "new browser").await;
     a_killed_driver_takes_no_job_along_and_leaves_no_browser(&bench).await;
+    a_browser_that_hangs_is_ended_with_its_job(&bench).await;
     a_death_takes_no_time_from_the_job(&bench).await;
     // Last: it may leave the breaker open.
     a_job_under_which_three_tabs_die_is_poison(&bench).await;
@@ -94,8 +100,11 @@ async fn a_model_that_never_ends_is_ended(bench: &Bench) {
     let request = endless();
     let began = Instant::now();
     let error = bench.run(request.clone()).await.expect_err("it has no end");
-    let WebError::TimedOut { timeout_ms: 8_000, phase } = &error else { panic!("{error}") };
+    let WebError::TimedOut { browser, platform: Platform::Wasm, timeout_ms: 8_000, phase } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(phase, "first-run");
+    assert!(error.to_string().contains(browser.as_str()), "{error}");
     assert!(began.elapsed() < request.timeout + BEYOND_MAX, "{:?}", began.elapsed());
     assert_eq!((error.failure_kind(), bench.pool.status().running), (FailureKind::TimedOut, 0));
     let next = bench.run(mixer(Platform::Wasm)).await.expect("the slot is free");
@@ -159,6 +168,34 @@ async fn a_death_takes_no_time_from_the_job(bench: &Bench) {
     assert!(after >= timeout, "{error} {after:?} after its browser had died");
 }
 
+/// Nobody of a browser that hangs answers, its driver neither: both are killed once the job's time is over.
+async fn a_browser_that_hangs_is_ended_with_its_job(bench: &Bench) {
+    bench.run(mixer(Platform::Wasm)).await.expect("a warm browser, so that the job is timed early");
+    let request = WebRequest { timeout: Duration::from_secs(5), ..timed_for_long(Platform::Wasm) };
+    let (began, timeout, hanging) = (Instant::now(), request.timeout, OnceLock::new());
+    let stop_all = |_| {
+        hanging.get_or_init(|| {
+            let pids = bench.processes().alive();
+            for pid in &pids {
+                let sent = kill(Pid::from_raw(*pid), Signal::SIGSTOP);
+                assert!(matches!(sent, Ok(()) | Err(Errno::ESRCH)), "cannot stop {pid}: {sent:?}");
+            }
+            pids
+        });
+    };
+    let error = bench.pool.run(request, &CancellationToken::new(), &stop_all).await.expect_err("it hangs");
+    assert!(began.elapsed() < timeout + BEYOND_MAX, "{:?}", began.elapsed());
+    assert!(matches!(error, WebError::TimedOut { .. }), "{error}");
+    let status = bench.pool.status();
+    assert_eq!(status.running, 0, "the slot is free");
+    assert!(Duration::from_millis(status.counters.held_beyond_ms_max) <= BEYOND_MAX, "{:?}", status.counters);
+    let mut processes = bench.processes();
+    let hung = hanging.get().expect("it was timed");
+    assert!(!hung.is_empty(), "nobody was stopped");
+    until("those that hang are gone", || processes.alive().is_disjoint(hung)).await;
+    bench.run(mixer(Platform::Wasm)).await.expect("another browser is started");
+}
+
 async fn a_job_under_which_three_tabs_die_is_poison(bench: &Bench) {
     let (is_over, timed) = (AtomicBool::new(false), Notify::new());
     let before = bench.pool.status().counters;
@@ -198,17 +235,25 @@ async fn what_is_silent_is_ended_and_what_is_idle_is_let_go() {
     let bench = bench(&[Family::Chromium], |settings| {
         settings.silence_ms_max = 5_000;
         settings.idle_tab_ms_max = 1_000;
-        settings.idle_session_ms_max = 4_000;
+        settings.idle_session_ms_max = 6_000;
     });
     let bench = bench.await;
     let request = WebRequest { timeout: Duration::from_mins(1), ..endless() };
     let error = bench.run(request).await.expect_err("it says nothing");
     assert!(matches!(error, WebError::Silent { silence_ms: 5_000, .. }), "{error}");
 
-    bench.run(mixer(Platform::Wasm)).await.expect("the slot is free");
     let sessions = || bench.pool.status().sessions;
     let holds_models = || sessions().iter().any(|session| session.tabs.iter().any(|tab| tab.model.is_some()));
+    let mut cached = mixer(Platform::Wasm);
+    let copy = bench.directory.path().join("copy.onnx");
+    std::fs::copy(&cached.model.path, &copy).expect("copied");
+    cached.model.path.clone_from(&copy);
+    bench.run(cached.clone()).await.expect("the slot is free");
     until("the idle tab is closed", || !holds_models()).await;
+    std::fs::remove_file(copy).expect("it is ours");
+    let ran = bench.run(cached).await.expect("the browser has the model in its cache");
+    assert!(ran.warmth != Warmth::WarmModel && ran.recoveries.is_empty(), "{:?} {:?}", ran.warmth, ran.recoveries);
+    until("the idle tab is closed again", || !holds_models()).await;
     let mut processes = bench.processes();
     until("the idle browser is ended", || sessions().is_empty() && processes.alive().is_empty()).await;
     assert_eq!(bench.pool.status().counters.sessions_recycled, 0);
@@ -230,7 +275,26 @@ async fn a_browser_above_the_memory_limit_is_replaced_once_it_is_idle() {
     assert!(ran.memory_peak_mb > Some(1.0), "{:?}", ran.memory_peak_mb);
     until("the browser of the job is ended", || status().sessions.is_empty()).await;
     assert_eq!(status().counters.sessions_recycled, before + 1);
+    a_browser_that_is_never_idle_is_weighed_as_well(&bench).await;
+    until("it is ended once it is idle", || status().sessions.is_empty()).await;
+    assert_eq!(status().counters.sessions_recycled, before + 2);
     bench.end().await;
+}
+
+/// A job's own look at the memory counts, though another runs beside it: the browser takes no more of them.
+async fn a_browser_that_is_never_idle_is_weighed_as_well(bench: &Bench) {
+    let (cancel, timed) = (CancellationToken::new(), Notify::new());
+    let request = timed_for_long(Platform::Wasm);
+    let running = async { bench.pool.run(request, &cancel, &|_| timed.notify_one()).await };
+    let beside = async {
+        timed.notified().await;
+        bench.run(gather(Platform::Wasm)).await.expect("there is room for a tab");
+        until("it retires", || bench.pool.status().sessions.iter().any(|session| session.state == "retiring")).await;
+        cancel.cancel();
+    };
+    let (ended, ()) = tokio::join!(running, beside);
+    let error = ended.expect_err("cancelled, and not before");
+    assert_eq!(error.failure_kind(), FailureKind::Cancelled, "{error}");
 }
 
 /// The environment variable that makes [`holder`] hold a pool in that directory.

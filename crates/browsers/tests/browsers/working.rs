@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, io::Write as _};
 use browsers::{BrowserSettings, Family, WebError, WebRequest};
 use messages::{FailureKind, Platform, Precision, Warmth};
 
-use crate::support::{Bench, DENSE_OUTPUT, MIXER_OUTPUT, bench, dense, floats, gather, halves, mixer, model_file};
+use crate::support::{
+    Bench, DENSE_OUTPUT, MIXER_OUTPUT, bench, dense, floats, gather, halves, mixer, model_file, until,
+};
 
 /// What all browsers may take: room for three tabs.
 const BUDGET_MB: u64 = 3_000;
@@ -127,11 +129,28 @@ async fn webnn_computes_right_where_a_browser_has_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium_says_what_it_does_and_why_it_cannot() {
-    let bench = bench(&[Family::Chromium], |settings| settings.memory_mb_max = Some(BUDGET_MB)).await;
+    let bench = bench(&[Family::Chromium], |settings| {
+        settings.memory_mb_max = Some(BUDGET_MB);
+        settings.probe_every_ms = 1_000;
+    });
+    let bench = bench.await;
+    an_idle_browser_is_probed_again(&bench).await;
     nodes_that_stay_on_the_processor_are_told(&bench).await;
     several_tabs_of_one_browser_work_at_once(&bench).await;
     what_cannot_run_says_why(&bench).await;
     bench.end().await;
+}
+
+/// What works is probed again and again, and goes on to count as working.
+async fn an_idle_browser_is_probed_again(bench: &Bench) {
+    let probes = || bench.pool.status().counters.probes;
+    // Wasm, WebGPU and WebNN at the start, of which WebNN does not work.
+    assert!(probes() >= 3, "{}", probes());
+    let before = probes();
+    until("it is probed again", || probes() >= before + 2).await;
+    let breakers = bench.pool.status().breakers;
+    assert!(breakers.iter().all(|breaker| breaker.platform == "webnn" || breaker.opened == 0), "{breakers:?}");
+    assert!(bench.pool.capabilities().iter().any(|found| found.platform == Platform::Webgpu && found.works));
 }
 
 async fn nodes_that_stay_on_the_processor_are_told(bench: &Bench) {
@@ -148,6 +167,15 @@ async fn several_tabs_of_one_browser_work_at_once(bench: &Bench) {
     assert_eq!(threads, [1, 1, 2]);
     let status = bench.pool.status();
     assert_eq!((status.sessions.len(), status.sessions[0].tabs.len()), (1, 3));
+
+    let both = [mixer(Platform::Webgpu), gather(Platform::Webgpu)].map(|request| bench.run(request));
+    for ran in futures_util::future::join_all(both).await {
+        assert_eq!(ran.expect("it runs").platform, Platform::Webgpu);
+    }
+    let sessions = bench.pool.status().sessions;
+    let on_gpu =
+        sessions.iter().flat_map(|session| &session.tabs).filter(|tab| tab.platform.as_deref() == Some("webgpu"));
+    assert_eq!(on_gpu.count(), 2, "each in a tab of its own: {sessions:?}");
 }
 
 async fn what_cannot_run_says_why(bench: &Bench) {

@@ -100,6 +100,7 @@ async fn runner(context: &Context, settings: PoolSettings) -> anyhow::Result<(Po
     let devices = super::device::detect(context)?.devices;
     let (models, lease_directory) = (context.models()?, context.lease_directory()?);
     let pool = Pool::start(settings).await?;
+    shutdown::before_sudden_exit(pool.killer());
     let runner = WebRunner::new(pool.clone(), models, devices, lease_directory);
     if runner.platforms().is_empty() {
         pool.stop().await;

@@ -72,6 +72,7 @@ struct Counters {
     jobs_failed: u64,
     sessions_started: u64,
     sessions_recycled: u64,
+    held_beyond_ms_max: u64,
     watchdog_ended: u64,
     poisoned: u64,
     reaped: u64,
@@ -148,6 +149,7 @@ fn text(shown: &Shown) -> String {
             "browsers: {} started, {} recycled; {} processes left by an earlier pool ended",
             counters.sessions_started, counters.sessions_recycled, counters.reaped
         ),
+        format!("slots: held for at most {} ms beyond a job's timeout", counters.held_beyond_ms_max),
         format!("recoveries: {}", if taken.is_empty() { "none".to_owned() } else { taken.join(", ") }),
     ];
     lines.extend(breakers);
@@ -197,13 +199,14 @@ mod tests {
                 {"browser": "firefox", "platform": "wasm", "state": "closed", "failures": 0, "trial_in_ms": null, "opened": 0}
             ],
             "counters": {"jobs_done": 3, "jobs_failed": 1, "sessions_started": 2, "sessions_recycled": 0,
-                         "watchdog_ended": 1, "poisoned": 0, "reaped": 0, "recoveries": [["new tab", 1], ["reload", 0]]},
+                         "probes": 6, "held_beyond_ms_max": 12, "watchdog_ended": 1, "poisoned": 0, "reaped": 0, "recoveries": [["new tab", 1], ["reload", 0]]},
         });
         let shown = Shown::deserialize(&status).expect("a status");
         let text = text(&shown);
         for part in [
             "pool 42 up 61 s: 1 running, 2 waiting, 512.0 of 4000 MB",
             "jobs: 3 done, 1 failed, 1 ended by the watchdog, 0 poison",
+            "slots: held for at most 12 ms beyond a job's timeout",
             "recoveries: new tab 1",
             "breaker of webgpu in firefox: open, opened 1 times",
             "edge: it is not installed",

@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use broker::AmqpUrl;
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, waitid},
+    },
     unistd::Pid,
 };
 use tokio::{
@@ -19,7 +22,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::context::Context;
+use crate::{context::Context, shutdown};
 
 /// How long a daemon may take to say that it is ready; a worker measures its machine first, a browser pool tries every
 /// browser.
@@ -122,6 +125,9 @@ impl Fleet {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("failed to start the {name}"))?;
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            shutdown::before_sudden_exit(move || pass_on(Pid::from_raw(pid)));
+        }
         let stderr = child.stderr.take().expect("stderr is piped");
         let (ready, is_ready) = oneshot::channel();
         tokio::spawn(keep_log(stderr, log.clone(), ready));
@@ -167,6 +173,15 @@ impl Fleet {
             let stopping = group.into_iter().map(|running| stop_one(running, self.grace + STOP_MAX));
             futures_util::future::join_all(stopping).await;
         }
+    }
+}
+
+/// Asks a daemon to end, because nobody else tells it of a sudden exit. If it has been asked before, it ends at once.
+fn pass_on(daemon: Pid) {
+    // Once it was collected, its number may be another's, which is no child of ours.
+    let is_ours = waitid(Id::Pid(daemon), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT).is_ok();
+    if is_ours && let Err(error) = kill(daemon, Signal::SIGTERM) {
+        warn!(%daemon, %error, "SIGTERM did not arrive");
     }
 }
 
