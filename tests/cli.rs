@@ -335,7 +335,7 @@ fn dead_letters_are_filtered_told_and_deleted() {
     let world = World::new();
     let _aggregator = world.aggregator();
     let _worker = world.worker("w1", &[]);
-    let run = world.submit("tests: [{name: stuck, profile: hold, method: stuck, timeout_s: 0.5, attempts_max: 1}]");
+    let run = world.submit("tests: [{name: stuck, profile: hold, method: stuck, timeout_s: 4, attempts_max: 1}]");
     world.holds().next().gone();
     world.augur(&["run", "wait", &run, "--timeout-s", "120"]).expect(1);
 
@@ -347,7 +347,7 @@ fn dead_letters_are_filtered_told_and_deleted() {
     assert!(history.contains("stuck: timed-out after 1 attempts") && history.contains("attempt 1 on w1"), "{history}");
     let details = world.augur(&["dead-letter", "show", &job, "--format", "json"]).json();
     let attempt = &details["history"][0];
-    assert!(text(attempt, "failure_message").contains("ran longer than 500 ms"), "{details:#}");
+    assert!(text(attempt, "failure_message").contains("ran longer than 4000 ms"), "{details:#}");
     assert_eq!(text(attempt, "output_tail").trim_end(), "holding stuck");
     let report = world.augur(&["run", "report", &run, "--format", "junit"]).expect(0);
     assert!(report.contains("errors=\"1\""), "{report}");

@@ -9,7 +9,7 @@ use topology::names;
 use crate::support::{LIMIT, World, assert_counts, block_on, text};
 
 /// Every worker's lease, in seconds: long enough for the aggregator to hear of the alarm within a second or two.
-const LEASE_S: &str = "4";
+const LEASE_S: &str = "8";
 /// Looks at a lane, each of which starts a process; reached only by a failing test.
 const LOOKS_MAX: usize = 100;
 /// RabbitMQ's usual limit, as a share of the machine's memory.

@@ -59,6 +59,7 @@ fn an_updater_killed_in_training_makes_its_release_when_it_is_back_and_tells_of_
     let world = World::new();
     world.set("AUGUR_UPDATER__ROUNDS", "50");
     world.set("AUGUR_UPDATER__ENSEMBLE", "2");
+    world.set("AUGUR_UPDATER__ROWS_NEW_MIN", "28");
     let url: AmqpUrl = world.url().parse().expect("a URL");
     publish_measurements(&url, 1..=7);
 

@@ -67,7 +67,11 @@ impl Holds {
     pub(crate) fn next(&self) -> Held {
         let line = self.started.lock().expect("not poisoned").recv_timeout(LIMIT).expect("a held job starts");
         let (name, pid) = line.split_once(' ').expect("name and process id");
-        let alive = File::open(self.directory.join(format!("alive-{pid}"))).expect("it lives");
+        let path = self.directory.join(format!("alive-{pid}"));
+        // Opening waits for the other end, for ever if that has just ended.
+        let (sender, opened) = channel();
+        thread::spawn(move || sender.send(File::open(path)));
+        let alive = opened.recv_timeout(LIMIT).expect("it lives still").expect("a pipe");
         Held { name: name.to_owned(), alive }
     }
 

@@ -23,7 +23,7 @@ pub(crate) use holds::Holds;
 /// How long anything that a test waits for may take; reached only by a failing test.
 pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 /// The same for a command, as `timeout` spells it.
-const COMMAND_MAX: &str = "150s";
+const COMMAND_MAX: &str = "360s";
 
 /// The program under test.
 pub(crate) fn binary() -> &'static Path {
@@ -207,7 +207,7 @@ impl World {
     /// Waits until every job of a run is counted, then returns its summary.
     #[track_caller]
     pub(crate) fn complete(&self, run: &str) -> Value {
-        let waited = self.augur(&["run", "wait", run, "--timeout-s", "120"]);
+        let waited = self.augur(&["run", "wait", run, "--timeout-s", "300"]);
         assert!(matches!(waited.code, Some(0 | 1)), "{waited:?}");
         self.augur(&["run", "show", run, "--format", "json"]).json()
     }

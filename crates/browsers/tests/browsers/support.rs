@@ -56,13 +56,18 @@ pub(crate) struct Bench {
     _alone: MutexGuard<'static, ()>,
 }
 
+/// Waits until no other test has a pool.
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().await
+}
+
 /// A pool of these browsers.
 ///
 /// # Panics
 ///
 /// If it does not start, or a browser of it is not installed: `make setup` installs them.
 pub(crate) async fn bench(families: &[Family], change: impl FnOnce(&mut PoolSettings)) -> Bench {
-    let alone = ONE_AT_A_TIME.lock().await;
+    let alone = alone().await;
     let directory = tempfile::tempdir().expect("temporary directory");
     let mut settings = settings(directory.path(), families);
     change(&mut settings);
@@ -141,7 +146,7 @@ pub(crate) fn dense(platform: Platform, model: &str) -> WebRequest {
 /// A request for `endless.onnx`, whose first run has no end; it has begun long before the time is over.
 pub(crate) fn endless() -> WebRequest {
     let input = mixer(Platform::Wasm).inputs;
-    WebRequest { timeout: Duration::from_secs(8), ..request("endless", input, Platform::Wasm) }
+    WebRequest { timeout: Duration::from_secs(12), ..request("endless", input, Platform::Wasm) }
 }
 
 /// A request that is timed until it is ended, or for ten minutes.

@@ -132,6 +132,8 @@ async fn chromium_says_what_it_does_and_why_it_cannot() {
     let bench = bench(&[Family::Chromium], |settings| {
         settings.memory_mb_max = Some(BUDGET_MB);
         settings.probe_every_ms = 1_000;
+        // No page hangs here, and a tab that closes too slowly takes its browser along.
+        settings.close_ms_max = 30_000;
     });
     let bench = bench.await;
     an_idle_browser_is_probed_again(&bench).await;
