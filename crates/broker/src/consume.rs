@@ -251,9 +251,9 @@ impl Reading {
                 self.set_standing(false);
             }
             // Beside us: what was handed out may stay unsettled for long.
-            let (link, member) = (self.link.clone(), self.link.join_with_channel());
+            let (connection, member) = (self.link.clone(), self.link.join_with_channel());
             tokio::spawn(async move {
-                flow.retire(link).await;
+                flow.retire(connection).await;
                 drop(member);
             });
             let opening = self.open_again();
