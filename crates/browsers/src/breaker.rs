@@ -153,7 +153,7 @@ mod tests {
         breaker.abandon_trial(due);
         assert!(!breaker.lets_jobs_through());
         assert!(breaker.begin_trial(due), "the next is due at once");
-        assert_eq!(breaker.circuit(), Circuit::HalfOpen { open: Duration::from_millis(1_000) });
+        assert_eq!(breaker.circuit(), Circuit::HalfOpen { open: Duration::from_secs(1) });
         assert_eq!(breaker.opened(), 1);
         breaker.succeed();
         breaker.abandon_trial(due);

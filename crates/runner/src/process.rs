@@ -259,7 +259,7 @@ fn warn_unless_first_to_go(child: &Child) {
     match fs::read_to_string(format!("/proc/{id}/oom_score_adj")) {
         Ok(score) if score.trim_end() == FIRST_TO_GO => {}
         Ok(score) => {
-            tracing::warn!(score = score.trim_end(), "a job that uses up the memory may take other processes along")
+            tracing::warn!(score = score.trim_end(), "a job that uses up the memory may take other processes along");
         }
         Err(error) => tracing::warn!(%error, "a job that uses up the memory may take other processes along"),
     }

@@ -24,7 +24,9 @@ use testkit::BrowserProcesses;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Bench, MIXER_OUTPUT, bench, endless, floats, gather, mixer, settings, timed_for_long, until};
+use crate::support::{
+    Bench, MIXER_OUTPUT, alone, bench, endless, floats, gather, mixer, settings, timed_for_long, until,
+};
 
 /// Longest that a job may hold its slot beyond its timeout.
 const BEYOND_MAX: Duration = Duration::from_secs(5);
