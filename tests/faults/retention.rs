@@ -46,13 +46,13 @@ fn publish_results(url: &AmqpUrl, count: usize) {
     block_on(async {
         let publisher = Publisher::start(url, "test", Patience::For(LIMIT), CancellationToken::new()).await;
         let publisher = publisher.expect("a broker");
-        let published = (0..count).map(|_| {
+        let publishing = (0..count).map(|_| {
             let job = Job { job_id: JobId::new(), ..builders::test_job() };
             let id = job.job_id.to_string();
             let result = JobResult { job, ..builders::test_result() };
             publisher.publish(Outgoing::new(names::RESULTS, "", id, encode(&result).expect("small")))
         });
-        join_all(published).await.into_iter().collect::<Result<Vec<_>, _>>().expect("stored");
+        join_all(publishing).await.into_iter().collect::<Result<Vec<_>, _>>().expect("stored");
     });
 }
 

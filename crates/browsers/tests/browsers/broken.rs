@@ -278,7 +278,7 @@ async fn a_browser_above_the_memory_limit_is_replaced_once_it_is_idle() {
     assert!(ran.memory_peak_mb > Some(1.0), "{:?}", ran.memory_peak_mb);
     until("the browser of the job is ended", || status().sessions.is_empty()).await;
     assert_eq!(status().counters.sessions_recycled, before + 1);
-    a_browser_that_is_never_idle_is_weighed_as_well(&bench).await;
+    Box::pin(a_browser_that_is_never_idle_is_weighed_as_well(&bench)).await;
     until("it is ended once it is idle", || status().sessions.is_empty()).await;
     assert_eq!(status().counters.sessions_recycled, before + 2);
     bench.end().await;
