@@ -24,7 +24,7 @@ fn what_a_browser_can_do_is_shown_and_measured() {
 
     let numbers = world.path("bench.json");
     let output = numbers.display().to_string();
-    let few = ["--iterations", "3", "--concurrent", "2", "--rounds", "2", "--sequence-length", "8"];
+    let few = ["--iterations", "3", "--concurrent", "1", "--rounds", "2", "--sequence-length", "8"];
     let bench = ["browsers", "bench", "--models", "bert-tiny", "--precision", "fp32,int4"];
     let place = ["--platforms", "wasm", "--output", &output];
     let said = world.augur(&[&bench[..], &place, &few].concat()).expect(0);
