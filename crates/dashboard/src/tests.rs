@@ -218,7 +218,7 @@ async fn a_wait_ends_with_news_of_the_run() {
 }
 
 /// The first request after a release waited for it to be loaded.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_loaded_on_the_news_of_it_and_not_by_a_request() {
     let server = server().await;
     let releases = predictors::Releases::open(server.releases.path()).expect("opened");
