@@ -40,8 +40,6 @@ async fn chromium_is_mended_whatever_breaks() {
     cancelling_frees_the_slot(&bench).await;
     a_model_that_never_ends_is_ended(&bench).await;
     check_killed(&bench, Platform::Wasm, "--type=renderer", "new tab").await;
-    let (_, rungs) = killed_twice(&bench, timed_for_long(Platform::Wasm), "--type=renderer").await;
-    assert_eq!(rungs, "new tab, new session");
     check_killed(&bench, Platform::Webgpu, "--type=gpu-process", "reload").await;
     check_killed(&bench, Platform::Wasm, "--user-data-dir", "new browser").await;
     a_killed_driver_takes_no_job_along_and_leaves_no_browser(&bench).await;
