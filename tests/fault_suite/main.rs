@@ -30,10 +30,11 @@ mod verdict;
 mod world;
 
 use std::{
+    collections::VecDeque,
     panic::resume_unwind,
     process::ExitCode,
-    sync::{Mutex, PoisonError},
-    thread::{self, ScopedJoinHandle},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
 use anyhow::{Result, bail};
@@ -82,26 +83,31 @@ fn run_rows(filters: &[String], is_full: bool, seed: u64, is_strict: bool) -> Re
     verdict::check_the_judge()?;
     let size = if is_full { "full" } else { "quick" };
     println!("fault suite, {size} size, seed {seed}: {} of {} rows", chosen.len(), rows::ALL.len());
-    let lanes = if is_full {
-        vec![chosen]
-    } else {
-        let (own, shared) = chosen.into_iter().partition(|row| row.node == Node::Own);
-        vec![own, shared]
-    };
+    // At quick size rows with a node of their own run beside those that share one, and at last beside each other.
+    let (own, others): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|row| !is_full && row.node == Node::Own);
+    let own = Mutex::new(VecDeque::from(own));
     let table = Mutex::new(report::Table::default());
-    let run_lane = |lane: Vec<&'static row::Row>| -> Result<()> {
-        for row in lane {
-            let finished = row::Trial::new(row, is_full, seed)?.run();
-            table.lock().unwrap_or_else(PoisonError::into_inner).add(finished);
+    let run_row = |row: &'static row::Row| -> Result<()> {
+        let finished = row::Trial::new(row, is_full, seed)?.run();
+        lock(&table).add(finished);
+        Ok(())
+    };
+    let run_own = |next: fn(&mut VecDeque<&'static row::Row>) -> Option<&'static row::Row>| -> Result<()> {
+        while let Some(row) = { next(&mut lock(&own)) } {
+            run_row(row)?;
         }
         Ok(())
     };
     thread::scope(|scope| {
-        let lanes: Vec<_> = lanes.into_iter().map(|lane| scope.spawn(|| run_lane(lane))).collect();
-        let ended = |lane: ScopedJoinHandle<'_, Result<()>>| lane.join().unwrap_or_else(|panic| resume_unwind(panic));
-        lanes.into_iter().try_for_each(ended)
+        let beside = scope.spawn(|| run_own(VecDeque::pop_front));
+        let first = others.into_iter().try_for_each(run_row).and_then(|()| run_own(VecDeque::pop_back));
+        first.and(beside.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })?;
     let table = table.into_inner().unwrap_or_else(PoisonError::into_inner);
     table.print();
     Ok(table.is_clean())
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

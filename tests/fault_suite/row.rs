@@ -24,7 +24,7 @@ pub(crate) struct Row {
 /// Whose node a row of the quick size runs on. At full size each has its own and the machine to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Node {
-    /// Its own, or a cluster: such a row waits for nodes most of the time, and may run beside one that shares.
+    /// Its own, or a cluster: such a row waits for nodes most of the time, and may run beside any other.
     Own,
     /// One for all that share; these come one after the other.
     Shared,

@@ -109,7 +109,7 @@ async fn a_model_that_never_ends_is_ended(bench: &Bench) {
     let request = endless();
     let began = Instant::now();
     let error = bench.run(request.clone()).await.expect_err("it has no end");
-    let WebError::TimedOut { browser, platform: Platform::Wasm, timeout_ms: 12_000, phase } = &error else {
+    let WebError::TimedOut { browser, platform: Platform::Wasm, timeout_ms: 9_000, phase } = &error else {
         panic!("{error}")
     };
     assert_eq!(phase, "first-run");
@@ -241,7 +241,7 @@ async fn what_is_silent_is_ended_and_what_is_idle_is_let_go() {
     let bench = bench(&[Family::Chromium], |settings| {
         settings.silence_ms_max = 5_000;
         settings.idle_tab_ms_max = 1_000;
-        settings.idle_session_ms_max = 12_000;
+        settings.idle_session_ms_max = 8_000;
     });
     let bench = bench.await;
     let request = WebRequest { timeout: Duration::from_mins(1), ..endless() };

@@ -146,7 +146,7 @@ pub(crate) fn dense(platform: Platform, model: &str) -> WebRequest {
 /// A request for `endless.onnx`, whose first run has no end; it has begun long before the time is over.
 pub(crate) fn endless() -> WebRequest {
     let input = mixer(Platform::Wasm).inputs;
-    WebRequest { timeout: Duration::from_secs(12), ..request("endless", input, Platform::Wasm) }
+    WebRequest { timeout: Duration::from_secs(9), ..request("endless", input, Platform::Wasm) }
 }
 
 /// A request that is timed until it is ended, or for ten minutes.
