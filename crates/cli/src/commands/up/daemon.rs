@@ -230,6 +230,12 @@ async fn keep_log(stderr: ChildStderr, path: PathBuf, ready: oneshot::Sender<()>
             ready.send(()).unwrap_or_default();
         }
     }
+    // Written behind our back otherwise: who waits for the end reads the log for the reason.
+    if let Some(log) = &mut file
+        && let Err(error) = log.flush().await
+    {
+        warn!(path = %path.display(), %error, "log file cannot be written");
+    }
 }
 
 /// The last lines of a log, for an error.
