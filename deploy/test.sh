@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 selection=(--release --workspace --locked --no-fail-fast)
 # Beside the unit tests; a name that is no test's is an error.
-computing=(few_shots tables zeus)
+computing=(few_shots fuzz measurement_tables table_releases tables zeus zoo)
 mapfile -t waiting < <(cargo metadata --no-deps --format-version 1 --locked | python3 -c '
 import json, sys
 targets = [target for package in json.load(sys.stdin)["packages"] for target in package["targets"]]
