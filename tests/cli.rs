@@ -317,6 +317,8 @@ fn colours_are_for_terminals_that_want_them() {
         let mut command = Command::new("script");
         command.args(["--quiet", "--command", &format!("{} {arguments}", binary().display()), "/dev/null"]);
         command.env_remove("NO_COLOR").env("TERM", "xterm").env("AUGUR_BROKER__PATIENCE_S", "1");
+        // Whatever becomes of the connection, something is said of it.
+        command.env("AUGUR_LOG", "trace");
         command.env("AUGUR_AMQP_URL", "amqp://nobody:hidden@127.0.0.1:1/%2f");
         if no_colour {
             command.env("NO_COLOR", "1");
