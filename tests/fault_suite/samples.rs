@@ -10,8 +10,8 @@ use crate::{report, rig::Rig};
 const GROWTH_SHARE_MAX: f64 = 0.5;
 /// Growth below these amounts is no growth: buffers that fill once, a table that holds what was measured.
 const GROWTH_PSS_MB_MIN: f64 = 40.0;
-/// The same for a worker and the updater, which keep nothing.
-const GROWTH_IDLE_PSS_MB_MIN: f64 = 10.0;
+/// The same for worker and updater. A worker takes some 11 MB when its first jobs come, as its buffers fill.
+const GROWTH_IDLE_PSS_MB_MIN: f64 = 20.0;
 /// The same for open files and channels.
 const GROWTH_COUNT_MIN: f64 = 10.0;
 
