@@ -1,7 +1,7 @@
 //! The client's side: jobs are published with confirms, and what was confirmed is written down.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     jobs::{self, Work},
     limits::CONFIRM_MAX,
+    lock,
     verdict::{Expected, Ledger},
 };
 
@@ -186,9 +187,4 @@ async fn publish(publisher: &Publisher, ledger: &Mutex<Ledger>, jobs: &[Job]) ->
         anyhow::Ok(())
     });
     join_all(publishing).await.into_iter().collect()
-}
-
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    // Both sets are valid after every statement.
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -108,6 +108,7 @@ fn run_rows(filters: &[String], is_full: bool, seed: u64, is_strict: bool) -> Re
     Ok(table.is_clean())
 }
 
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What is shared is valid after every statement, so that a panic of another thread spoils nothing.
+pub(crate) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! What the aggregator has counted, as it says so itself, and how long after a fault it counted again.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +11,10 @@ use messages::RunId;
 use serde::Deserialize;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
-use crate::limits::{ANSWER_MAX, ASK_AGAIN, LONG_POLL_MAX, UNDER_WAY_MAX};
+use crate::{
+    limits::{ANSWER_MAX, ASK_AGAIN, LONG_POLL_MAX, UNDER_WAY_MAX},
+    lock,
+};
 
 /// Follows one run by long polls, through every restart of the aggregator.
 #[derive(Debug)]
@@ -142,8 +145,4 @@ async fn ask(client: reqwest::Client, address: String, news: watch::Sender<u64>,
             return;
         }
     }
-}
-
-fn lock(faults: &Mutex<Faults>) -> MutexGuard<'_, Faults> {
-    faults.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -369,20 +369,15 @@ async fn measure(
     let running = tab.run(command, request.stopping_rule(), step, progress);
     let (ran, peak_mb) = memory::watch(session.tree(), step, running).await;
     let measured = ran.map_err(|end| judge(end, &session, &place.browser, place.platform, inner, step))?;
-    let memory_peak_mb = match place.way {
-        Way::WarmModel { .. } if !memory::is_long_unseen(inner, session_id) => {
-            memory::known_mb(inner, session_id, tab_id)
-        }
-        // A session that always has a job is measured by nobody else.
-        _ => {
-            let now_mb = memory::now_mb(session.tree()).await;
-            memory::note(inner, session_id, tab_id, now_mb);
-            match place.way {
-                Way::WarmModel { .. } => memory::known_mb(inner, session_id, tab_id),
-                _ => memory::max(peak_mb, now_mb),
-            }
-        }
-    };
+    let is_warm = matches!(place.way, Way::WarmModel { .. });
+    let mut now_mb = None;
+    // A session that always has a job is measured by nobody else.
+    if !is_warm || memory::is_long_unseen(inner, session_id) {
+        now_mb = memory::now_mb(session.tree()).await;
+        memory::note(inner, session_id, tab_id, now_mb);
+    }
+    let memory_peak_mb =
+        if is_warm { memory::known_mb(inner, session_id, tab_id) } else { memory::max(peak_mb, now_mb) };
     Ok((measured, memory_peak_mb.filter(|_| memory::is_alone(inner, session_id))))
 }
 

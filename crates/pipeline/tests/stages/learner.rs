@@ -14,6 +14,7 @@ use pipeline::{
     plan_next,
 };
 use planner::{Barred, Constraints, Strategy};
+use tempfile::TempDir;
 use testkit::builders;
 use tokio::sync::watch;
 
@@ -46,8 +47,8 @@ impl Roster for Dying {
     }
 }
 
-/// A training table with a measurement on each of the two platforms.
-fn measured(directory: &std::path::Path) {
+/// A broker, a directory with a training table that has a measurement on each of the two platforms, and models.
+async fn measured() -> (World, TempDir, ModelCache) {
     let rows = [Platform::Cpu, Platform::Cuda].map(|platform| {
         let mut row = builders::batch_grid([1], 1.0).remove(0);
         row.configuration.platform = platform;
@@ -56,9 +57,13 @@ fn measured(directory: &std::path::Path) {
     });
     let mut table = TrainingTable::empty();
     table.append(&rows);
-    std::fs::create_dir_all(directory.join("training")).unwrap();
-    table.write(&directory.join("training/2.parquet")).unwrap();
-    std::fs::write(directory.join("training/position"), "2\n").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let training = directory.path().join("training");
+    std::fs::create_dir_all(&training).unwrap();
+    table.write(&training.join("2.parquet")).unwrap();
+    std::fs::write(training.join("position"), "2\n").unwrap();
+    let models = ModelCache::open(&directory.path().join("models")).unwrap();
+    (World::new().await, directory, models)
 }
 
 fn settings(directory: &std::path::Path) -> LearnerSettings {
@@ -87,10 +92,7 @@ fn settings(directory: &std::path::Path) -> LearnerSettings {
 /// One platform without a worker ended the learner for all, and a worker that died kept it waiting for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_without_a_worker_is_passed_over_and_nobody_is_waited_for_for_ever() {
-    let world = World::new().await;
-    let directory = tempfile::tempdir().unwrap();
-    measured(directory.path());
-    let models = ModelCache::open(&directory.path().join("models")).unwrap();
+    let (world, directory, models) = measured().await;
     let roster = Dying::default();
     let learned = bounded(learn(&world.url, settings(directory.path()), models, &roster, world.stop.clone())).await;
     let Err(PipelineError::Unserved { platform, .. }) = learned else { panic!("{learned:?}") };
@@ -125,10 +127,7 @@ impl Roster for Everybody {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_candidate_is_left_the_learner_ends_without_a_job() {
-    let world = World::new().await;
-    let directory = tempfile::tempdir().unwrap();
-    measured(directory.path());
-    let models = ModelCache::open(&directory.path().join("models")).unwrap();
+    let (world, directory, models) = measured().await;
     let learned = async |settings: LearnerSettings, roster: Everybody| {
         let learning = Box::pin(learn(&world.url, settings, models.clone(), &roster, world.stop.clone()));
         bounded(learning).await.unwrap()
@@ -160,14 +159,11 @@ async fn where_no_candidate_is_left_the_learner_ends_without_a_job() {
 /// The batch was taken for queued, and so not proposed again for a day.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_could_not_be_submitted_may_be_proposed_again() {
-    let world = World::new().await;
+    let (world, directory, models) = measured().await;
     for platform in ["cpu", "cuda"] {
         let lane = format!("jobs.{platform}.low");
         world.vhost.node().ctl(&["delete_queue", "-p", world.vhost.name(), &lane]).unwrap();
     }
-    let directory = tempfile::tempdir().unwrap();
-    measured(directory.path());
-    let models = ModelCache::open(&directory.path().join("models")).unwrap();
     let learned =
         bounded(learn(&world.url, settings(directory.path()), models, &Everybody::default(), world.stop.clone())).await;
     assert!(matches!(learned, Err(PipelineError::Incomplete { confirmed: 0, .. })), "{learned:?}");
@@ -198,12 +194,9 @@ impl Roster for Nobody {
 /// The learner ended, and the updater, which would have made another release, waited for measurements.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_of_no_use_is_waited_for_until_another_is_there() {
-    let world = World::new().await;
-    let directory = tempfile::tempdir().unwrap();
-    measured(directory.path());
+    let (world, directory, models) = measured().await;
     let current = directory.path().join("current");
     std::fs::write(&current, "no such name!\n").unwrap();
-    let models = ModelCache::open(&directory.path().join("models")).unwrap();
     let (plans, mut planned) = watch::channel(0);
     let roster = Nobody { plans };
     let learning = Box::pin(learn(&world.url, settings(directory.path()), models, &roster, world.stop.clone()));
