@@ -38,6 +38,17 @@ fn shown(world: &World, run: &str) -> Option<Value> {
     (answer.code == Some(0)).then(|| answer.json())
 }
 
+/// Why no live worker, this one among them, can take the jobs of a run.
+#[track_caller]
+fn why_it_waits(world: &World, run: &str, worker: &str) -> String {
+    // The worker's first heartbeat may still be on its way; until then nobody at all is known.
+    eventually(|| {
+        let shown = shown(world, run)?;
+        let reason = list(&shown, "waiting").first()?["reason"].as_str()?.to_owned();
+        reason.contains(worker).then_some(reason)
+    })
+}
+
 #[track_caller]
 fn assert_replay_is_equal(world: &World) {
     let compared = world.augur(&["result", "replay", "--from", "first", "--into", "fresh.duckdb", "--compare"]);
@@ -81,13 +92,18 @@ fn a_job_that_no_worker_can_take_says_why_and_waits_for_one_that_can() {
     let _aggregator = world.aggregator();
     let mut plain = world.worker("plain", &[]);
     let run = world.submit("tests: [{name: nothing, profile: noop, requirements: {tags: [lab]}}]");
-    // The worker's first heartbeat may still be on its way; until then nobody at all is known.
-    let reason = eventually(|| {
-        let shown = shown(&world, &run)?;
-        let reason = list(&shown, "waiting").first()?["reason"].as_str()?.to_owned();
-        reason.contains("plain").then_some(reason)
-    });
+    let reason = why_it_waits(&world, &run, "plain");
     assert!(reason.contains("lab"), "{reason}");
+    for (flag, lacking) in [("--require-memory-mb", "memory"), ("--require-device-memory-mb", "device memory")] {
+        // No machine has a petabyte.
+        let submit = ["job", "submit", "--kind", "test", "--profile", "noop", flag, "1000000000", "--format", "json"];
+        let run = text(&world.augur(&submit).json(), "run_id").to_owned();
+        let reason = why_it_waits(&world, &run, "plain");
+        let expected = format!("no live worker for cpu has 1000000000 MB of {lacking} (plain: ");
+        assert!(reason.starts_with(&expected), "{reason}");
+        let shown = world.augur(&["run", "show", &run]).expect(0);
+        assert!(shown.contains(&reason), "`{reason}` is not in\n{shown}");
+    }
 
     plain.kill().expect("killed");
     world.set("AUGUR_WORKER__TAGS", "lab");
@@ -163,8 +179,10 @@ fn a_claimed_job_ends_with_its_worker_and_goes_on_elsewhere_uncharged() {
 fn a_suite_for_later_starts_when_it_is_due_and_not_before() {
     let world = World::new();
     let _aggregator = world.aggregator();
-    let _worker = world.worker("w1", &[]);
     let file = world.write("later.yaml", "version: 1\nname: later\ntests: [{name: nothing, profile: noop}]\n");
+    let cancelled = world.augur(&["suite", "submit", &file, "--delay", "1h"]).expect(0).trim().to_owned();
+    world.augur(&["run", "cancel", &cancelled]).expect(0);
+    let _worker = world.worker("w1", &[]);
     let moment = Timestamp::from_micros(Timestamp::now().as_micros() + 3_000_000).to_string();
     let runs = [["--at", &moment], ["--delay", "3s"]]
         .map(|later| world.augur(&[&["suite", "submit", &file], &later[..]].concat()).expect(0).trim().to_owned());
@@ -178,6 +196,7 @@ fn a_suite_for_later_starts_when_it_is_due_and_not_before() {
         due.to_owned()
     });
     assert_eq!(due[0], moment);
+    assert_counts(&world.complete(&cancelled), 1, [0, 0, 0, 1]);
 }
 
 #[test]

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use broker::Outgoing;
-use messages::Timestamp;
+use broker::{Outgoing, Start, Subscription};
+use messages::{Encoded, Timestamp};
 use pipeline::{
     PipelineError, ReplayFrom, ReplayRange, ReplayUntil, export_results, read_archived_results, read_results,
     replay_archive_into, replay_into,
 };
 use store::{Record, Store};
 use testkit::builders;
-use topology::names;
+use topology::{ArgumentValue, Topology, names};
 
-use crate::support::{World, bounded, garbage, result};
+use crate::support::{PATIENCE, World, bounded, garbage, result};
 
 const ALL: ReplayRange = ReplayRange::from(ReplayFrom::First);
 
@@ -25,6 +25,26 @@ async fn offsets(world: &World, range: ReplayRange) -> Vec<u64> {
     };
     read_results(&world.url, range, &world.stop, take).await.unwrap();
     offsets
+}
+
+/// `queues.yaml`, but for a result stream that keeps a hundred kilobytes, in segments of forty.
+fn short_lived() -> Topology {
+    let mut topology = Topology::embedded().unwrap();
+    let results = topology.queues.iter_mut().find(|queue| queue.name == names::RESULTS).unwrap();
+    for (argument, bytes) in [("x-max-length-bytes", 100_000), ("x-stream-max-segment-size-bytes", 40_000)] {
+        results.arguments.insert(argument.to_owned(), ArgumentValue::Int(bytes)).unwrap();
+    }
+    topology
+}
+
+/// Waits until retention has taken the result at this offset.
+async fn cut_behind(world: &World, offset: u64) {
+    let mut first = 0;
+    while first <= offset {
+        let from_first =
+            Subscription::start(&world.url, "test", names::RESULTS, Start::StreamFirst, 1, PATIENCE, &world.stop);
+        first = from_first.await.unwrap().next().await.unwrap().stream_offset().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,6 +128,45 @@ async fn an_archive_of_a_stream_that_was_declared_anew_is_left_alone() {
         }
         let from_offset = export_results(&other.url, directory.path(), Some(1), &other.stop, |_| {}).await;
         assert_eq!(from_offset.unwrap().messages, 3, "who says where to begin is not asked");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_retention_was_faster_than_says_what_is_missing_and_goes_on_behind_it() {
+    /// Three fill a segment.
+    const LARGE_BYTES: usize = 15_000;
+    /// Several times what the stream keeps.
+    const LARGE: usize = 20;
+    bounded(async {
+        let world = World::with(&short_lived()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let export =
+            || async { export_results(&world.url, directory.path(), None, &world.stop, |_| {}).await.unwrap() };
+        world.record("1", &result(1)).await;
+        let before = export().await;
+        assert_eq!((before.messages, before.gap), (1, None));
+        let archived = before.last_offset.unwrap();
+
+        // One after the other: many messages at once are written as one, and retention takes whole segments.
+        for number in 0..LARGE {
+            let large = Encoded { body: vec![0; LARGE_BYTES], ..garbage() };
+            world.publish(Outgoing::new(names::RESULTS, "", format!("large {number}"), large)).await;
+        }
+        // Small, so that it fills no segment: RabbitMQ shows no end of a stream whose last segment is empty.
+        world.record("2", &result(2)).await;
+        cut_behind(&world, archived).await;
+        let behind = export().await;
+        let (last, first) = behind.gap.expect("retention was faster");
+        assert!(last == archived && first > last + 1, "a gap from {last} to {first}, archived until {archived}");
+        assert!((1..=LARGE).contains(&behind.messages), "{behind:?}");
+        // Retention may have gone on between the look at the stream and its reading.
+        assert!(behind.first_offset >= Some(first), "{behind:?}");
+        let again = export().await;
+        assert_eq!((again.messages, again.gap), (0, None), "it is said once");
+        let (store, replayed) = (Store::in_memory().unwrap(), 1 + behind.messages);
+        let summary = replay_archive_into(directory.path(), ALL, &store, &world.stop, |_| {}).unwrap();
+        assert_eq!((summary.messages, summary.results_new), (replayed, 2), "the archive has both sides of the gap");
     })
     .await;
 }

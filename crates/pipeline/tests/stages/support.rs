@@ -16,7 +16,7 @@ const TEST_MAX: Duration = Duration::from_mins(2);
 /// How long anything waits for a broker that is there.
 pub(crate) const PATIENCE: Patience = Patience::For(Duration::from_mins(1));
 
-/// A virtual host of one's own on the shared node, as `queues.yaml` describes it.
+/// A virtual host of one's own on the shared node, as `queues.yaml` describes it unless said otherwise.
 pub(crate) struct World {
     pub(crate) vhost: Vhost,
     pub(crate) url: AmqpUrl,
@@ -26,9 +26,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(&Topology::embedded().unwrap()).await
+    }
+
+    pub(crate) async fn with(topology: &Topology) -> Self {
         let vhost = shared_vhost().unwrap();
         let url: AmqpUrl = vhost.url().parse().unwrap();
-        declare(&url).await;
+        declare_as(&url, topology).await;
         let stop = CancellationToken::new();
         let publisher = Publisher::start(&url, "test publish", PATIENCE, stop.clone()).await.unwrap();
         Self { vhost, url, publisher, stop }
@@ -59,8 +63,11 @@ impl World {
 
 /// Declares all of `queues.yaml` of which there is nothing, or nothing different.
 pub(crate) async fn declare(url: &AmqpUrl) {
-    let topology = Topology::embedded().unwrap();
-    let steps = plan(&topology, &ServerVersion::OLDEST, &Observed::absent(&topology)).unwrap();
+    declare_as(url, &Topology::embedded().unwrap()).await;
+}
+
+async fn declare_as(url: &AmqpUrl, topology: &Topology) {
+    let steps = plan(topology, &ServerVersion::OLDEST, &Observed::absent(topology)).unwrap();
     apply(url, &steps).await.unwrap();
 }
 
