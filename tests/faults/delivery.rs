@@ -180,7 +180,7 @@ fn a_suite_for_later_starts_when_it_is_due_and_not_before() {
     let world = World::new();
     let _aggregator = world.aggregator();
     let file = world.write("later.yaml", "version: 1\nname: later\ntests: [{name: nothing, profile: noop}]\n");
-    let cancelled = world.augur(&["suite", "submit", &file, "--delay", "1h"]).expect(0).trim().to_owned();
+    let cancelled = world.augur(&["suite", "submit", &file, "--delay", "10s"]).expect(0).trim().to_owned();
     world.augur(&["run", "cancel", &cancelled]).expect(0);
     let _worker = world.worker("w1", &[]);
     let moment = Timestamp::from_micros(Timestamp::now().as_micros() + 3_000_000).to_string();
