@@ -139,11 +139,10 @@ fn learned_after(
     };
     let Next { choice, predictors, source, kept, spared, whole_rows } = next;
     let judgements = if judges.is_empty() { Vec::new() } else { judge(&predictors, before, &tables(&judges))? };
-    let places: BTreeSet<Platform> = split.seen.iter().map(|row| row.configuration.platform).collect();
     let update = decided(
         update(choice, rows.len(), whole_rows),
         judgements,
-        &places,
+        &predicted_there(&split.seen, &to_judge(&predictors, before)),
         lost(&predictors, before, manifest.source),
     );
     let update = Update { held_out: held_out.union(&spared).copied().collect(), ..update };
@@ -271,23 +270,57 @@ fn update(Choice { strategy, reason }: Choice, table_rows: usize, whole_rows: us
     }
 }
 
-/// Decides whether a release takes the place of the current one, and says why not; `places` are the platforms of what
-/// that one learned, `lost` is what only it knows.
-fn decided(mut update: Update, judged: Vec<Judged>, places: &BTreeSet<Platform>, lost: Option<String>) -> Update {
+/// The metrics that a release is judged in: those that the current one predicts too. Throughput follows from latency.
+fn to_judge(candidate: &Predictors, current: &Predictors) -> Vec<Metric> {
+    let of_current = current.metrics();
+    let is_judged = |metric: &Metric| *metric != Metric::ThroughputItemsPerSecond && of_current.contains(metric);
+    candidate.metrics().into_iter().filter(is_judged).collect()
+}
+
+/// The platforms of rows, each with those of the metrics that any of its rows has.
+fn predicted_there(rows: &[&AcceptedMeasurement], metrics: &[Metric]) -> BTreeMap<Platform, BTreeSet<Metric>> {
+    let mut places: BTreeMap<Platform, BTreeSet<Metric>> = BTreeMap::new();
+    for (row, measured) in rows.iter().zip(tables(rows).rows) {
+        let is_measured = |metric: &&Metric| measured.measured(**metric).is_some();
+        places.entry(row.configuration.platform).or_default().extend(metrics.iter().filter(is_measured));
+    }
+    places
+}
+
+/// Decides whether a release takes the place of the current one, and says why not, or what of it nobody could judge;
+/// `places` are the platforms of what that one learned with the metrics that both predict there, `lost` is what only it
+/// knows.
+fn decided(
+    mut update: Update,
+    judged: Vec<Judged>,
+    places: &BTreeMap<Platform, BTreeSet<Metric>>,
+    lost: Option<String>,
+) -> Update {
     let worse = |Judged { metric, platform, rows, mape_pct, current_mape_pct, .. }: &Judged| {
         format!("it errs more in {metric} on {platform}, {mape_pct:.1} % after {current_mape_pct:.1} % on {rows} rows")
     };
     let worse = judged.iter().filter(|judged| judged.is_worse).map(worse);
     let against: Vec<String> = lost.into_iter().chain(worse).collect();
     update.is_promoted = against.is_empty();
-    let is_judged = |place: &&Platform| judged.iter().any(|of| of.is_decided() && of.platform == place.as_str());
-    let unjudged: Vec<&str> = places.iter().filter(|place| !is_judged(place)).map(|place| place.as_str()).collect();
+    let unjudged: Vec<String> =
+        places.iter().filter_map(|(platform, metrics)| undecided(&judged, *platform, metrics)).collect();
     if !against.is_empty() {
         update.reason = format!("{}; not promoted: {}", update.reason, against.join(", "));
     } else if !unjudged.is_empty() {
-        update.reason = format!("{}; too few new rows to judge it on {}", update.reason, unjudged.join(", "));
+        update.reason = format!("{}; too few new rows to judge it {}", update.reason, unjudged.join(", "));
     }
     Update { judged, ..update }
+}
+
+/// Where too few rows judged a release: on all of a platform, or in some of its metrics there.
+fn undecided(judged: &[Judged], platform: Platform, metrics: &BTreeSet<Metric>) -> Option<String> {
+    let there = judged.iter().filter(|of| of.is_decided() && of.platform == platform.as_str());
+    let decided: BTreeSet<Metric> = there.map(|of| of.metric).collect();
+    if decided.is_empty() {
+        return Some(format!("on {platform}"));
+    }
+    let open: Vec<&str> = metrics.difference(&decided).map(|metric| metric.as_str()).collect();
+    (!open.is_empty()).then(|| format!("in {} on {platform}", open.join(" and ")))
 }
 
 /// Says what a release knows nothing of that the current one knows: metrics, platforms, devices of tables.

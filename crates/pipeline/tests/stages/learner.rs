@@ -1,19 +1,22 @@
-//! The learner where not every platform has a worker, and the one that has loses it; and where its release is of no use.
+//! The learner where not every platform has a worker, and the one that has loses it; where its release is of no use; and
+//! where another appears meanwhile.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use features::TrainingTable;
+use broker::Subscription;
+use features::{OwnTables, TrainingTable};
 use graphs::ModelCache;
-use messages::{Job, Platform, Priority, Timestamp};
+use messages::{AcceptedMeasurement, Job, JobId, JobResult, Metric, Platform, Priority, ReleaseId, Timestamp};
 use pipeline::{
     LearnerReport, LearnerSettings, Ledger, PipelineError, PlanRequest, Roster, SearchSettings, Target, learn,
     plan_next,
 };
 use planner::{Barred, Constraints, Strategy};
+use predictors::{KnownJobs, Learner, Predictors, Provenance, Releases, Source, TrainSettings, Update, UpdateStrategy};
 use tempfile::TempDir;
 use testkit::builders;
 use tokio::sync::watch;
@@ -47,14 +50,14 @@ impl Roster for Dying {
     }
 }
 
+fn on(platform: Platform, mut row: AcceptedMeasurement) -> AcceptedMeasurement {
+    (row.configuration.platform, row.device.platform) = (platform, platform);
+    row
+}
+
 /// A broker, a directory with a training table that has a measurement on each of the two platforms, and models.
 async fn measured() -> (World, TempDir, ModelCache) {
-    let rows = [Platform::Cpu, Platform::Cuda].map(|platform| {
-        let mut row = builders::batch_grid([1], 1.0).remove(0);
-        row.configuration.platform = platform;
-        row.device.platform = platform;
-        row
-    });
+    let rows = [Platform::Cpu, Platform::Cuda].map(|platform| on(platform, builders::batch_grid([1], 1.0).remove(0)));
     let mut table = TrainingTable::empty();
     table.append(&rows);
     let directory = tempfile::tempdir().unwrap();
@@ -207,4 +210,74 @@ async fn a_release_of_no_use_is_waited_for_until_another_is_there() {
     };
     let (learned, ()) = bounded(async { tokio::join!(learning, mending) }).await;
     assert!(matches!(learned, Err(PipelineError::Unserved { .. })), "it went on: {learned:?}");
+}
+
+/// What 40 measurements on each of the two platforms teach.
+fn taught() -> Predictors {
+    let grid = |platform| builders::batch_grid(1..=10, 1.0).into_iter().map(move |row| on(platform, row));
+    let rows: Vec<AcceptedMeasurement> = grid(Platform::Cpu).chain(grid(Platform::Cuda)).collect();
+    let OwnTables { rows, devices, operators } = OwnTables::of(&rows, |_| None);
+    let learner = Learner::GradientBoosting;
+    let settings = TrainSettings { learner, rounds: 20, few_shot_below: 0, ..TrainSettings::default() };
+    Predictors::train(rows, &devices, &operators, &[Metric::LatencyMs], &settings, |_| ()).unwrap()
+}
+
+/// Publishes a release, as the updater does that learned from these jobs.
+fn released(releases: &Releases, predictors: &Predictors, learned: BTreeSet<JobId>) -> ReleaseId {
+    let update = Update {
+        strategy: UpdateStrategy::Full,
+        reason: "a test".to_owned(),
+        table_rows: 2,
+        whole_rows: 2,
+        held_out: Vec::new(),
+        judged: Vec::new(),
+        is_promoted: true,
+    };
+    let jobs = KnownJobs { learned, dropped: BTreeSet::new() };
+    let provenance = Provenance { source: Source::Jobs, jobs, update: Some(update) };
+    releases.publish(predictors, provenance, Timestamp::now(), "0.1.0").unwrap().release_id
+}
+
+/// Takes half a batch, each job of which carries what this release predicts of it.
+async fn taken(lane: &mut Subscription, release_id: &ReleaseId) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for _ in 0..BATCH / 2 {
+        let job: Job = lane.next().await.unwrap().decode().unwrap();
+        let prediction = job.spec.benchmark().unwrap().prediction.as_ref();
+        assert_eq!(prediction.map(|of| &of.release_id), Some(release_id), "{job:?}");
+        jobs.push(job);
+    }
+    jobs
+}
+
+async fn measure(world: &World, jobs: Vec<Job>) {
+    for job in jobs {
+        let result = JobResult { job, ..builders::job_result() };
+        world.record(&result.job.job_id.to_string(), &result).await;
+    }
+}
+
+/// A learner that kept the release that it began with would have nothing of what it measures.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_appears_between_two_batches_predicts_the_second() {
+    let (world, directory, models) = measured().await;
+    let predictors = tokio::task::block_in_place(taught);
+    let releases = Releases::open(directory.path()).unwrap();
+    let first = released(&releases, &predictors, BTreeSet::new());
+    let mut settings = LearnerSettings { batch: BATCH / 2, budget: BATCH, ..settings(directory.path()) };
+    // All jobs come from one lane.
+    settings.constraints.platform_max = [("cuda".to_owned(), 0)].into();
+    let mut lane = world.lane("jobs.cpu.low").await;
+    let roster = Everybody::default();
+    let learning = Box::pin(learn(&world.url, settings, models, &roster, world.stop.clone()));
+    let working = async {
+        let jobs = taken(&mut lane, &first).await;
+        let second = released(&releases, &predictors, jobs.iter().map(|job| job.job_id).collect());
+        measure(&world, jobs).await;
+        let jobs = taken(&mut lane, &second).await;
+        measure(&world, jobs).await;
+    };
+    let (learned, ()) = bounded(async { tokio::join!(learning, working) }).await;
+    let LearnerReport { runs, jobs, measured, .. } = learned.unwrap();
+    assert_eq!((runs.len(), jobs, measured), (2, BATCH, BATCH));
 }

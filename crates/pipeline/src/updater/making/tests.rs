@@ -259,7 +259,8 @@ fn only_what_is_not_worse_anywhere_is_promoted() {
         is_worse,
     };
     let made = || update(Choice { strategy: UpdateStrategy::Full, reason: "new devices: X".to_owned() }, 100, 88);
-    let places = BTreeSet::from([Platform::Cpu, Platform::Wasm]);
+    let latency = || BTreeSet::from([Metric::LatencyMs]);
+    let places = BTreeMap::from([(Platform::Cpu, latency()), (Platform::Wasm, latency())]);
     let decide = |judged, lost| decided(made(), judged, &places, lost);
     let good = decide(vec![judged("cpu", false), judged("wasm", false)], None);
     assert!(good.is_promoted && good.reason == "new devices: X", "{good:?}");
@@ -270,4 +271,42 @@ fn only_what_is_not_worse_anywhere_is_promoted() {
     assert!(!poorer.is_promoted && poorer.reason.ends_with("knows nothing of memory_peak_mb"), "{poorer:?}");
     let few = decide(vec![judged("cpu", false), Judged { rows: 4, ..judged("wasm", false) }], None);
     assert!(few.is_promoted && few.reason.ends_with("too few new rows to judge it on wasm"), "{few:?}");
+
+    // Of memory and power there were rows before; none of power is new, and too few of memory.
+    let most = BTreeSet::from([Metric::LatencyMs, Metric::MemoryPeakMb, Metric::PowerW]);
+    let places = BTreeMap::from([(Platform::Cpu, most.clone()), (Platform::Wasm, most)]);
+    let memory = Judged { metric: Metric::MemoryPeakMb, rows: 4, ..judged("cpu", false) };
+    let part = decided(made(), vec![judged("cpu", false), memory], &places, None);
+    let expected = "new devices: X; too few new rows to judge it in memory_peak_mb and power_w on cpu, on wasm";
+    assert!(part.is_promoted && part.reason == expected, "{part:?}");
+}
+
+/// It was promoted without a word about the metric that no row had judged.
+#[test]
+fn a_metric_that_nothing_new_was_measured_of_is_named_as_not_judged() {
+    let with_memory = |mut row: AcceptedMeasurement| {
+        row.memory_peak_mb = Some(300.0 + f64::from(row.configuration.batch_size));
+        row
+    };
+    let mut world = World::new();
+    world.update(builders::batch_grid(1..=10, 1.0).into_iter().map(with_memory));
+    world.settings.strategy = Some(UpdateStrategy::Incremental);
+    let (next, update) = world.update(builders::batch_grid(11..=20, 1.5));
+    assert!(next.metrics.contains(&Metric::MemoryPeakMb) && update.is_promoted, "{update:?}");
+    let expected = "the settings say so; too few new rows to judge it in memory_peak_mb on cpu";
+    assert_eq!(update.reason, expected, "nothing of power, which nobody measured: {update:?}");
+}
+
+#[test]
+fn a_release_is_judged_in_what_was_measured_on_each_platform() {
+    let mut rows =
+        [builders::batch_grid([1], 1.0), on(Platform::Wasm, "EPYC", builders::batch_grid([1], 3.0))].concat();
+    rows[2].memory_peak_mb = Some(300.0);
+    let seen: Vec<_> = rows.iter().collect();
+    let of = |metrics: &[Metric]| predicted_there(&seen, metrics);
+    let (latency, memory) = (Metric::LatencyMs, Metric::MemoryPeakMb);
+    let both = BTreeSet::from([latency, memory]);
+    let expected = BTreeMap::from([(Platform::Cpu, both), (Platform::Wasm, BTreeSet::from([latency]))]);
+    assert_eq!(of(&[latency, memory, Metric::PowerW]), expected);
+    assert_eq!(of(&[memory])[&Platform::Wasm], BTreeSet::new(), "still a platform");
 }
