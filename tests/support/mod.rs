@@ -87,6 +87,7 @@ impl World {
         world.set("AUGUR_UPDATER__QUIET_S", "1");
         // Tests run beside each other: what they measure is disturbed, and must count all the same.
         world.set("AUGUR_WORKER__WAITED_PCT_MAX", "100");
+        world.set("AUGUR_WORKER__ARITHMETIC_PCT_MIN", "0");
         world.set("NO_COLOR", "1");
         world
     }

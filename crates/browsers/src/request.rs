@@ -150,6 +150,8 @@ impl WebRequest {
             iterations_max: self.iterations_max,
             median_interval_pct: self.median_interval_pct,
             duration_ms_max: self.duration_ms_max,
+            // The page times batches of iterations, each of which takes long enough.
+            duration_ms_min: 0,
         }
     }
 

@@ -19,6 +19,7 @@ use messages::{Device, Platform};
 pub use error::HardwareError;
 pub use lease::{DeviceLease, LeaseMode, LeaseRequest};
 pub use memory::oom_kill_count;
+pub use peaks::arithmetic_gflops_now;
 
 /// What this machine has and has not.
 #[derive(Debug, Clone, PartialEq)]

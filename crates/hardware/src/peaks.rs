@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod bandwidth;
+mod moment;
 mod rounds;
 
 use std::{
@@ -19,6 +20,8 @@ use crate::{
     HardwareError,
     lock::{self, POLL_INTERVAL, Sharing},
 };
+
+pub use moment::arithmetic_gflops_now;
 
 /// Version of the way of measuring; a change makes every kept measurement stale.
 const MEASUREMENT_VERSION: u32 = 1;

@@ -24,6 +24,10 @@ pub struct Conditions {
     pub waited_pct: Option<f64>,
     /// Share of the processors' busy time that the host gave to other machines, in percent.
     pub stolen_pct: Option<f64>,
+    /// Arithmetic that as many threads as the benchmark has did in their processor time, before or after it, whichever is
+    /// less, in percent of what they did when the device's peak was measured: less where others share the cores' units
+    /// or the clock is lower.
+    pub arithmetic_pct: Option<f64>,
     /// How often a core was slowed down because of heat meanwhile.
     pub throttle_events: Option<u64>,
     /// What makes the measurement unfit to learn from, if anything does.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::{BenchmarkSpec, StopReason};
+use crate::StopReason;
 
 /// The confidence that the median's interval must have.
 const CONFIDENCE: f64 = 0.95;
 
-/// When timed iterations end; see [`BenchmarkSpec`].
+/// When timed iterations end; see [`BenchmarkSpec`](crate::BenchmarkSpec).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StoppingRule {
     /// Fewest.
@@ -18,17 +18,8 @@ pub struct StoppingRule {
     pub median_interval_pct: f64,
     /// Start no new iteration after this long, in milliseconds.
     pub duration_ms_max: u64,
-}
-
-impl From<&BenchmarkSpec> for StoppingRule {
-    fn from(spec: &BenchmarkSpec) -> Self {
-        Self {
-            iterations_min: spec.iterations_min,
-            iterations_max: spec.iterations_max,
-            median_interval_pct: spec.median_interval_pct,
-            duration_ms_max: spec.duration_ms_max,
-        }
-    }
+    /// Shorter than this, in milliseconds, iterations show a moment and not the machine: they go on, up to their most.
+    pub duration_ms_min: u64,
 }
 
 /// Iterations so far, judged by a [`StoppingRule`].
@@ -51,9 +42,11 @@ impl Iterations {
         let place = self.sorted_ms.partition_point(|other| *other <= iteration_ms);
         self.sorted_ms.insert(place, iteration_ms);
         let count = self.in_order_ms.len();
-        if count >= self.rule.iterations_min as usize && self.converged() {
+        let is_last = count >= self.rule.iterations_max as usize;
+        let is_enough = is_last || elapsed >= Duration::from_millis(self.rule.duration_ms_min);
+        if count >= self.rule.iterations_min as usize && is_enough && self.converged() {
             Some(StopReason::Converged)
-        } else if count >= self.rule.iterations_max as usize {
+        } else if is_last {
             Some(StopReason::IterationLimit)
         } else if elapsed >= Duration::from_millis(self.rule.duration_ms_max) {
             Some(StopReason::TimeLimit)
@@ -141,7 +134,13 @@ mod tests {
     }
 
     fn rule() -> StoppingRule {
-        StoppingRule { iterations_min: 8, iterations_max: 20, median_interval_pct: 5.0, duration_ms_max: 1_000 }
+        StoppingRule {
+            iterations_min: 8,
+            iterations_max: 20,
+            median_interval_pct: 5.0,
+            duration_ms_max: 1_000,
+            duration_ms_min: 0,
+        }
     }
 
     /// Feeds iterations 1 ms apart until the rule stops them; says after how many and why.
@@ -160,6 +159,14 @@ mod tests {
         check(rule(), &[10.0; 30], Some((8, StopReason::Converged)));
         let small = StoppingRule { iterations_min: 1, ..rule() };
         check(small, &[10.0; 30], Some((6, StopReason::Converged)));
+    }
+
+    #[test]
+    fn a_moment_is_not_enough_unless_no_more_is_asked_for() {
+        let longer = StoppingRule { duration_ms_min: 12, ..rule() };
+        check(longer, &[10.0; 30], Some((12, StopReason::Converged)));
+        let longest = StoppingRule { duration_ms_min: 100, ..rule() };
+        check(longest, &[10.0; 30], Some((20, StopReason::Converged)));
     }
 
     #[test]

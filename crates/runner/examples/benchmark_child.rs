@@ -37,6 +37,7 @@ fn hold(directory: &Path) -> ExitCode {
         output_tail_bytes_max: 1024,
         child_memory_mb_max: None,
         waited_pct_max: RunnerSettings::WAITED_PCT_MAX,
+        arithmetic_pct_min: RunnerSettings::ARITHMETIC_PCT_MIN,
     };
     let job = Job {
         job_id: JobId::new(),

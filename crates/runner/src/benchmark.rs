@@ -16,7 +16,7 @@ use crate::{
     marks::{self, Allowed},
     model::{Models, PreparedModel, prepare},
     process::{self, Dialogue, Ending, Finished, Limits, ProcessError, signal_name},
-    protocol::{Answer, BenchmarkRequest, Measured, Request, Stop, StoppingRule},
+    protocol::{Answer, BenchmarkRequest, Measured, Request, Stop, StoppingRule, UsualArithmetic},
     runner::Attempt,
 };
 use hardware::LeaseMode;
@@ -25,6 +25,12 @@ use messages::{
     StopReason,
 };
 use nix::sys::signal::Signal;
+
+/// Longest wait for a processor that is as fast as usual, in milliseconds: neighbours that share its cores were seen to
+/// do so for up to 10 s.
+const CALM_WAIT_MS_MAX: u64 = 10_000;
+/// At most one part of so many of a job's timeout is spent on that wait.
+const CALM_WAIT_PARTS: u64 = 10;
 
 /// Measures the job's configuration.
 pub(crate) async fn run(
@@ -54,6 +60,7 @@ pub(crate) async fn run(
             median_interval_pct: spec.median_interval_pct,
             duration_ms_max: spec.duration_ms_max,
         },
+        usual: usual_arithmetic(settings, device, job, spec),
     });
     let lease = device_lease(&settings.lease_directory, job.platform, LeaseMode::Exclusive, attempt.cancel).await?;
     let measured = measure(settings, &request, Duration::from_millis(job.timeout_ms), attempt).await?;
@@ -61,6 +68,7 @@ pub(crate) async fn run(
     let Measured { iterations_ms, stop, load_ms, memory_peak_mb, power_w, backend_version, seen } = measured;
     let allowed = Allowed {
         waited_pct_max: settings.waited_pct_max,
+        arithmetic_pct_min: settings.arithmetic_pct_min,
         threads: spec.configuration.threads as usize,
         processors: std::thread::available_parallelism().map_or(1, NonZero::get),
     };
@@ -84,6 +92,21 @@ pub(crate) async fn run(
         costs,
         conditions: Some(conditions),
     })
+}
+
+/// What the benchmark's threads do of arithmetic by the device's measured peak, which is that of all hardware threads.
+fn usual_arithmetic(
+    settings: &RunnerSettings,
+    device: Option<&Device>,
+    job: &Job,
+    spec: &BenchmarkSpec,
+) -> Option<UsualArithmetic> {
+    let device = device.filter(|_| settings.arithmetic_pct_min > 0.0)?;
+    let (threads, all) = (spec.configuration.threads, device.hardware_threads?);
+    let gflops = device.peak_fp32_gflops? * f64::from(threads) / f64::from(all);
+    let wait_ms_max = CALM_WAIT_MS_MAX.min(job.timeout_ms / CALM_WAIT_PARTS);
+    // More threads than that wait for each other, in pairs that change.
+    (threads <= all).then_some(UsualArithmetic { gflops, pct_min: settings.arithmetic_pct_min, wait_ms_max })
 }
 
 /// Refuses what no machine could measure.

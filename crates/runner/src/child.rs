@@ -3,6 +3,7 @@
 //! It is a process of its own so that its peak memory is that job's, and so that a crash, an out-of-memory kill or an
 //! endless loop in the backend is a result and not a lost worker.
 
+mod calm;
 mod inputs;
 mod machine;
 mod power;

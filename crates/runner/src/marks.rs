@@ -7,7 +7,9 @@
 //! 3. `disturbed` if the benchmark's threads waited for a processor for more of their time than the settings allow,
 //!    provided that there are not more of them than processors, which makes them wait for each other;
 //! 4. `disturbed` if the host gave more than [`STOLEN_PCT_MAX`] of the busy time to other machines;
-//! 5. `throttled` if the iterations became slower: by the sign test of Cox and Stuart (1955,
+//! 5. `disturbed` if the processor did less arithmetic than the settings ask for, around the benchmark and in the threads'
+//!    own time: it was slowed down, or others shared its cores;
+//! 6. `throttled` if the iterations became slower: by the sign test of Cox and Stuart (1955,
 //!    <https://doi.org/10.1093/biomet/42.1-2.80>), which holds each iteration against the one half of them later, at
 //!    [`TREND_P_MAX`], and by more than [`TREND_PCT_MIN`] from the median of the first half to that of the second.
 
@@ -33,6 +35,8 @@ const TREND_PAIRS_MIN: usize = 10;
 pub(crate) struct Allowed {
     /// Share of their time, in percent, that the threads may wait for a processor.
     pub(crate) waited_pct_max: f64,
+    /// Share of its usual arithmetic, in percent, that the processor has to do.
+    pub(crate) arithmetic_pct_min: f64,
     /// Threads of the benchmark.
     pub(crate) threads: usize,
     /// Logical processors of the machine.
@@ -49,6 +53,7 @@ pub(crate) fn conditions(seen: &Seen, iterations_ms: &[f64], allowed: &Allowed) 
         busy_elsewhere_cpus: seen.busy_elsewhere_cpus,
         waited_pct: seen.waited_pct,
         stolen_pct: seen.stolen_pct,
+        arithmetic_pct: seen.arithmetic_pct,
         throttle_events: seen.throttle_events,
         mark: mark(seen, iterations_ms, allowed),
     }
@@ -77,6 +82,12 @@ fn mark(seen: &Seen, iterations_ms: &[f64], allowed: &Allowed) -> Option<Mark> {
     }
     if let Some(stolen) = stolen {
         return disturbed(format!("the host gave {stolen:.0} % of the busy time to other machines"));
+    }
+    if let Some(pct) = seen.arithmetic_pct.filter(|pct| *pct < allowed.arithmetic_pct_min) {
+        let limit = allowed.arithmetic_pct_min;
+        return disturbed(format!(
+            "the processor did {pct:.0} % of its usual arithmetic (limit {limit} %): others shared its cores, or its clock was lower"
+        ));
     }
     let slower_pct = slowdown_pct(iterations_ms).filter(|slower_pct| *slower_pct > TREND_PCT_MIN)?;
     throttled(format!("its iterations became slower by {slower_pct:.0} %"))
@@ -120,7 +131,7 @@ fn median(values: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    const ALLOWED: Allowed = Allowed { waited_pct_max: 25.0, threads: 2, processors: 2 };
+    const ALLOWED: Allowed = Allowed { waited_pct_max: 25.0, arithmetic_pct_min: 75.0, threads: 2, processors: 2 };
 
     fn marked(change: impl FnOnce(&mut Seen)) -> Option<Mark> {
         let calm = SeenState { clock_mhz: Some(3_000.0), temperature_c: Some(60.0), load_average: Some(1.0) };
@@ -130,6 +141,7 @@ mod tests {
             busy_elsewhere_cpus: Some(0.1),
             waited_pct: Some(2.0),
             stolen_pct: Some(0.0),
+            arithmetic_pct: Some(99.0),
             throttle_events: Some(0),
         };
         change(&mut seen);
@@ -161,6 +173,11 @@ mod tests {
         assert_eq!(waited, disturbed("its threads waited for a processor for 40 % of their time (limit 25 %)"));
         let stolen = marked(|seen| seen.stolen_pct = Some(12.0));
         assert_eq!(stolen, disturbed("the host gave 12 % of the busy time to other machines"));
+        let shared = marked(|seen| seen.arithmetic_pct = Some(49.6)).expect("two threads on one core");
+        assert!(
+            shared.reason().starts_with("the processor did 50 % of its usual arithmetic (limit 75 %): "),
+            "{shared:?}"
+        );
     }
 
     #[test]

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::failure;
 
+/// Iterations that take less than this together, in milliseconds, may all fall into one moment in which something else
+/// ran: many time slices of the kernel's scheduler, which has 3 ms.
+const DURATION_MS_MIN: u64 = 100;
+
 /// Longest request that a child reads, in bytes.
 pub(crate) const REQUEST_BYTES_MAX: u64 = 1 << 20;
 
@@ -35,6 +39,19 @@ pub(crate) struct BenchmarkRequest {
     pub(crate) inputs: Vec<Input>,
     pub(crate) warmup_iterations: u32,
     pub(crate) stopping: StoppingRule,
+    /// `None` where nobody knows it, or nobody wants it looked at.
+    pub(crate) usual: Option<UsualArithmetic>,
+}
+
+/// What the benchmark's threads do of arithmetic on a calm machine.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UsualArithmetic {
+    /// Of all its threads, in GFLOP/s.
+    pub(crate) gflops: f64,
+    /// Below this, in percent of it, the machine is not calm.
+    pub(crate) pct_min: f64,
+    /// Longest wait until it is calm, in milliseconds.
+    pub(crate) wait_ms_max: u64,
 }
 
 /// One input tensor.
@@ -71,7 +88,8 @@ pub(crate) struct StoppingRule {
 impl From<StoppingRule> for messages::StoppingRule {
     fn from(rule: StoppingRule) -> Self {
         let StoppingRule { iterations_min, iterations_max, median_interval_pct, duration_ms_max } = rule;
-        Self { iterations_min, iterations_max, median_interval_pct, duration_ms_max }
+        let duration_ms_min = DURATION_MS_MIN;
+        Self { iterations_min, iterations_max, median_interval_pct, duration_ms_max, duration_ms_min }
     }
 }
 
@@ -138,6 +156,7 @@ pub(crate) struct Seen {
     pub(crate) busy_elsewhere_cpus: Option<f64>,
     pub(crate) waited_pct: Option<f64>,
     pub(crate) stolen_pct: Option<f64>,
+    pub(crate) arithmetic_pct: Option<f64>,
     pub(crate) throttle_events: Option<u64>,
 }
 

@@ -23,6 +23,9 @@ pub struct RunnerSettings {
     /// Share of its time, in percent, that a benchmark may wait for a processor; beyond it the measurement is marked as
     /// disturbed.
     pub waited_pct_max: f64,
+    /// Share of the device's peak, in percent, that a benchmark's threads have to reach in arithmetic of their own around
+    /// it; the benchmark waits for that a while, and is marked as disturbed below it. 0 never looks.
+    pub arithmetic_pct_min: f64,
 }
 
 impl RunnerSettings {
@@ -32,6 +35,9 @@ impl RunnerSettings {
     /// that waited 31 % of its time the median was the same to 2 %; of two threads that waited 80 % it was 1.8 times as
     /// large as at 52 %.
     pub const WAITED_PCT_MAX: f64 = 50.0;
+    /// Usual value of [`Self::arithmetic_pct_min`]: two threads that share a core do half, which makes models with two
+    /// threads take 1.5 to 1.7 times as long; a processor that is warm after minutes of work does more than this.
+    pub const ARITHMETIC_PCT_MIN: f64 = 75.0;
 }
 
 /// How the test jobs that name this profile are run.

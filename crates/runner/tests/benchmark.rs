@@ -5,8 +5,8 @@ mod support;
 use std::{fs, path::Path, process::Command};
 
 use messages::{
-    Backend, BenchmarkOutcome, BenchmarkSpec, Configuration, FailureKind, Job, JobSpec, Mark, ModelRef, Outcome,
-    Platform, Precision,
+    Backend, BenchmarkOutcome, BenchmarkSpec, Configuration, Device, FailureKind, Job, JobSpec, Mark, ModelRef,
+    Outcome, Platform, Precision,
 };
 use runner::{Runner, RunnerError, RunnerSettings};
 use support::{Workplace, failed, job};
@@ -158,6 +158,27 @@ async fn what_the_machine_was_doing_is_recorded_and_marks_what_it_disturbed() {
     }
     let mark = conditions(100.0).await.mark;
     assert!(!matches!(&mark, Some(Mark::Disturbed(reason)) if reason.contains("waited")), "{mark:?}");
+}
+
+#[tokio::test]
+async fn a_processor_that_is_slower_than_when_its_peak_was_measured_is_waited_for_and_then_marked() {
+    let workplace = Workplace::new();
+    let job = Job { timeout_ms: 30_000, ..benchmark(spec(model(&workplace.settings()), 1)) };
+    let conditions = async |peak_fp32_gflops| {
+        let settings = RunnerSettings { arithmetic_pct_min: 75.0, waited_pct_max: 100.0, ..workplace.settings() };
+        let [processor] = support::processor().try_into().expect("one");
+        let known = Device { peak_fp32_gflops: Some(peak_fp32_gflops), hardware_threads: Some(2), ..processor };
+        let execution = Runner::new(settings, vec![known]).run(&job, &CancellationToken::new()).await;
+        measured(execution).conditions.expect("somebody looked")
+    };
+    let is_marked = |mark: &Option<Mark>| {
+        mark.as_ref().is_some_and(|mark| mark.reason().contains("% of its usual arithmetic (limit 75 %)"))
+    };
+    let slow = conditions(1e9).await;
+    assert!(slow.arithmetic_pct.is_some_and(|pct| pct < 1.0), "{slow:?}");
+    assert!(is_marked(&slow.mark) || matches!(slow.mark, Some(Mark::Throttled(_))), "{slow:?}");
+    let calm = conditions(1e-3).await;
+    assert!(calm.arithmetic_pct.is_some_and(|pct| pct > 100.0) && !is_marked(&calm.mark), "{calm:?}");
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
             ("AUGUR_AGGREGATOR__BATCH_MESSAGES_MAX", BATCH_MESSAGES_MAX.to_string()),
             // What is measured here is disturbed, and must count all the same.
             ("AUGUR_WORKER__WAITED_PCT_MAX", "100".to_owned()),
+            ("AUGUR_WORKER__ARITHMETIC_PCT_MIN", "0".to_owned()),
         ],
         aggregator_failpoints: failpoints(0),
         ..Setup::default()

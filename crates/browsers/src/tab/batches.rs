@@ -59,8 +59,13 @@ impl Batches {
 mod tests {
     use super::*;
 
-    const RULE: StoppingRule =
-        StoppingRule { iterations_min: 8, iterations_max: 20, median_interval_pct: 5.0, duration_ms_max: 10_000 };
+    const RULE: StoppingRule = StoppingRule {
+        iterations_min: 8,
+        iterations_max: 20,
+        median_interval_pct: 5.0,
+        duration_ms_max: 10_000,
+        duration_ms_min: 0,
+    };
 
     /// Runs batches whose iterations take what `ms` says, 1 ms apart; gives the batches, the iterations kept and why.
     fn check(rule: StoppingRule, ms: impl Fn(u32) -> f64, batches: &[u32], kept: usize, stop: StopReason) {

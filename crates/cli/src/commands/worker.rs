@@ -159,6 +159,7 @@ fn runner(context: &Context) -> anyhow::Result<Runner> {
         output_tail_bytes_max: section.output_tail_bytes_max,
         child_memory_mb_max: (section.child_memory_mb_max > 0).then_some(section.child_memory_mb_max),
         waited_pct_max: section.waited_pct_max,
+        arithmetic_pct_min: section.arithmetic_pct_min,
     };
     Ok(Runner::new(settings, detection.devices))
 }

@@ -53,6 +53,7 @@ pub(crate) struct WorkerSection {
     pub(crate) output_tail_bytes_max: usize,
     pub(crate) child_memory_mb_max: u64,
     pub(crate) waited_pct_max: f64,
+    pub(crate) arithmetic_pct_min: f64,
     pub(crate) profiles: BTreeMap<String, ProfileSection>,
 }
 

@@ -14,14 +14,16 @@ const CHAINS: usize = 12;
 
 /// Measures all threads together, in GFLOP/s; a fused multiply-add counts two.
 pub(super) fn fp32_gflops(threads: NonZero<usize>) -> Result<f64, HardwareError> {
+    Ok(rounds::best_per_second(threads, work)? / 1e9)
+}
+
+/// A small part of the work; a call does it and says how many operations it was.
+pub(super) fn work() -> impl Fn() -> f64 {
     let kernel = kernel();
-    let per_second = rounds::best_per_second(threads, || {
-        move || {
-            let lanes = kernel(black_box(0.999_9), black_box(0.000_1));
-            f64::from(STEPS) * (CHAINS * lanes) as f64 * 2.0
-        }
-    })?;
-    Ok(per_second / 1e9)
+    move || {
+        let lanes = kernel(black_box(0.999_9), black_box(0.000_1));
+        f64::from(STEPS) * (CHAINS * lanes) as f64 * 2.0
+    }
 }
 
 /// Runs the chains and says how many lanes each has.

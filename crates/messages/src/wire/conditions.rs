@@ -12,6 +12,8 @@ pub(super) struct ConditionsV1 {
     busy_elsewhere_cpus: Option<f64>,
     waited_pct: Option<f64>,
     stolen_pct: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arithmetic_pct: Option<f64>,
     throttle_events: Option<u64>,
     mark: Option<MarkV1>,
 }
@@ -38,6 +40,7 @@ impl From<&Conditions> for ConditionsV1 {
             busy_elsewhere_cpus: conditions.busy_elsewhere_cpus,
             waited_pct: conditions.waited_pct,
             stolen_pct: conditions.stolen_pct,
+            arithmetic_pct: conditions.arithmetic_pct,
             throttle_events: conditions.throttle_events,
             mark: conditions.mark.as_ref().map(mark),
         }
@@ -60,6 +63,7 @@ impl TryFrom<ConditionsV1> for Conditions {
             busy_elsewhere_cpus: measured_option("conditions.busy_elsewhere_cpus", on_wire.busy_elsewhere_cpus)?,
             waited_pct: measured_option("conditions.waited_pct", on_wire.waited_pct)?,
             stolen_pct: measured_option("conditions.stolen_pct", on_wire.stolen_pct)?,
+            arithmetic_pct: measured_option("conditions.arithmetic_pct", on_wire.arithmetic_pct)?,
             throttle_events: on_wire.throttle_events,
             mark: on_wire.mark.map(TryInto::try_into).transpose()?,
         })

@@ -123,6 +123,7 @@ impl Snapshot {
             busy_elsewhere_cpus: processors.zip(own).map(elsewhere),
             waited_pct: own.and_then(|own| share(own.waited, own.ran)),
             stolen_pct: processors.and_then(|all| share(all.stolen, all.busy)),
+            arithmetic_pct: None,
             throttle_events: self
                 .throttle_events
                 .zip(after.throttle_events)

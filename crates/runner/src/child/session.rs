@@ -18,10 +18,15 @@ use ort::{
     value::DynValue,
 };
 
-use super::{inputs, machine::Watch, power::Energy};
+use super::{
+    calm::{arithmetic_pct, await_calm},
+    inputs,
+    machine::Watch,
+    power::Energy,
+};
 use crate::{
     failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
-    protocol::{BenchmarkRequest, Measured, Report},
+    protocol::{BenchmarkRequest, Measured, Report, Seen},
 };
 
 /// Time between two reports of progress; heartbeats go every 5 s.
@@ -33,14 +38,17 @@ pub(crate) fn version(library: &Path) -> Result<String, Failure> {
     Ok(loaded_version(library))
 }
 
-/// Measures the request's model: loads, warms up, then times iterations until the stopping rule is met.
+/// Measures the request's model: waits for a calm processor, loads, warms up, then times iterations until the stopping
+/// rule is met.
 ///
-/// Between iterations it says now and then how far it is.
+/// Between iterations it says now and then how far it is. How fast the processor is, is seen before the session is there
+/// and after it is gone, whose threads would have a share in it.
 pub(crate) fn measure(
     request: &BenchmarkRequest,
     report: &mut dyn FnMut(Report) -> io::Result<()>,
 ) -> Result<Measured, Failure> {
     let environment = load(&request.library)?;
+    let pct_before = request.usual.as_ref().and_then(|usual| await_calm(request.threads, usual));
     let (mut session, load_ms) = open(&environment, request)?;
     let tensors = tensors(request)?;
     for _ in 0..request.warmup_iterations {
@@ -67,8 +75,11 @@ pub(crate) fn measure(
     };
     // Power first: reading all the rest takes time in which little is done.
     let power_w = energy.and_then(|energy| energy.mean_power_w());
+    let seen = watch.end();
+    drop(session);
+    let pct_after = request.usual.as_ref().and_then(|usual| arithmetic_pct(request.threads, usual));
     Ok(Measured {
-        seen: watch.end(),
+        seen: Seen { arithmetic_pct: pct_before.zip(pct_after).map(|(before, after)| before.min(after)), ..seen },
         iterations_ms: iterations.into_in_order_ms(),
         stop: stop.into(),
         load_ms,

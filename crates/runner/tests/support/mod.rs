@@ -36,6 +36,7 @@ impl Workplace {
             output_tail_bytes_max: RunnerSettings::OUTPUT_TAIL_BYTES_MAX,
             child_memory_mb_max: None,
             waited_pct_max: RunnerSettings::WAITED_PCT_MAX,
+            arithmetic_pct_min: 0.0,
         }
     }
 

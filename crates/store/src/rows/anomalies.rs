@@ -41,6 +41,9 @@ pub struct ConditionsRow {
     pub waited_pct: Option<f64>,
     /// Share of the busy time that the host gave to other machines, in percent.
     pub stolen_pct: Option<f64>,
+    /// Arithmetic that its threads did around it in their processor time, in percent of the usual.
+    #[serde(default)]
+    pub arithmetic_pct: Option<f64>,
     /// How often a core was slowed down because of heat.
     pub throttle_events: Option<u64>,
 }
@@ -64,6 +67,7 @@ impl From<&Conditions> for ConditionsRow {
             busy_elsewhere_cpus: conditions.busy_elsewhere_cpus,
             waited_pct: conditions.waited_pct,
             stolen_pct: conditions.stolen_pct,
+            arithmetic_pct: conditions.arithmetic_pct,
             throttle_events: conditions.throttle_events,
         }
     }

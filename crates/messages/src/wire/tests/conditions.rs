@@ -14,6 +14,7 @@ fn benchmark_result_with_conditions() -> JobResult {
             busy_elsewhere_cpus: Some(0.25),
             waited_pct: Some(3.5),
             stolen_pct: None,
+            arithmetic_pct: None,
             throttle_events: Some(2),
             mark: Some(Mark::Throttled("2 cores were slowed down because of heat".to_owned())),
         });
@@ -25,6 +26,17 @@ fn benchmark_result_with_conditions() -> JobResult {
 fn golden_files_decode_and_bytes_are_frozen() {
     check_golden("result-benchmark-conditions", &benchmark_result_with_conditions());
     check_golden("quarantine-lifted", &QuarantineLifted { job_id: job_id(), lifted_at: Timestamp::from_micros(17) });
+}
+
+/// Earlier readers do not know it and earlier writers do not say it.
+#[test]
+fn the_arithmetic_around_a_benchmark_travels_where_it_was_measured() {
+    let mut result = benchmark_result_with_conditions();
+    if let Outcome::Benchmark(outcome) = &mut result.outcome {
+        outcome.conditions.as_mut().unwrap().arithmetic_pct = Some(49.5);
+    }
+    let body = encode(&result).unwrap().body;
+    assert_eq!(decode::<JobResult>(Some("result"), Some(1), &body).unwrap(), result);
 }
 
 #[test]
