@@ -43,7 +43,8 @@ pub struct Absent {
 
 /// Finds the devices of this machine, measuring the processor's peaks unless `cache_directory` has them.
 ///
-/// The first call on a machine takes about two seconds of all cores; processes that start together measure once.
+/// The first call on a machine takes about two seconds of all cores; processes that start together measure once. Later ones
+/// look for 5 ms whether the processor outdoes its kept peak, and measure its arithmetic again if it does by a fifth.
 ///
 /// # Errors
 ///
@@ -98,7 +99,9 @@ mod tests {
             assert!(found != absent, "{platform} is found: {found}, absent: {absent}");
         }
         let again = detect(directory.path()).expect("second detection").devices.remove(0);
-        // Where the highest clock is not told, it is that of the moment.
-        assert_eq!(Device { clock_mhz: processor.clock_mhz, ..again }, *processor);
+        // Where the highest clock is not told, it is that of the moment; a peak that was measured beside others may rise.
+        assert!(again.peak_fp32_gflops >= processor.peak_fp32_gflops);
+        let Device { clock_mhz, peak_fp32_gflops, .. } = *processor;
+        assert_eq!(Device { clock_mhz, peak_fp32_gflops, ..again }, *processor);
     }
 }
