@@ -169,20 +169,24 @@ impl Predictors {
     }
 }
 
-/// Holds a candidate and the current release against rows that neither learned from.
+/// Holds a candidate and the current release against rows that neither learned from. Where the candidate learned from all
+/// rows there are several, which stand in for it, each with the rows that it did not learn from.
 ///
 /// # Errors
 ///
 /// As [`Predictors::hold_against`].
-pub fn judge(candidate: &Predictors, current: &Predictors, tables: &OwnTables) -> Result<Vec<Judged>, PredictorError> {
-    let mut of_current: BTreeMap<(Metric, usize), f64> = BTreeMap::new();
-    of_current.extend(current.hold_against(tables)?.iter().map(|miss| ((miss.metric, miss.row), miss.error_pct())));
+pub fn judge(trials: &[(&Predictors, OwnTables)], current: &Predictors) -> Result<Vec<Judged>, PredictorError> {
     let mut pairs: BTreeMap<(Metric, String), Vec<Pair>> = BTreeMap::new();
-    for miss in candidate.hold_against(tables)? {
-        if let Some(current_pct) = of_current.get(&(miss.metric, miss.row)) {
-            let platform = tables.rows[miss.row].platform.clone().unwrap_or_default();
-            let pair = Pair { own_pct: miss.error_pct(), current_pct: *current_pct, is_inside: miss.is_inside };
-            pairs.entry((miss.metric, platform)).or_default().push(pair);
+    for (candidate, tables) in trials {
+        let of_current = current.hold_against(tables)?;
+        let of_current: BTreeMap<(Metric, usize), f64> =
+            of_current.iter().map(|miss| ((miss.metric, miss.row), miss.error_pct())).collect();
+        for miss in candidate.hold_against(tables)? {
+            if let Some(current_pct) = of_current.get(&(miss.metric, miss.row)) {
+                let platform = tables.rows[miss.row].platform.clone().unwrap_or_default();
+                let pair = Pair { own_pct: miss.error_pct(), current_pct: *current_pct, is_inside: miss.is_inside };
+                pairs.entry((miss.metric, platform)).or_default().push(pair);
+            }
         }
     }
     Ok(pairs.into_iter().map(|((metric, platform), pairs)| judged(metric, platform, &pairs)).collect())
@@ -267,13 +271,22 @@ mod tests {
     fn a_candidate_is_worse_only_beyond_noise() {
         let trained = |rows: &[messages::AcceptedMeasurement]| train(rows, &settings()).expect("trained");
         let (good, bad) = (trained(&measurements(0..8)), trained(&measurements(0..2)));
-        let asked = tables(&measurements(4..6));
-        let found = judge(&bad, &good, &asked).expect("judged");
+        let judge = |candidate, current| judge(&[(candidate, tables(&measurements(4..6)))], current);
+        let found = judge(&bad, &good).expect("judged");
         assert!(found.iter().all(|judged| judged.is_worse && judged.platform == "cpu"), "{found:?}");
-        let found = judge(&good, &bad, &asked).expect("judged");
+        let found = judge(&good, &bad).expect("judged");
         assert!(found.iter().all(|judged| !judged.is_worse && judged.rows == 24), "{found:?}");
-        let found = judge(&good, &good, &asked).expect("judged");
+        let found = judge(&good, &good).expect("judged");
         assert!(found.iter().all(|judged| !judged.is_worse), "{found:?}");
+    }
+
+    #[test]
+    fn what_stands_in_for_a_candidate_is_judged_together() {
+        let good = train(&measurements(0..8), &settings()).expect("trained");
+        let asked = measurements(4..6);
+        let (one, other) = asked.split_at(10);
+        let found = judge(&[(&good, tables(one)), (&good, tables(other))], &good).expect("judged");
+        assert!(!found.is_empty() && found.iter().all(|judged| judged.rows == 24), "{found:?}");
     }
 
     #[test]

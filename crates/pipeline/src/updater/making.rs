@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 use super::{
     UpdaterSettings,
     evidence::{AMENDMENTS_MAX, Choice, Evidence, Learned},
-    split::{Split, spared},
+    split::{Split, halves, spared},
 };
 use crate::{PipelineError, failpoint, worker::chain};
 
@@ -120,10 +120,13 @@ fn learned_after(
         }),
         Some(strategy) => Choice { strategy, reason: "the settings say so".to_owned() },
     };
-    let held_out = split.hold_back(&judged_before, rows.len() as u64);
+    let seed = rows.len() as u64;
+    let is_small = choice.strategy != UpdateStrategy::Incremental && split.is_small();
+    let held_out = if is_small { BTreeSet::new() } else { split.hold_back(&judged_before, seed) };
     let is_judge = |row: &&AcceptedMeasurement| held_out.contains(&row.job_id);
     let (judges, new): (Vec<_>, Vec<_>) = split.unseen.iter().copied().partition(is_judge);
     let old = Old { rows, seen: &split.seen, judges: &judges, evidence: &evidence };
+    let stand_ins = if is_small { stand_ins(&choice, &old, halves(&new, seed), &settings.train)? } else { Vec::new() };
     let next = if choice.strategy == UpdateStrategy::Incremental {
         let kept = old.kept(UpdateStrategy::Incremental, new.len());
         let predictors = match origin(releases, current)? {
@@ -138,10 +141,12 @@ fn learned_after(
         learn_again(choice, &old, &new, &settings.train)?
     };
     let Next { choice, predictors, source, kept, spared, whole_rows } = next;
-    let judgements = if judges.is_empty() { Vec::new() } else { judge(&predictors, before, &tables(&judges))? };
+    let mut trials: Vec<(&Predictors, OwnTables)> =
+        stand_ins.iter().map(|(stand_in, rows)| (stand_in, tables(rows))).collect();
+    trials.extend((!judges.is_empty()).then(|| (&predictors, tables(&judges))));
     let update = decided(
         update(choice, rows.len(), whole_rows),
-        judgements,
+        judge(&trials, before)?,
         &predicted_there(&split.seen, &to_judge(&predictors, before)),
         lost(&predictors, before, manifest.source),
     );
@@ -151,6 +156,25 @@ fn learned_after(
     let of_before = if update.strategy == UpdateStrategy::Incremental { &jobs.learned - &gone } else { kept };
     let jobs = KnownJobs { learned: &(&of_before | &ids(&new)) - &spared, dropped: &jobs.dropped | &gone };
     Ok((predictors, Provenance { source, jobs, update: Some(update) }))
+}
+
+/// What stands in for a release that learns from all rows, each with the half of the new rows that it did not learn from.
+fn stand_ins<'a>(
+    choice: &Choice,
+    old: &Old<'a>,
+    [first, second]: [Vec<&'a AcceptedMeasurement>; 2],
+    settings: &TrainSettings,
+) -> Result<Vec<(Predictors, Vec<&'a AcceptedMeasurement>)>, PredictorError> {
+    let mut stand_ins = Vec::new();
+    for (learned, held) in [(first.clone(), second.clone()), (second, first)] {
+        match learn_again(choice.clone(), old, &learned, settings) {
+            Ok(next) => stand_ins.push((next.predictors, held)),
+            // Without one, fewer rows judge, which the release says.
+            Err(PredictorError::TooFewRows { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(stand_ins)
 }
 
 /// What learned more is slower each time. The release from which a current one began, once that was too often, for all

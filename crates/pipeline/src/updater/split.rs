@@ -46,6 +46,12 @@ impl<'a> Split<'a> {
         self.seen.extend(self.unseen.extract_if(.., |row| is_old(row)));
     }
 
+    /// Whether there are so few configurations that none can be spared; what learns from them takes a moment.
+    pub(super) fn is_small(&self) -> bool {
+        let all = [&self.seen[..], &self.unseen].concat();
+        by_platform(&all).values().map(Vec::len).sum::<usize>() < SPARING_MIN
+    }
+
     /// What the unseen rows say of a release.
     pub(super) fn evidence(&self, predictors: &Predictors) -> Result<Evidence, PredictorError> {
         Evidence::of(predictors, &self.seen, &self.unseen, &tables(&self.unseen))
@@ -73,6 +79,15 @@ impl<'a> Split<'a> {
         }
         held_out
     }
+}
+
+/// Two halves of rows by whole configurations, chosen at random.
+pub(super) fn halves<'a>(rows: &[&'a AcceptedMeasurement], seed: u64) -> [Vec<&'a AcceptedMeasurement>; 2] {
+    let mut repeats: Vec<Vec<JobId>> = by_platform(rows).into_values().flatten().collect();
+    fastrand::Rng::with_seed(seed).shuffle(&mut repeats);
+    let first: BTreeSet<JobId> = repeats[..repeats.len() / 2].iter().flatten().copied().collect();
+    let (first, second) = rows.iter().partition(|row| first.contains(&row.job_id));
+    [first, second]
 }
 
 /// Rows for the next release to be judged on, though this one cannot be: of each platform that has fewer than five
@@ -164,6 +179,17 @@ mod tests {
         let repeats: Vec<_> = (0..12).map(|index| row(Platform::Cpu, u32::from(index == 0))).collect();
         let held_out = Split::of(&repeats, &KnownJobs::default()).hold_back(&BTreeSet::new(), 1);
         assert_eq!(held_out, ids(&repeats[..1]), "the other configuration is most of what there is");
+    }
+
+    #[test]
+    fn halves_keep_repeats_together_and_lose_nothing() {
+        let rows: Vec<_> = (0..40).map(|index| row(Platform::Cpu, index / 4)).collect();
+        let [first, second] = halves(&rows.iter().collect::<Vec<_>>(), 1);
+        let sizes = |rows: &[&AcceptedMeasurement]| {
+            rows.iter().map(|row| row.configuration.batch_size).collect::<BTreeSet<u32>>()
+        };
+        assert_eq!((first.len(), second.len()), (20, 20));
+        assert!(sizes(&first).is_disjoint(&sizes(&second)));
     }
 
     #[test]

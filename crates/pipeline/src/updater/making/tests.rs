@@ -121,6 +121,22 @@ fn a_platform_of_which_nothing_is_new_is_judged_by_rows_that_were_spared() {
     assert_eq!(world.releases.current_id().expect("readable"), Some(first.release_id));
 }
 
+/// Of 12 new rows 5 were held back, a sixth of all that there was.
+#[test]
+fn a_small_table_is_learned_whole_and_judged_by_what_stands_in_for_its_release() {
+    let mut world = World::new();
+    world.update(builders::batch_grid(1..=5, 1.0));
+    let (second, update) = world.update(builders::batch_grid(6..=8, 1.0));
+    assert_eq!((update.strategy, second.training_rows), (UpdateStrategy::Full, 32), "{update:?}");
+    assert!(update.held_out.is_empty() && update.judged.iter().all(|judged| judged.rows == 12), "{update:?}");
+    assert!(update.is_promoted && !update.judged.is_empty(), "{update:?}");
+    // Two trees learn hardly anything.
+    world.settings.train.rounds = 2;
+    world.settings.strategy = Some(UpdateStrategy::Full);
+    let (_, update) = world.update(builders::batch_grid(9..=11, 1.0));
+    assert!(!update.is_promoted && update.reason.contains("not promoted"), "{update:?}");
+}
+
 #[test]
 fn after_the_stop_nothing_is_released() {
     let world = World::new();
