@@ -10,8 +10,9 @@ use crate::{
     peaks::{self, Machine},
 };
 
-/// Describes the processor; peaks come from `cache_directory` or are measured now.
-pub(crate) fn detect(cache_directory: &Path) -> Result<Device, HardwareError> {
+/// Describes the processor, and says how long its threads take to hand a word over, in ns; peaks come from `cache_directory`
+/// or are measured now.
+pub(crate) fn detect(cache_directory: &Path) -> Result<(Device, Option<f64>), HardwareError> {
     let undetected = |error: &dyn std::fmt::Display| HardwareError::Undetected { reason: error.to_string() };
     let kinds = RefreshKind::nothing()
         .with_cpu(CpuRefreshKind::nothing().with_frequency())
@@ -37,7 +38,7 @@ pub(crate) fn detect(cache_directory: &Path) -> Result<Device, HardwareError> {
     let peaks = peaks::of_machine(&machine, cache_directory)?;
 
     let kernel = System::kernel_version().ok().map(|version| format!("Linux {version}"));
-    Ok(Device {
+    let device = Device {
         platform_version: if cfg!(target_os = "linux") { kernel } else { System::long_os_version().ok() },
         memory_mb: Some(memory_bytes as f64 / 1e6),
         compute_units: u32::try_from(cores).ok(),
@@ -50,7 +51,8 @@ pub(crate) fn detect(cache_directory: &Path) -> Result<Device, HardwareError> {
         memory_bandwidth_gb_per_s: Some(peaks.bandwidth_gb_per_s),
         peak_source: Some(PeakSource::Measured),
         ..Device::unknown(name, Platform::Cpu)
-    })
+    };
+    Ok((device, peaks.handoff_ns))
 }
 
 /// Widest vector extension that our kernels use here; `None` on a processor for which there is no such kernel.

@@ -19,7 +19,7 @@ use messages::{Device, Platform};
 pub use error::HardwareError;
 pub use lease::{DeviceLease, LeaseMode, LeaseRequest};
 pub use memory::oom_kill_count;
-pub use peaks::arithmetic_gflops_now;
+pub use peaks::{Moment, moment};
 
 /// What this machine has and has not.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Detection {
     pub devices: Vec<Device>,
     /// Platforms without a device here.
     pub absent: Vec<Absent>,
+    /// Time until the next of all the processor's threads sees what one has written, in ns, see [`Moment`].
+    pub handoff_ns: Option<f64>,
 }
 
 /// A platform that this machine cannot run.
@@ -44,14 +46,15 @@ pub struct Absent {
 /// Finds the devices of this machine, measuring the processor's peaks unless `cache_directory` has them.
 ///
 /// The first call on a machine takes about two seconds of all cores; processes that start together measure once. Later ones
-/// look for 5 ms whether the processor outdoes its kept peak, and measure its arithmetic again if it does by a fifth.
+/// look for 10 ms whether the processor outdoes its kept peak, and measure its arithmetic again if it does by a fifth.
 ///
 /// # Errors
 ///
 /// [`HardwareError`] if the processor cannot be described or `cache_directory` cannot be written. A GPU that cannot
 /// be described is absent, never an error.
 pub fn detect(cache_directory: &Path) -> Result<Detection, HardwareError> {
-    let mut devices = vec![cpu::detect(cache_directory)?];
+    let (processor, handoff_ns) = cpu::detect(cache_directory)?;
+    let mut devices = vec![processor];
     let mut absent = Vec::new();
     match gpu::detect() {
         Ok(gpus) => devices.extend(gpus),
@@ -59,7 +62,7 @@ pub fn detect(cache_directory: &Path) -> Result<Detection, HardwareError> {
     }
     let elsewhere = Platform::ALL.iter().filter(|platform| !matches!(platform, Platform::Cpu | Platform::Cuda));
     absent.extend(elsewhere.map(|platform| not_here(*platform)));
-    Ok(Detection { devices, absent })
+    Ok(Detection { devices, absent, handoff_ns })
 }
 
 /// Why a platform that this crate does not look for has no device.

@@ -21,7 +21,7 @@ use crate::{
     lock::{self, POLL_INTERVAL, Sharing},
 };
 
-pub use moment::arithmetic_gflops_now;
+pub use moment::{Moment, moment};
 
 /// Where the peaks are kept.
 const PEAKS_FILE: &str = "hardware.json";
@@ -36,6 +36,8 @@ const MEASURING_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// How many times the kept peak the processor has to do at a moment for it to be measured again.
 const OUTDONE_TIMES: f64 = 1.2;
+/// How many times as fast a word has to be handed over for that to be the usual time from then on.
+const HANDED_FASTER_TIMES: f64 = 1.5;
 
 /// What identifies a machine and bounds its measurement.
 #[derive(Debug, Clone)]
@@ -56,6 +58,9 @@ pub(crate) struct Peaks {
     pub(crate) fp32_gflops: f64,
     /// Triad bandwidth over all threads, in GB/s.
     pub(crate) bandwidth_gb_per_s: f64,
+    /// Time until the next of all threads sees what one has written, in ns.
+    #[serde(default)]
+    pub(crate) handoff_ns: Option<f64>,
 }
 
 /// The cache file's content.
@@ -69,7 +74,7 @@ struct Kept {
 pub(crate) fn of_machine(machine: &Machine, directory: &Path) -> Result<Peaks, HardwareError> {
     let identity = identity(machine);
     let peaks = kept_or(directory, &identity, || measure(machine))?;
-    let now = arithmetic_gflops_now(machine.threads);
+    let now = moment(machine.threads);
     unless_outdone(directory, &identity, peaks, now, || arithmetic::fp32_gflops(machine.threads))
 }
 
@@ -87,7 +92,7 @@ fn measure(machine: &Machine) -> Result<Peaks, HardwareError> {
     let bandwidth_gb_per_s =
         rounded(bandwidth::gb_per_s(machine.threads, machine.last_level_cache_bytes, machine.free_memory_bytes)?);
     tracing::info!(fp32_gflops, bandwidth_gb_per_s, "measured this machine's processor");
-    Ok(Peaks { fp32_gflops, bandwidth_gb_per_s })
+    Ok(Peaks { fp32_gflops, bandwidth_gb_per_s, handoff_ns: None })
 }
 
 /// Three decimals say more than a measurement knows, and they read back from JSON to the last bit.
@@ -95,16 +100,23 @@ fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
-/// The peaks, with arithmetic measured again where the processor does far more `now`, in GFLOP/s: something had a share in
-/// its cores when they were measured. Never less than they were.
+/// The peaks, with arithmetic measured again where the processor does far more `now`: something had a share in its cores when
+/// they were measured. Never less than they were. On a calm processor the time to hand over is kept, too, if it is far less.
 fn unless_outdone(
     directory: &Path,
     identity: &str,
     peaks: Peaks,
-    now: Option<f64>,
+    now: Option<Moment>,
     measure: impl FnOnce() -> Result<f64, HardwareError>,
 ) -> Result<Peaks, HardwareError> {
-    if now.is_none_or(|gflops| gflops <= OUTDONE_TIMES * peaks.fp32_gflops) {
+    let Some(Moment { arithmetic_gflops, handoff_ns }) = now else { return Ok(peaks) };
+    let is_outdone = arithmetic_gflops > OUTDONE_TIMES * peaks.fp32_gflops;
+    // Threads that share a core hand over faster than they usually do.
+    let handoff_ns = handoff_ns.filter(|now| {
+        arithmetic_gflops * OUTDONE_TIMES > peaks.fp32_gflops
+            && peaks.handoff_ns.is_none_or(|kept| now * HANDED_FASTER_TIMES < kept)
+    });
+    if !is_outdone && handoff_ns.is_none() {
         return Ok(peaks);
     }
     let lock_path = directory.join(LOCK_FILE);
@@ -113,14 +125,13 @@ fn unless_outdone(
         // Whoever holds it does the same, for the next process that asks.
         return Ok(peaks);
     }
-    let fp32_gflops = rounded(measure()?);
-    if fp32_gflops <= peaks.fp32_gflops {
-        return Ok(peaks);
+    let fp32_gflops = if is_outdone { rounded(measure()?).max(peaks.fp32_gflops) } else { peaks.fp32_gflops };
+    let raised = Peaks { fp32_gflops, handoff_ns: handoff_ns.map(rounded).or(peaks.handoff_ns), ..peaks };
+    if raised != peaks {
+        tracing::info!(?raised, before = ?peaks, "the processor does more than when it was measured");
+        write(directory, &directory.join(PEAKS_FILE), &Kept { machine: identity.to_owned(), peaks: raised })?;
     }
-    tracing::info!(fp32_gflops, before = peaks.fp32_gflops, "the processor does more than when it was measured");
-    let peaks = Peaks { fp32_gflops, ..peaks };
-    write(directory, &directory.join(PEAKS_FILE), &Kept { machine: identity.to_owned(), peaks })?;
-    Ok(peaks)
+    Ok(raised)
 }
 
 /// Reads the kept peaks of `identity`, or measures and keeps them while other processes wait.
@@ -212,7 +223,7 @@ mod tests {
         fn peaks(&self, directory: &Path, identity: &str) -> f64 {
             let measure = || {
                 let number = self.0.fetch_add(1, Ordering::SeqCst) + 1;
-                Ok(Peaks { fp32_gflops: f64::from(number), bandwidth_gb_per_s: 10.0 })
+                Ok(Peaks { fp32_gflops: f64::from(number), bandwidth_gb_per_s: 10.0, handoff_ns: None })
             };
             kept_or(directory, identity, measure).expect("peaks").fp32_gflops
         }
@@ -230,15 +241,25 @@ mod tests {
     #[test]
     fn a_peak_that_the_processor_outdoes_is_raised_and_never_lowered() {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let asked = |kept: f64, now, measured: f64| {
-            let peaks = Peaks { fp32_gflops: kept, bandwidth_gb_per_s: 10.0 };
-            let peaks = unless_outdone(directory.path(), "a", peaks, now, || Ok(measured)).expect("peaks");
-            (peaks.fp32_gflops, read(&directory.path().join(PEAKS_FILE), "a").map(|kept| kept.fp32_gflops))
+        let kept = |fp32_gflops, handoff_ns| Peaks { fp32_gflops, bandwidth_gb_per_s: 10.0, handoff_ns };
+        let now = |arithmetic_gflops, handoff_ns| Some(Moment { arithmetic_gflops, handoff_ns });
+        let check = |before: Peaks, now, measured: f64, after: Peaks| {
+            let file = directory.path().join(PEAKS_FILE);
+            let _ = fs::remove_file(&file);
+            let found = unless_outdone(directory.path(), "a", before, now, || Ok(measured)).expect("peaks");
+            assert_eq!((found, read(&file, "a")), (after, (after != before).then_some(after)));
         };
-        assert_eq!(asked(100.0, None, 200.0), (100.0, None));
-        assert_eq!(asked(100.0, Some(119.0), 200.0), (100.0, None), "a clock may be a little higher now");
-        assert_eq!(asked(100.0, Some(190.0), 90.0), (100.0, None), "others came in between");
-        assert_eq!(asked(100.0, Some(190.0), 200.0), (200.0, Some(200.0)));
+        let usual = kept(100.0, Some(60.0));
+        check(usual, None, 200.0, usual);
+        // A clock may be a little higher now.
+        check(usual, now(119.0, Some(50.0)), 200.0, usual);
+        // Others came in between.
+        check(usual, now(190.0, None), 90.0, usual);
+        check(usual, now(190.0, None), 200.0, kept(200.0, Some(60.0)));
+        // Its threads shared a core, or did not.
+        check(usual, now(50.0, Some(20.0)), 200.0, usual);
+        check(usual, now(98.0, Some(20.0)), 200.0, kept(100.0, Some(20.0)));
+        check(kept(100.0, None), now(98.0, Some(300.0)), 200.0, kept(100.0, Some(300.0)));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct Conditions {
     /// less, in percent of what they did when the device's peak was measured: less where others share the cores' units
     /// or the clock is lower.
     pub arithmetic_pct: Option<f64>,
+    /// Time until the next of as many threads saw what one had written, before or after it, whichever is more, in ns: more
+    /// where they share no cache.
+    pub handoff_ns: Option<f64>,
     /// How often a core was slowed down because of heat meanwhile.
     pub throttle_events: Option<u64>,
     /// What makes the measurement unfit to learn from, if anything does.

@@ -38,6 +38,7 @@ fn hold(directory: &Path) -> ExitCode {
         child_memory_mb_max: None,
         waited_pct_max: RunnerSettings::WAITED_PCT_MAX,
         arithmetic_pct_min: RunnerSettings::ARITHMETIC_PCT_MIN,
+        handoff_ns: None,
     };
     let job = Job {
         job_id: JobId::new(),

@@ -16,7 +16,7 @@ use crate::{
     marks::{self, Allowed},
     model::{Models, PreparedModel, prepare},
     process::{self, Dialogue, Ending, Finished, Limits, ProcessError, signal_name},
-    protocol::{Answer, BenchmarkRequest, Measured, Request, Stop, StoppingRule, UsualArithmetic},
+    protocol::{Answer, BenchmarkRequest, Measured, Request, Stop, StoppingRule, Usual},
     runner::Attempt,
 };
 use hardware::LeaseMode;
@@ -29,6 +29,9 @@ use nix::sys::signal::Signal;
 /// Longest wait for a processor that is as fast as usual, in milliseconds: neighbours that share its cores were seen to
 /// do so for up to 10 s.
 const CALM_WAIT_MS_MAX: u64 = 10_000;
+/// How many times as long as usual the threads may take to see what the others write. Within a ring of all threads their
+/// order decides up to twice the usual; two that share no cache while they usually do took five times as long.
+const HANDOFF_TIMES_MAX: f64 = 3.0;
 /// At most one part of so many of a job's timeout is spent on that wait.
 const CALM_WAIT_PARTS: u64 = 10;
 
@@ -48,6 +51,7 @@ pub(crate) async fn run(
         return Err(failed.suggest(ONNXRUNTIME_REMEDY));
     };
     let PreparedModel { path, costs, inputs } = prepare(models, &spec.configuration).await?;
+    let usual = usual(settings, device, job, spec);
     let request = Request::Benchmark(BenchmarkRequest {
         library,
         model: path,
@@ -60,7 +64,7 @@ pub(crate) async fn run(
             median_interval_pct: spec.median_interval_pct,
             duration_ms_max: spec.duration_ms_max,
         },
-        usual: usual_arithmetic(settings, device, job, spec),
+        usual,
     });
     let lease = device_lease(&settings.lease_directory, job.platform, LeaseMode::Exclusive, attempt.cancel).await?;
     let measured = measure(settings, &request, Duration::from_millis(job.timeout_ms), attempt).await?;
@@ -69,6 +73,7 @@ pub(crate) async fn run(
     let allowed = Allowed {
         waited_pct_max: settings.waited_pct_max,
         arithmetic_pct_min: settings.arithmetic_pct_min,
+        handoff_ns_max: usual.and_then(|usual| usual.handoff_ns_max),
         threads: spec.configuration.threads as usize,
         processors: std::thread::available_parallelism().map_or(1, NonZero::get),
     };
@@ -94,19 +99,17 @@ pub(crate) async fn run(
     })
 }
 
-/// What the benchmark's threads do of arithmetic by the device's measured peak, which is that of all hardware threads.
-fn usual_arithmetic(
-    settings: &RunnerSettings,
-    device: Option<&Device>,
-    job: &Job,
-    spec: &BenchmarkSpec,
-) -> Option<UsualArithmetic> {
+/// What the benchmark's threads do by the device's measured peak, which is that of all hardware threads.
+fn usual(settings: &RunnerSettings, device: Option<&Device>, job: &Job, spec: &BenchmarkSpec) -> Option<Usual> {
     let device = device.filter(|_| settings.arithmetic_pct_min > 0.0)?;
     let (threads, all) = (spec.configuration.threads, device.hardware_threads?);
     let gflops = device.peak_fp32_gflops? * f64::from(threads) / f64::from(all);
     let wait_ms_max = CALM_WAIT_MS_MAX.min(job.timeout_ms / CALM_WAIT_PARTS);
     // More threads than that wait for each other, in pairs that change.
-    (threads <= all).then_some(UsualArithmetic { gflops, pct_min: settings.arithmetic_pct_min, wait_ms_max })
+    // Fewer threads may run on any of the cores, near each other or far apart.
+    let handoff_ns_max = settings.handoff_ns.filter(|_| threads == all).map(|usual| HANDOFF_TIMES_MAX * usual);
+    let pct_min = settings.arithmetic_pct_min;
+    (threads <= all).then_some(Usual { gflops, pct_min, handoff_ns_max, wait_ms_max })
 }
 
 /// Refuses what no machine could measure.

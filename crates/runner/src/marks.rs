@@ -9,7 +9,8 @@
 //! 4. `disturbed` if the host gave more than [`STOLEN_PCT_MAX`] of the busy time to other machines;
 //! 5. `disturbed` if the processor did less arithmetic than the settings ask for, around the benchmark and in the threads'
 //!    own time: it was slowed down, or others shared its cores;
-//! 6. `throttled` if the iterations became slower: by the sign test of Cox and Stuart (1955,
+//! 6. `disturbed` if its threads took far longer than usual to see what the others wrote: they shared no cache;
+//! 7. `throttled` if the iterations became slower: by the sign test of Cox and Stuart (1955,
 //!    <https://doi.org/10.1093/biomet/42.1-2.80>), which holds each iteration against the one half of them later, at
 //!    [`TREND_P_MAX`], and by more than [`TREND_PCT_MIN`] from the median of the first half to that of the second.
 
@@ -37,6 +38,8 @@ pub(crate) struct Allowed {
     pub(crate) waited_pct_max: f64,
     /// Share of its usual arithmetic, in percent, that the processor has to do.
     pub(crate) arithmetic_pct_min: f64,
+    /// Longest time, in ns, until one of its threads may see what another has written; `None` if nobody knows the usual.
+    pub(crate) handoff_ns_max: Option<f64>,
     /// Threads of the benchmark.
     pub(crate) threads: usize,
     /// Logical processors of the machine.
@@ -54,6 +57,7 @@ pub(crate) fn conditions(seen: &Seen, iterations_ms: &[f64], allowed: &Allowed) 
         waited_pct: seen.waited_pct,
         stolen_pct: seen.stolen_pct,
         arithmetic_pct: seen.arithmetic_pct,
+        handoff_ns: seen.handoff_ns,
         throttle_events: seen.throttle_events,
         mark: mark(seen, iterations_ms, allowed),
     }
@@ -87,6 +91,11 @@ fn mark(seen: &Seen, iterations_ms: &[f64], allowed: &Allowed) -> Option<Mark> {
         let limit = allowed.arithmetic_pct_min;
         return disturbed(format!(
             "the processor did {pct:.0} % of its usual arithmetic (limit {limit} %): others shared its cores, or its clock was lower"
+        ));
+    }
+    if let Some((ns, limit)) = seen.handoff_ns.zip(allowed.handoff_ns_max).filter(|(ns, limit)| ns > limit) {
+        return disturbed(format!(
+            "its threads took {ns:.0} ns to see what the others wrote (limit {limit:.0}): they shared no cache, as they usually do"
         ));
     }
     let slower_pct = slowdown_pct(iterations_ms).filter(|slower_pct| *slower_pct > TREND_PCT_MIN)?;
@@ -131,7 +140,13 @@ fn median(values: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    const ALLOWED: Allowed = Allowed { waited_pct_max: 25.0, arithmetic_pct_min: 75.0, threads: 2, processors: 2 };
+    const ALLOWED: Allowed = Allowed {
+        waited_pct_max: 25.0,
+        arithmetic_pct_min: 75.0,
+        handoff_ns_max: Some(180.0),
+        threads: 2,
+        processors: 2,
+    };
 
     fn marked(change: impl FnOnce(&mut Seen)) -> Option<Mark> {
         let calm = SeenState { clock_mhz: Some(3_000.0), temperature_c: Some(60.0), load_average: Some(1.0) };
@@ -142,6 +157,7 @@ mod tests {
             waited_pct: Some(2.0),
             stolen_pct: Some(0.0),
             arithmetic_pct: Some(99.0),
+            handoff_ns: Some(64.0),
             throttle_events: Some(0),
         };
         change(&mut seen);
@@ -173,6 +189,11 @@ mod tests {
         assert_eq!(waited, disturbed("its threads waited for a processor for 40 % of their time (limit 25 %)"));
         let stolen = marked(|seen| seen.stolen_pct = Some(12.0));
         assert_eq!(stolen, disturbed("the host gave 12 % of the busy time to other machines"));
+        let apart = marked(|seen| seen.handoff_ns = Some(330.4)).expect("two threads on two chips");
+        assert!(
+            apart.reason().starts_with("its threads took 330 ns to see what the others wrote (limit 180)"),
+            "{apart:?}"
+        );
         let shared = marked(|seen| seen.arithmetic_pct = Some(49.6)).expect("two threads on one core");
         assert!(
             shared.reason().starts_with("the processor did 50 % of its usual arithmetic (limit 75 %): "),

@@ -40,16 +40,18 @@ pub(crate) struct BenchmarkRequest {
     pub(crate) warmup_iterations: u32,
     pub(crate) stopping: StoppingRule,
     /// `None` where nobody knows it, or nobody wants it looked at.
-    pub(crate) usual: Option<UsualArithmetic>,
+    pub(crate) usual: Option<Usual>,
 }
 
-/// What the benchmark's threads do of arithmetic on a calm machine.
+/// What the benchmark's threads do on a calm machine.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct UsualArithmetic {
-    /// Of all its threads, in GFLOP/s.
+pub(crate) struct Usual {
+    /// Arithmetic of all its threads, in GFLOP/s.
     pub(crate) gflops: f64,
     /// Below this, in percent of it, the machine is not calm.
     pub(crate) pct_min: f64,
+    /// Nor above this time, in ns, until one of its threads sees what another has written.
+    pub(crate) handoff_ns_max: Option<f64>,
     /// Longest wait until it is calm, in milliseconds.
     pub(crate) wait_ms_max: u64,
 }
@@ -157,6 +159,7 @@ pub(crate) struct Seen {
     pub(crate) waited_pct: Option<f64>,
     pub(crate) stolen_pct: Option<f64>,
     pub(crate) arithmetic_pct: Option<f64>,
+    pub(crate) handoff_ns: Option<f64>,
     pub(crate) throttle_events: Option<u64>,
 }
 

@@ -26,6 +26,8 @@ pub struct RunnerSettings {
     /// Share of the device's peak, in percent, that a benchmark's threads have to reach in arithmetic of their own around
     /// it; the benchmark waits for that a while, and is marked as disturbed below it. 0 never looks.
     pub arithmetic_pct_min: f64,
+    /// Time until the next of all the processor's threads sees what one has written, in ns, as a rule; `None` if unknown.
+    pub handoff_ns: Option<f64>,
 }
 
 impl RunnerSettings {

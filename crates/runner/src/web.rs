@@ -233,7 +233,13 @@ async fn request(job: &Job, spec: &WebSpec, prepared: PreparedModel) -> Result<W
 /// What the rules ask; how long a browser's threads waited is not known.
 fn allowed(threads: u32) -> Allowed {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    Allowed { waited_pct_max: 100.0, arithmetic_pct_min: 0.0, threads: threads as usize, processors }
+    Allowed {
+        waited_pct_max: 100.0,
+        arithmetic_pct_min: 0.0,
+        handoff_ns_max: None,
+        threads: threads as usize,
+        processors,
+    }
 }
 
 /// The input as a browser takes it.

@@ -160,6 +160,7 @@ fn runner(context: &Context) -> anyhow::Result<Runner> {
         child_memory_mb_max: (section.child_memory_mb_max > 0).then_some(section.child_memory_mb_max),
         waited_pct_max: section.waited_pct_max,
         arithmetic_pct_min: section.arithmetic_pct_min,
+        handoff_ns: detection.handoff_ns,
     };
     Ok(Runner::new(settings, detection.devices))
 }

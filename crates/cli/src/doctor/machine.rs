@@ -149,7 +149,7 @@ mod tests {
             reason: "no NVIDIA driver".to_owned(),
             remedy: Some("install one".to_owned()),
         };
-        let findings = described(&Detection { devices: vec![device], absent: vec![absent] });
+        let findings = described(&Detection { devices: vec![device], absent: vec![absent], handoff_ns: None });
         assert_eq!(
             findings,
             [

@@ -14,6 +14,8 @@ pub(super) struct ConditionsV1 {
     stolen_pct: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     arithmetic_pct: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    handoff_ns: Option<f64>,
     throttle_events: Option<u64>,
     mark: Option<MarkV1>,
 }
@@ -41,6 +43,7 @@ impl From<&Conditions> for ConditionsV1 {
             waited_pct: conditions.waited_pct,
             stolen_pct: conditions.stolen_pct,
             arithmetic_pct: conditions.arithmetic_pct,
+            handoff_ns: conditions.handoff_ns,
             throttle_events: conditions.throttle_events,
             mark: conditions.mark.as_ref().map(mark),
         }
@@ -64,6 +67,7 @@ impl TryFrom<ConditionsV1> for Conditions {
             waited_pct: measured_option("conditions.waited_pct", on_wire.waited_pct)?,
             stolen_pct: measured_option("conditions.stolen_pct", on_wire.stolen_pct)?,
             arithmetic_pct: measured_option("conditions.arithmetic_pct", on_wire.arithmetic_pct)?,
+            handoff_ns: measured_option("conditions.handoff_ns", on_wire.handoff_ns)?,
             throttle_events: on_wire.throttle_events,
             mark: on_wire.mark.map(TryInto::try_into).transpose()?,
         })

@@ -171,8 +171,9 @@ fn each_strategy_picks_what_it_is_for() {
 
 #[test]
 fn a_device_that_is_known_gets_what_is_uncertain() {
-    let world = two_groups(&[0; 25]);
-    let selection = world.select(Strategy::Hybrid, 1, &Constraints::default(), 1);
+    let pick = |measured: &[u32]| two_groups(measured).select(Strategy::Hybrid, 1, &Constraints::default(), 1);
+    assert!(pick(&[0; REPRESENTATIVE_FIRST - 1]).picks[0].represents);
+    let selection = pick(&[0; REPRESENTATIVE_FIRST]);
     assert!(!selection.picks[0].represents, "{selection:?}");
     assert_eq!(selection.picks[0].parts[0].0, "diversity with uncertainty");
 }

@@ -124,6 +124,7 @@ impl Snapshot {
             waited_pct: own.and_then(|own| share(own.waited, own.ran)),
             stolen_pct: processors.and_then(|all| share(all.stolen, all.busy)),
             arithmetic_pct: None,
+            handoff_ns: None,
             throttle_events: self
                 .throttle_events
                 .zip(after.throttle_events)

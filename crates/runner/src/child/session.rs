@@ -19,14 +19,14 @@ use ort::{
 };
 
 use super::{
-    calm::{arithmetic_pct, await_calm},
+    calm::{await_calm, look, with_moments},
     inputs,
     machine::Watch,
     power::Energy,
 };
 use crate::{
     failure::{FailureExt, ONNXRUNTIME_REMEDY, chain, failure},
-    protocol::{BenchmarkRequest, Measured, Report, Seen},
+    protocol::{BenchmarkRequest, Measured, Report},
 };
 
 /// Time between two reports of progress; heartbeats go every 5 s.
@@ -48,7 +48,7 @@ pub(crate) fn measure(
     report: &mut dyn FnMut(Report) -> io::Result<()>,
 ) -> Result<Measured, Failure> {
     let environment = load(&request.library)?;
-    let pct_before = request.usual.as_ref().and_then(|usual| await_calm(request.threads, usual));
+    let before = request.usual.as_ref().and_then(|usual| await_calm(request.threads, usual));
     let (mut session, load_ms) = open(&environment, request)?;
     let tensors = tensors(request)?;
     for _ in 0..request.warmup_iterations {
@@ -77,9 +77,9 @@ pub(crate) fn measure(
     let power_w = energy.and_then(|energy| energy.mean_power_w());
     let seen = watch.end();
     drop(session);
-    let pct_after = request.usual.as_ref().and_then(|usual| arithmetic_pct(request.threads, usual));
+    let looked = request.usual.as_ref().zip(before).zip(before.and_then(|_| look(request.threads)));
     Ok(Measured {
-        seen: Seen { arithmetic_pct: pct_before.zip(pct_after).map(|(before, after)| before.min(after)), ..seen },
+        seen: looked.map_or(seen, |((usual, before), after)| with_moments(seen, &before, &after, usual)),
         iterations_ms: iterations.into_in_order_ms(),
         stop: stop.into(),
         load_ms,

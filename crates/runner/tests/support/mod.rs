@@ -37,6 +37,7 @@ impl Workplace {
             child_memory_mb_max: None,
             waited_pct_max: RunnerSettings::WAITED_PCT_MAX,
             arithmetic_pct_min: 0.0,
+            handoff_ns: None,
         }
     }
 

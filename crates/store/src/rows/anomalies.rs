@@ -44,6 +44,9 @@ pub struct ConditionsRow {
     /// Arithmetic that its threads did around it in their processor time, in percent of the usual.
     #[serde(default)]
     pub arithmetic_pct: Option<f64>,
+    /// Time until one of its threads saw what another had written, in ns.
+    #[serde(default)]
+    pub handoff_ns: Option<f64>,
     /// How often a core was slowed down because of heat.
     pub throttle_events: Option<u64>,
 }
@@ -68,6 +71,7 @@ impl From<&Conditions> for ConditionsRow {
             waited_pct: conditions.waited_pct,
             stolen_pct: conditions.stolen_pct,
             arithmetic_pct: conditions.arithmetic_pct,
+            handoff_ns: conditions.handoff_ns,
             throttle_events: conditions.throttle_events,
         }
     }

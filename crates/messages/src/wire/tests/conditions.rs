@@ -15,6 +15,7 @@ fn benchmark_result_with_conditions() -> JobResult {
             waited_pct: Some(3.5),
             stolen_pct: None,
             arithmetic_pct: None,
+            handoff_ns: None,
             throttle_events: Some(2),
             mark: Some(Mark::Throttled("2 cores were slowed down because of heat".to_owned())),
         });
@@ -30,10 +31,11 @@ fn golden_files_decode_and_bytes_are_frozen() {
 
 /// Earlier readers do not know it and earlier writers do not say it.
 #[test]
-fn the_arithmetic_around_a_benchmark_travels_where_it_was_measured() {
+fn what_the_processor_did_around_a_benchmark_travels_where_it_was_measured() {
     let mut result = benchmark_result_with_conditions();
     if let Outcome::Benchmark(outcome) = &mut result.outcome {
-        outcome.conditions.as_mut().unwrap().arithmetic_pct = Some(49.5);
+        let conditions = outcome.conditions.as_mut().unwrap();
+        (conditions.arithmetic_pct, conditions.handoff_ns) = (Some(49.5), Some(330.0));
     }
     let body = encode(&result).unwrap().body;
     assert_eq!(decode::<JobResult>(Some("result"), Some(1), &body).unwrap(), result);
