@@ -105,10 +105,10 @@ fn usual(settings: &RunnerSettings, device: Option<&Device>, job: &Job, spec: &B
     let (threads, all) = (spec.configuration.threads, device.hardware_threads?);
     let gflops = device.peak_fp32_gflops? * f64::from(threads) / f64::from(all);
     let wait_ms_max = CALM_WAIT_MS_MAX.min(job.timeout_ms / CALM_WAIT_PARTS);
-    // More threads than that wait for each other, in pairs that change.
     // Fewer threads may run on any of the cores, near each other or far apart.
     let handoff_ns_max = settings.handoff_ns.filter(|_| threads == all).map(|usual| HANDOFF_TIMES_MAX * usual);
     let pct_min = settings.arithmetic_pct_min;
+    // More threads than processors wait for each other.
     (threads <= all).then_some(Usual { gflops, pct_min, handoff_ns_max, wait_ms_max })
 }
 
