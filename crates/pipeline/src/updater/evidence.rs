@@ -11,6 +11,8 @@ use predictors::{Miss, PredictorError, Predictors, UpdateStrategy};
 
 /// New rows of a platform below which their errors say nothing.
 pub(super) const ROWS_MIN: usize = 10;
+/// The same of a small table, all of whose new rows judge.
+const ROWS_MIN_SMALL: usize = 5;
 /// Share of 90 % intervals, in percent, below which a platform's errors have grown: of ten that hold with a chance of
 /// 90 % each, six or fewer do in 1.3 % of all cases.
 const HELD_MIN_PCT: f64 = 70.0;
@@ -90,6 +92,8 @@ pub(super) struct Learned {
     pub(super) unseen: usize,
     /// Times that it learned more.
     pub(super) amendments: usize,
+    /// Whether all that there is is so little that it is learned in a moment.
+    pub(super) is_small: bool,
     /// Whether it came of measurement tables or of jobs that an update does not have.
     pub(super) is_of_tables: bool,
 }
@@ -143,7 +147,7 @@ impl Evidence {
 
     /// Chooses by how far errors have drifted.
     pub(super) fn choose(&self, learned: Learned) -> Choice {
-        let Learned { whole_rows, rows_since, unseen, amendments, is_of_tables } = learned;
+        let Learned { whole_rows, rows_since, unseen, amendments, is_small, is_of_tables } = learned;
         let choice = |strategy, reason| Choice { strategy, reason };
         if is_of_tables {
             let reason = format!(
@@ -152,7 +156,7 @@ impl Evidence {
             );
             return choice(UpdateStrategy::Incremental, reason);
         }
-        if unseen < ROWS_MIN {
+        if unseen < if is_small { ROWS_MIN_SMALL } else { ROWS_MIN } {
             let reason = format!("{unseen} rows are too few to judge what is learned from the beginning");
             return choice(UpdateStrategy::Incremental, reason);
         }
@@ -165,6 +169,9 @@ impl Evidence {
         if !self.new_places.is_empty() {
             let places: Vec<String> = self.new_places.iter().map(Place::to_string).collect();
             return choice(UpdateStrategy::Full, format!("new devices: {}", places.join(", ")));
+        }
+        if is_small {
+            return choice(UpdateStrategy::Full, format!("a table as small as this, {unseen} rows of it new"));
         }
         if rows_since as f64 >= GROWN_SHARE * whole_rows as f64 {
             let reason = format!("{rows_since} rows came since the last whole training, of {whole_rows}");
@@ -271,7 +278,7 @@ mod tests {
     }
 
     const LEARNED: Learned =
-        Learned { whole_rows: 1_000, rows_since: 100, unseen: 20, amendments: 1, is_of_tables: false };
+        Learned { whole_rows: 1_000, rows_since: 100, unseen: 20, amendments: 1, is_small: false, is_of_tables: false };
 
     fn held(inside: usize) -> Evidence {
         let platforms = BTreeMap::from([(Platform::Cpu, Held { rows: 20, inside })]);
@@ -295,6 +302,9 @@ mod tests {
         check(&held(18), Learned { amendments: 5, ..LEARNED }, UpdateStrategy::Full, "5 times already");
         let few = Learned { unseen: ROWS_MIN - 1, ..LEARNED };
         check(&strange, few, UpdateStrategy::Incremental, "9 rows are too few to judge");
+        let small = Learned { whole_rows: 30, rows_since: 8, unseen: 8, is_small: true, ..LEARNED };
+        check(&held(18), small, UpdateStrategy::Full, "a table as small as this, 8 rows of it new");
+        check(&held(18), Learned { unseen: 4, ..small }, UpdateStrategy::Incremental, "4 rows are too few to judge");
         let of_tables = Learned { is_of_tables: true, rows_since: 500, ..LEARNED };
         check(&shifted, of_tables, UpdateStrategy::Incremental, "came of tables or jobs that are not here");
         assert_eq!([held(18), held(13), shifted].map(|evidence| evidence.has_drifted()), [false, true, true]);

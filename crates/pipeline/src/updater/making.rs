@@ -116,6 +116,7 @@ fn learned_after(
             rows_since: (split.seen.len() + split.unseen.len()).saturating_sub(whole_rows),
             unseen: split.unseen.len(),
             amendments: before.amendments(),
+            is_small: split.is_small(),
             is_of_tables: manifest.source == Source::Tables || jobs.learned.len() > split.seen.len(),
         }),
         Some(strategy) => Choice { strategy, reason: "the settings say so".to_owned() },

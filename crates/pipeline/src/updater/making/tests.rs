@@ -130,10 +130,13 @@ fn a_small_table_is_learned_whole_and_judged_by_what_stands_in_for_its_release()
     assert_eq!((update.strategy, second.training_rows), (UpdateStrategy::Full, 32), "{update:?}");
     assert!(update.held_out.is_empty() && update.judged.iter().all(|judged| judged.rows == 12), "{update:?}");
     assert!(update.is_promoted && !update.judged.is_empty(), "{update:?}");
+    // As few as a learner's batch of which some were disturbed.
+    let (third, update) = world.update(builders::batch_grid([12, 13], 1.0));
+    assert_eq!((update.strategy, third.training_rows), (UpdateStrategy::Full, 40), "{update:?}");
     // Two trees learn hardly anything.
     world.settings.train.rounds = 2;
     world.settings.strategy = Some(UpdateStrategy::Full);
-    let (_, update) = world.update(builders::batch_grid(9..=11, 1.0));
+    let (_, update) = world.update(builders::batch_grid([9, 10], 1.0));
     assert!(!update.is_promoted && update.reason.contains("not promoted"), "{update:?}");
 }
 
