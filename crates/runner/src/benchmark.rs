@@ -200,7 +200,7 @@ async fn measure(
         }
     };
     match serde_json::from_slice(&answer) {
-        Ok(Answer::Benchmark(measured)) => Ok(measured),
+        Ok(Answer::Benchmark(measured)) => Ok(*measured),
         Ok(Answer::Failed { kind, message, suggestion }) => {
             Err(Answer::into_failure(&kind, message, suggestion).with_output(output_tail))
         }

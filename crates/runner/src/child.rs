@@ -65,7 +65,7 @@ fn write_line(answers: &mut File, line: &impl Serialize) -> io::Result<()> {
 fn answer(request: Request, report: &mut dyn FnMut(Report) -> io::Result<()>) -> Answer {
     let done = match request {
         Request::Probe { library } => session::version(&library).map(|version| Answer::Probe { version }),
-        Request::Benchmark(request) => session::measure(&request, report).map(Answer::Benchmark),
+        Request::Benchmark(request) => session::measure(&request, report).map(Box::new).map(Answer::Benchmark),
     };
     done.unwrap_or_else(Answer::failed)
 }

@@ -113,7 +113,7 @@ pub(crate) enum Answer {
         version: String,
     },
     /// Measurements.
-    Benchmark(Measured),
+    Benchmark(Box<Measured>),
     /// There are none.
     Failed {
         /// A [`FailureKind`]'s word.
