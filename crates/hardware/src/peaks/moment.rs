@@ -46,8 +46,10 @@ pub fn moment(threads: NonZero<usize>) -> Option<Moment> {
     let of_threads: Vec<(Vec<f64>, Option<f64>)> = thread::scope(|scope| {
         let one = |number| {
             move || {
-                let rounds = arithmetic_rounds(barrier)?;
-                Some((rounds, has_ring.then(|| handoff_ns(number, threads.get() as u64, barrier, word)).flatten()))
+                // Both in any case: whoever left between them would keep the others at the barrier for ever.
+                let rounds = arithmetic_rounds(barrier);
+                let handoff_ns = has_ring.then(|| handoff_ns(number, threads.get() as u64, barrier, word)).flatten();
+                Some((rounds?, handoff_ns))
             }
         };
         let handles: Vec<_> = (0..threads.get() as u64).map(|number| scope.spawn(one(number))).collect();
@@ -74,7 +76,6 @@ fn arithmetic_rounds(barrier: &Barrier) -> Option<Vec<f64>> {
         }
         rounds.push(ran_before.zip(own_time()).map(|(before, after)| (operations, after.saturating_sub(before))));
     }
-    // Nobody leaves before the last barrier; who knows no time is missed by nobody there.
     rounds
         .into_iter()
         .map(|round| round.filter(|(_, ran)| !ran.is_zero()).map(|(operations, ran)| operations / ran.as_secs_f64()))
