@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
+
+from free_port import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "augur"
@@ -80,9 +81,7 @@ class Augur:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         self.environment = environment() | {
             "AUGUR_STATE_DIRECTORY": str(directory / "state"),
             "AUGUR_AGGREGATOR__LISTEN": address,

@@ -21,6 +21,8 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
+from free_port import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", Path.home() / ".cache/augur/target"))
 
@@ -79,21 +81,6 @@ class Installation:
         if done.returncode not in codes:
             give_up(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr}")
         return done.stdout
-
-
-def free_port() -> int:
-    import random
-    import socket
-
-    # Below the ports that the kernel gives to connections, one of which would take it before the aggregator does.
-    for port in random.sample(range(15_000, 30_000), 100):
-        with socket.socket() as free:
-            try:
-                free.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    give_up("100 ports were tried, and all are taken")
 
 
 def key(model: str, batch_size: int, sequence_length: int | None, threads: int) -> tuple:

@@ -13,7 +13,7 @@ export AUGUR_ONNXRUNTIME_LIBRARY
 state=$AUGUR_STATE_DIRECTORY
 
 # A free port, so that the demo also runs beside another aggregator.
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(deploy/free_port.py)
 export AUGUR_AGGREGATOR__LISTEN="127.0.0.1:$port" AUGUR_AGGREGATOR_URL="http://127.0.0.1:$port"
 
 started=$SECONDS

@@ -48,8 +48,6 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-
 # wait_for FILE TEXT PID: until a log has the text, while the process lives.
 wait_for() {
     local deadline=$((SECONDS + ready_s_max))
@@ -67,7 +65,7 @@ row() { rows+=("| $1 | $2 | $3 |"); echo "measure.sh: $1: $2" >&2; }
 
 # --- Set-up: broker, topology, aggregator and updater by `augur up`, one worker beside it.
 
-port=$(free_port)
+port=$(deploy/free_port.py)
 unset AUGUR_AMQP_URL
 export AUGUR_STATE_DIRECTORY=$work/state
 export AUGUR_AGGREGATOR__LISTEN=127.0.0.1:$port AUGUR_AGGREGATOR_URL=http://127.0.0.1:$port
@@ -151,7 +149,7 @@ row "submit to start, idle worker" "$percentiles" \
 stop "$worker_pid"
 worker_pid=''
 total=$((runs * jobs + quiet_runs * quiet_jobs))
-second=$(free_port)
+second=$(deploy/free_port.py)
 AUGUR_LOG=info,pipeline::aggregator=debug,lapin=off AUGUR_AGGREGATOR__LISTEN=127.0.0.1:$second \
     "$augur" --log-format json aggregator start --db "$work/second.duckdb" 2>"$work/second.log" &
 second_pid=$!

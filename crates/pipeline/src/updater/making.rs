@@ -129,15 +129,7 @@ fn learned_after(
     let old = Old { rows, seen: &split.seen, judges: &judges, evidence: &evidence };
     let stand_ins = if is_small { stand_ins(&choice, &old, halves(&new, seed), &settings.train)? } else { Vec::new() };
     let next = if choice.strategy == UpdateStrategy::Incremental {
-        let kept = old.kept(UpdateStrategy::Incremental, new.len());
-        let predictors = match origin(releases, current)? {
-            None => learn_more(releases.load(&manifest.release_id)?.predictors, &new)?,
-            Some(Current { release, jobs }) => {
-                let since = kept.iter().chain(&new).filter(|row| !jobs.learned.contains(&row.job_id)).copied();
-                learn_more(release.predictors, &since.collect::<Vec<_>>())?
-            }
-        };
-        Next { choice, predictors, source: manifest.source, kept, spared: BTreeSet::new(), whole_rows }
+        learn_on(choice, &old, &new, current, releases, whole_rows)?
     } else {
         learn_again(choice, &old, &new, &settings.train)?
     };
@@ -254,6 +246,27 @@ struct Next<'a> {
     /// Those of the kept and of the new ones that it did not learn from: they are for the one after it to be judged on.
     spared: BTreeSet<JobId>,
     whole_rows: usize,
+}
+
+/// Has the current release learn more, or the one that it began from, once that was too often.
+fn learn_on<'a>(
+    choice: Choice,
+    old: &Old<'a>,
+    new: &[&'a AcceptedMeasurement],
+    current: &Current,
+    releases: &Releases,
+    whole_rows: usize,
+) -> Result<Next<'a>, PredictorError> {
+    let manifest = &current.release.manifest;
+    let kept = old.kept(UpdateStrategy::Incremental, new.len());
+    let predictors = match origin(releases, current)? {
+        None => learn_more(releases.load(&manifest.release_id)?.predictors, new)?,
+        Some(Current { release, jobs }) => {
+            let since = kept.iter().chain(new).filter(|row| !jobs.learned.contains(&row.job_id)).copied();
+            learn_more(release.predictors, &since.collect::<Vec<_>>())?
+        }
+    };
+    Ok(Next { choice, predictors, source: manifest.source, kept, spared: BTreeSet::new(), whole_rows })
 }
 
 /// Learns from the beginning, from those of the rows that the strategy keeps.
