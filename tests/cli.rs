@@ -210,7 +210,10 @@ fn flags_that_cannot_be_are_refused_with_what_could() {
         (["suite", "submit", "x.yaml", "--attempts", "21"], "1..=20"),
         (["suite", "submit", "x.yaml", "--run-id", "seven"], "is not a run id"),
         (["result", "replay", "--from=first", "--until", "next"], "now, an offset"),
+        (["suite", "submit", "x.yaml", "--delay=1m", "--at=2026-11-22T08:00:00Z"], "cannot be used with"),
         (["job", "submit", "--kind=test", "--profile=noop", "--require-memory-mb=lots"], "invalid digit"),
+        (["job", "submit", "--kind=test", "--profile=noop", "--at=tomorrow"], "2026-11-22T08:00:00Z"),
+        (["job", "submit", "--kind=test", "--profile=noop", "--delay=366d"], "more than 365 days ahead"),
     ] {
         let answer = world.augur(&arguments);
         assert!(answer.code == Some(2) && answer.stderr.contains(expected), "{answer:?}");

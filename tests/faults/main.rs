@@ -13,6 +13,7 @@ mod outage;
 mod policies;
 mod retention;
 mod stopping;
+mod submitting;
 mod undecodable;
 mod updater;
 mod workers;

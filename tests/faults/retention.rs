@@ -89,3 +89,23 @@ fn an_aggregator_whose_stream_was_cut_says_what_is_lost_and_how_it_comes_back() 
     let warning = aggregator.wait_for_line("retention took results", LIMIT).expect("a warning");
     assert!(warning.contains("offsets_missing=") && warning.contains("augur result replay --archive"), "{warning}");
 }
+
+#[test]
+fn an_export_whose_stream_was_cut_says_which_offsets_are_lost() {
+    let (world, url) = with_short_lived(names::RESULTS, "20 GB");
+    let export = || world.augur(&["result", "export", "--output", "history", "--format", "json"]);
+    publish_results(&url, 1);
+    let archived = export().json();
+    assert!(archived["gap"].is_null(), "{archived:#}");
+    let last = archived["last_offset"].as_u64().expect("an offset");
+    publish_results(&url, 600);
+    cut_behind(&url, names::RESULTS, last);
+
+    let cut = export();
+    let stderr = cut.stderr.clone();
+    let cut = cut.json();
+    let first = cut["gap"][1].as_u64().unwrap_or_else(|| panic!("no gap in {cut:#}"));
+    assert!(cut["gap"][0] == last && first > last + 1, "archived until {last}: {cut:#}");
+    let told = format!("what came between offsets {last} and {first} is not in the archive");
+    assert!(stderr.contains(&told), "`{told}` is not in\n{stderr}");
+}

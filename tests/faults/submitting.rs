@@ -1,0 +1,95 @@
+//! Jobs submitted one by one: the same one twice, for later, and how far one is.
+
+use messages::Timestamp;
+
+use crate::support::{World, assert_counts, text};
+
+/// What the first answer that has it says; the aggregator may not have heard of it yet, and each question starts a
+/// process.
+#[track_caller]
+fn said<T>(world: &World, question: &[&str], find: impl Fn(&str) -> Option<T>) -> T {
+    const QUESTIONS_MAX: usize = 1_000;
+    let mut answers = std::iter::repeat_with(|| world.augur(question).stdout).take(QUESTIONS_MAX);
+    answers.find_map(|answer| find(&answer)).unwrap_or_else(|| panic!("`{question:?}` never says it"))
+}
+
+#[test]
+fn a_job_that_is_submitted_twice_under_one_key_is_one_job() {
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let submit = |key: &str, further: &[&str]| {
+        let job = ["job", "submit", "--kind", "test", "--profile", "noop", "--unique-key", key];
+        world.augur(&[&job[..], further].concat())
+    };
+    let first = submit("nightly-1", &["--wait"]).expect(0);
+    let again = submit("nightly-1", &["--wait", "--format", "json"]).json();
+    let (job, second_run) = (text(&again, "job_id"), text(&again, "run_id"));
+    assert_eq!(first.trim_end(), format!("job {job}: passed"), "both are told of the same job");
+    assert_eq!(text(&again, "status"), "passed");
+
+    assert_counts(&world.complete(second_run), 1, [1, 0, 0, 0]);
+    let shown = world.augur(&["job", "show", job, "--format", "json"]).json();
+    let first_run = text(&shown, "run_id");
+    assert_ne!(first_run, second_run, "the first result is the one that counts");
+    assert_counts(&world.complete(first_run), 1, [1, 0, 0, 0]);
+    for run in [first_run, second_run] {
+        let results = world.results(run);
+        let ids: Vec<_> = results.iter().map(|row| text(row, "job_id")).collect();
+        assert_eq!(ids, [job], "each run shows its job");
+        assert_eq!(text(&results[0], "started_at"), text(&shown, "started_at"));
+    }
+    let replayed = world.augur(&["result", "replay", "--from", "first", "--into", "fresh.duckdb"]).expect(0);
+    assert!(replayed.contains("2 results, 1 of them new"), "{replayed}");
+
+    let other = submit("nightly-2", &["--format", "json"]).json();
+    assert_ne!(text(&other, "job_id"), job, "another key is another job");
+}
+
+#[test]
+fn a_job_for_later_is_shown_as_such_and_begins_when_it_is_due() {
+    const PAST: &str = "2020-01-01T00:00:00.000Z";
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let submit = |later: [&str; 2]| {
+        let job = ["job", "submit", "--kind", "test", "--profile", "noop", "--format", "json"];
+        text(&world.augur(&[&job[..], &later].concat()).json(), "run_id").to_owned()
+    };
+    let soon = Timestamp::from_micros(Timestamp::now().as_micros() + 3_000_000).to_string();
+    let runs = [["--at", soon.as_str()], ["--delay", "3s"], ["--at", PAST]].map(submit);
+    let due = runs.map(|run| {
+        let due_at = |shown: &str| -> Option<String> {
+            shown.lines().find_map(|line| line.strip_prefix("not to begin before ")).map(str::to_owned)
+        };
+        let due = said(&world, &["run", "show", &run], due_at);
+        assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
+        let results = world.results(&run);
+        let started = text(&results[0], "started_at");
+        assert!(due.as_str() <= started, "due at {due}, started at {started}");
+        assert_eq!(results[0]["attempt"], 1, "waiting is no attempt");
+        due
+    });
+    assert_eq!([due[0].as_str(), due[2].as_str()], [soon.as_str(), PAST], "what is past begins at once");
+    assert!(due[1] >= soon, "{} is less than 3 s behind the submission, which came after that of {soon}", due[1]);
+}
+
+#[test]
+fn tables_of_workers_and_of_a_run_say_how_far_a_benchmark_is() {
+    let world = World::new();
+    // A short lease makes heartbeats frequent.
+    world.set("AUGUR_WORKER__LEASE_S", "1");
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &[]);
+    let run = world.submit(
+        "benchmarks:\n  - {models: [mobilenet-v2], batch_sizes: [4], image_sizes: [128], threads: [1],\n     \
+         warmup_iterations: 0, iterations_min: 10000, iterations_max: 10000, duration_s_max: 600}",
+    );
+    let done = |shown: &str| -> Option<u64> {
+        shown.split_whitespace().find_map(|word| word.strip_suffix("/10000")?.parse().ok())
+    };
+    let first = said(&world, &["worker", "list"], |shown| done(shown).filter(|done| *done > 0));
+    said(&world, &["run", "show", &run], |shown| done(shown).filter(|done| *done > first));
+    world.augur(&["run", "cancel", &run]).expect(0);
+    assert_counts(&world.complete(&run), 1, [0, 0, 0, 1]);
+}
