@@ -87,6 +87,41 @@ fn a_job_that_fails_every_time_becomes_a_dead_letter_and_counts_once_when_sent_b
 }
 
 #[test]
+fn a_job_that_is_cancelled_while_it_waits_for_its_retry_never_begins_again() {
+    let world = World::new();
+    let begun = world.path("begun");
+    let profiles = std::fs::read_to_string(world.path("test.toml")).expect("settings");
+    let crash = format!(
+        "[worker.profiles.crash]\nrunner = \"command\"\nenabled = true\nprogram = \"/bin/sh\"\n\
+         arguments = [\"-c\", \"echo begun >>{}; kill -KILL $$\"]\n",
+        begun.display()
+    );
+    world.write("test.toml", &(profiles + &crash));
+    let _aggregator = world.aggregator();
+    let submit = ["job", "submit", "--kind", "test", "--profile", "crash", "--format", "json"];
+    let submitted = world.augur(&submit).json();
+    let (job, run) = (text(&submitted, "job_id"), text(&submitted, "run_id"));
+    let (_, held_run) = world.submit_hold("held");
+    let _worker = world.worker("w1", &[]);
+    // This one comes second and takes the only slot, so that the first one, whose attempt has failed, cannot begin again
+    // before the order, however late that is. It lies in its lane for half a second at least.
+    let held = world.holds().next();
+    world.augur(&["job", "cancel", job]).expect(0);
+    // Orders are read in their order: the worker has heard of the first one when this one ends.
+    world.augur(&["run", "cancel", &held_run]).expect(0);
+    held.gone();
+
+    let waited = world.augur(&["run", "wait", run, "--timeout-s", "60"]);
+    assert!(waited.code == Some(1) && !waited.stderr.contains("no worker reached"), "{waited:?}");
+    let summary = world.complete(run);
+    assert_counts(&summary, 1, [0, 0, 0, 1]);
+    assert_eq!((number(&summary, "retried"), number(&summary, "dead")), (1, 0), "{summary:#}");
+    let shown = world.augur(&["job", "show", job, "--format", "json"]).json();
+    assert_eq!((text(&shown, "status"), number(&shown, "attempt")), ("cancelled", 2), "{shown:#}");
+    assert_eq!(std::fs::read_to_string(&begun).expect("it began"), "begun\n", "once");
+}
+
+#[test]
 fn a_job_that_no_worker_can_take_says_why_and_waits_for_one_that_can() {
     let world = World::new();
     let _aggregator = world.aggregator();

@@ -1,6 +1,11 @@
 //! SIGTERM to each daemon, and a database that another process holds.
 
-use nix::sys::signal::Signal;
+use std::{fs::OpenOptions, io, net::TcpListener, sync::mpsc::channel, thread};
+
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::mkfifo,
+};
 use testkit::AugurProcess;
 
 use crate::support::{LIMIT, World, assert_counts, text};
@@ -16,6 +21,23 @@ fn terminate(process: &mut AugurProcess) {
 fn ended(process: &mut AugurProcess) {
     let status = process.wait(LIMIT).expect("an end");
     assert_eq!(status.code(), Some(0), "{}", process.stderr());
+}
+
+/// Sends SIGTERM, and once the process has said `heard` another; waits for a sudden end.
+#[track_caller]
+fn terminate_twice(process: &mut AugurProcess, heard: &str) {
+    process.signal(Signal::SIGTERM).expect("sent");
+    process.wait_for_line(heard, LIMIT).expect("it hears the first");
+    process.signal(Signal::SIGTERM).expect("sent");
+    assert_eq!(process.wait(LIMIT).expect("an end").code(), Some(130), "{}", process.stderr());
+}
+
+/// What blocks until a daemon has got so far.
+#[track_caller]
+fn awaited<T: Send + 'static>(wait: impl FnOnce() -> io::Result<T> + Send + 'static) -> T {
+    let (sender, done) = channel();
+    thread::spawn(move || sender.send(wait()));
+    done.recv_timeout(LIMIT).expect("a daemon gets so far").expect("no error")
 }
 
 #[test]
@@ -81,6 +103,36 @@ fn a_worker_told_twice_ends_at_once_and_its_job_runs_elsewhere() {
     world.holds().let_go(1);
     assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
     assert_eq!(text(&world.results(&run)[0], "worker_id"), "second");
+}
+
+/// Each waits for what never comes, an answer or the end of a file, and so could not end in good order.
+#[test]
+fn other_daemons_told_twice_end_at_once_too() {
+    let world = World::new();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    world.set("AUGUR_AGGREGATOR_URL", &format!("http://{}", silent.local_addr().expect("an address")));
+    world.set("AUGUR_LEARNER__MODELS", "mobilenet-v2");
+    let mut learner = world.spawn("learner", &["learner", "start"]);
+    let _question = awaited(move || silent.accept());
+    terminate_twice(&mut learner, "signal received");
+
+    let releases = world.path("state/releases");
+    let endless = |name: &str| {
+        let path = releases.join(name);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("made");
+        path
+    };
+    let position = endless("training/position");
+    let mut updater = world.spawn("updater", &["updater", "start"]);
+    let _read = awaited(move || OpenOptions::new().write(true).open(position));
+    terminate_twice(&mut updater, "signal received");
+
+    // It has ended but for a thread that reads, which its runtime waits for: then nobody heard the second one.
+    let current = endless("current");
+    let mut aggregator = world.aggregator();
+    let _read = awaited(move || OpenOptions::new().write(true).open(current));
+    terminate_twice(&mut aggregator, "aggregator stopped");
 }
 
 #[test]

@@ -1,8 +1,16 @@
 //! SIGTERM and Ctrl-C: the first asks for an orderly end, the second ends at once.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    io,
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+};
 
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::Context as _;
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -20,10 +28,25 @@ pub(crate) fn before_sudden_exit(action: impl Fn() + Send + 'static) {
 ///
 /// If the signals cannot be caught.
 pub(crate) fn token() -> anyhow::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let fired = stop.clone();
-    tokio::spawn(async move {
+    let (sender, caught) = mpsc::channel();
+    // The program's own runtime ends its tasks first and then waits for what blocks, a hanging file system or a long
+    // query, for as long as that takes: on it, nobody would hear the second signal by then.
+    thread::Builder::new().name("signals".to_owned()).spawn(move || listen(&fired, &sender))?;
+    caught.recv().context("the thread that hears signals has ended")??;
+    Ok(stop)
+}
+
+/// Says whether the signals can be caught, then waits for them.
+fn listen(fired: &CancellationToken, caught: &mpsc::Sender<io::Result<()>>) {
+    let say = |result| caught.send(result).expect("whoever started this waits for it");
+    let (runtime, [mut terminate, mut interrupt]) = match catch() {
+        Ok(catching) => catching,
+        Err(error) => return say(Err(error)),
+    };
+    say(Ok(()));
+    runtime.block_on(async {
         for again in [false, true] {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -36,7 +59,16 @@ pub(crate) fn token() -> anyhow::Result<CancellationToken> {
             fired.cancel();
         }
     });
-    Ok(stop)
+}
+
+/// SIGTERM and SIGINT, and what they are heard on.
+fn catch() -> io::Result<(Runtime, [Signal; 2])> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let signals = {
+        let _inside = runtime.enter();
+        [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?]
+    };
+    Ok((runtime, signals))
 }
 
 fn exit_at_once() -> ! {
