@@ -96,7 +96,7 @@ fn a_job_that_is_cancelled_while_it_waits_for_its_retry_never_begins_again() {
          arguments = [\"-c\", \"echo begun >>{}; kill -KILL $$\"]\n",
         begun.display()
     );
-    world.write("test.toml", &(profiles + &crash));
+    world.write("test.toml", &format!("{profiles}{crash}"));
     let _aggregator = world.aggregator();
     let submit = ["job", "submit", "--kind", "test", "--profile", "crash", "--format", "json"];
     let submitted = world.augur(&submit).json();
