@@ -23,7 +23,8 @@ use crate::{PipelineError, updater::training_table, worker::chain};
 const RELEASE_WAIT_MAX: Duration = Duration::from_mins(1);
 /// How long the updater may take to replace a release that is of no use: it trains anew, behind the benchmarks that run.
 const USABLE_WAIT_MAX: Duration = Duration::from_mins(10);
-/// Longest wait before workers, or a release that is of no use, are looked at again.
+/// Longest wait before that is looked at again of which there is no news: workers, a release that is of no use, a table
+/// that is still too short for a release.
 const LOOK_WAIT: Duration = Duration::from_secs(5);
 
 impl Learner {
@@ -102,12 +103,15 @@ impl Learner {
         let deadline = Instant::now() + RELEASE_WAIT_MAX;
         loop {
             let of_batch = measured.clone();
-            if self.looking(move |directory| knows(directory, &of_batch)).await? {
+            let is_settled =
+                move |directory: &Path| Ok(knows(directory, &of_batch)? || is_too_few(directory, &of_batch)?);
+            if self.looking(is_settled).await? {
                 return Ok(true);
             }
-            match timeout_at(deadline, self.next_release()).await {
+            match timeout_at(deadline.min(Instant::now() + LOOK_WAIT), self.next_release()).await {
                 Ok(Some(())) => {}
                 Ok(None) => return Ok(false),
+                Err(_) if Instant::now() < deadline => {}
                 Err(_) => {
                     info!(waited_s = RELEASE_WAIT_MAX.as_secs(), "no new release; going on with the last one");
                     return Ok(true);
@@ -149,6 +153,13 @@ fn knows(directory: &Path, measured: &BTreeSet<JobId>) -> Result<bool, PipelineE
         Ok(measured.iter().all(|job_id| known.contains(job_id)))
     };
     of_last().map_err(PipelineError::predictors("learner"))
+}
+
+/// Whether the updater has all these measurements and still too few for any release: then none is on its way.
+fn is_too_few(directory: &Path, measured: &BTreeSet<JobId>) -> Result<bool, PipelineError> {
+    let table = training_table(directory)?;
+    let found = table.measurements().iter().filter(|row| measured.contains(&row.job_id)).count();
+    Ok(table.len() < ROWS_NEEDED && found == measured.len())
 }
 
 /// Those of these targets that no live worker takes, and why.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    path::Path,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use graphs::ModelCache;
 use messages::{AcceptedMeasurement, Job, JobId, JobResult, Metric, Platform, Priority, ReleaseId, Timestamp};
 use pipeline::{
     LearnerReport, LearnerSettings, Ledger, PipelineError, PlanRequest, Roster, SearchSettings, Target, learn,
-    plan_next,
+    plan_next, training_table,
 };
 use planner::{Barred, Constraints, Strategy};
 use predictors::{KnownJobs, Learner, Predictors, Provenance, Releases, Source, TrainSettings, Update, UpdateStrategy};
@@ -55,21 +56,26 @@ fn on(platform: Platform, mut row: AcceptedMeasurement) -> AcceptedMeasurement {
     row
 }
 
+/// Keeps the training table as the updater does.
+fn keep(directory: &Path, table: &TrainingTable) {
+    let (training, offset) = (directory.join("training"), table.len());
+    std::fs::create_dir_all(&training).unwrap();
+    table.write(&training.join(format!("{offset}.parquet"))).unwrap();
+    std::fs::write(training.join("position"), format!("{offset}\n")).unwrap();
+}
+
 /// A broker, a directory with a training table that has a measurement on each of the two platforms, and models.
 async fn measured() -> (World, TempDir, ModelCache) {
     let rows = [Platform::Cpu, Platform::Cuda].map(|platform| on(platform, builders::batch_grid([1], 1.0).remove(0)));
     let mut table = TrainingTable::empty();
     table.append(&rows);
     let directory = tempfile::tempdir().unwrap();
-    let training = directory.path().join("training");
-    std::fs::create_dir_all(&training).unwrap();
-    table.write(&training.join("2.parquet")).unwrap();
-    std::fs::write(training.join("position"), "2\n").unwrap();
+    keep(directory.path(), &table);
     let models = ModelCache::open(&directory.path().join("models")).unwrap();
     (World::new().await, directory, models)
 }
 
-fn settings(directory: &std::path::Path) -> LearnerSettings {
+fn settings(directory: &Path) -> LearnerSettings {
     LearnerSettings {
         releases_directory: directory.to_owned(),
         search: SearchSettings {
@@ -280,4 +286,26 @@ async fn a_release_that_appears_between_two_batches_predicts_the_second() {
     let (learned, ()) = bounded(async { tokio::join!(learning, working) }).await;
     let LearnerReport { runs, jobs, measured, .. } = learned.unwrap();
     assert_eq!((runs.len(), jobs, measured), (2, BATCH, BATCH));
+}
+
+/// Behind each, a release was waited for that could not come yet, for so long that this test would not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_are_too_few_for_a_release_follow_at_once() {
+    let (world, directory, models) = measured().await;
+    let mut settings = LearnerSettings { batch: 1, budget: BATCH, ..settings(directory.path()) };
+    settings.constraints = Constraints { platform_max: [("cuda".to_owned(), 0)].into(), ..Constraints::default() };
+    let mut lane = world.lane("jobs.cpu.low").await;
+    let roster = Everybody::default();
+    let learning = Box::pin(learn(&world.url, settings, models, &roster, world.stop.clone()));
+    let working = async {
+        let mut table = training_table(directory.path()).unwrap();
+        for _ in 0..BATCH {
+            let job: Job = lane.next().await.unwrap().decode().unwrap();
+            table.append(&[AcceptedMeasurement { job_id: job.job_id, ..builders::accepted_measurement() }]);
+            keep(directory.path(), &table);
+            measure(&world, vec![job]).await;
+        }
+    };
+    let (learned, ()) = bounded(async { tokio::join!(learning, working) }).await;
+    assert_eq!(learned.unwrap().runs.len(), BATCH);
 }
