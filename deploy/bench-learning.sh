@@ -3,7 +3,7 @@
 # of `augur plan next` the error against the rows measured, then what it had to reach; exits with 1 if it missed some of it,
 # with 2 if it could not run. Called by `make bench-learning`, which builds what it needs.
 #
-#   deploy/bench-learning.sh [--data FOLDER] [--seeds N] [--json FILE] [--svg FILE]
+#   deploy/bench-learning.sh [--data FOLDER] [--seeds N] [--seed-first N] [--part cold|warm|update] [--json FILE] [--svg FILE]
 #
 # The data are read from where they lie, by default AUGUR_SHARED_DATA/timm. It takes about ten minutes on two cores.
 set -euo pipefail

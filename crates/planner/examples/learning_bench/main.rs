@@ -1,7 +1,7 @@
 //! Replays a measurement table as if it were a device that one can measure, and asks how many rows each strategy needs.
 //!
 //! ```text
-//! learning_bench DATA [--seeds N] [--threads N] [--json FILE] [--svg FILE] [--part cold|warm|update]
+//! learning_bench DATA [--seeds N] [--seed-first N] [--threads N] [--json FILE] [--svg FILE] [--part cold|warm|update]
 //! ```
 //!
 //! *Cold start*: nothing is known. Of one GPU per seed a quarter of the rows is kept for testing; the strategies choose
@@ -35,6 +35,8 @@ const UPDATE_SEEDS_MAX: usize = 3;
 struct Arguments {
     data: PathBuf,
     seeds: u64,
+    /// The least of them: what was chosen on some is judged on others.
+    seed_first: u64,
     threads: usize,
     json: Option<PathBuf>,
     svg: Option<PathBuf>,
@@ -44,12 +46,16 @@ struct Arguments {
 impl Arguments {
     fn parse() -> Result<Self, Box<dyn Error>> {
         let mut words = std::env::args().skip(1);
-        let data = words.next().ok_or("usage: learning_bench DATA [--seeds N] [--threads N] [--json F] [--svg F]")?;
-        let mut arguments = Self { data: data.into(), seeds: 6, threads: 2, json: None, svg: None, part: None };
+        let data = words
+            .next()
+            .ok_or("usage: learning_bench DATA [--seeds N] [--seed-first N] [--threads N] [--json F] [--svg F]")?;
+        let mut arguments =
+            Self { data: data.into(), seeds: 6, seed_first: 0, threads: 2, json: None, svg: None, part: None };
         while let Some(flag) = words.next() {
             let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
             match flag.as_str() {
                 "--seeds" => arguments.seeds = value.parse()?,
+                "--seed-first" => arguments.seed_first = value.parse()?,
                 "--threads" => arguments.threads = value.parse()?,
                 "--json" => arguments.json = Some(value.into()),
                 "--svg" => arguments.svg = Some(value.into()),
@@ -80,7 +86,7 @@ fn main() -> ExitCode {
 fn run() -> Result<bool, Box<dyn Error>> {
     let arguments = Arguments::parse()?;
     let replay = Replay::read(&arguments.data)?;
-    let seeds: Vec<u64> = (0..arguments.seeds).collect();
+    let seeds: Vec<u64> = (0..arguments.seeds).map(|index| arguments.seed_first + index).collect();
     let mut all: Vec<Curves> = Vec::new();
     if arguments.wants("cold") {
         let of_seeds = in_parallel(&seeds, arguments.threads, |seed| cold::curves(&replay, *seed))?;
