@@ -136,6 +136,19 @@ fn what_was_predicted_is_measured(world: &World) {
 }
 
 fn planned_benchmarks_run(world: &World) {
+    let proposals = world.augur(&["plan", "next", "--count", "3", "--format", "json"]).json();
+    for (proposal, order) in proposals.as_array().expect("a list").iter().zip(1..=3) {
+        let number = |field: &str| proposal[field].as_f64().unwrap_or_else(|| panic!("no `{field}`: {proposal:#}"));
+        let [lower, predicted, upper] = ["lower", "predicted_latency_ms", "upper"].map(number);
+        assert!(0.0 < lower && lower <= predicted && predicted <= upper, "{proposal:#}");
+        assert!(number("expected_seconds") > 0.0 && number("information_gain_pct") > 0.0, "{proposal:#}");
+        assert!((0.0..=1.0).contains(&number("score")) && number("spread_log") >= 0.0, "{proposal:#}");
+        // Not as before the first release, of which nothing is predicted.
+        let why = text(proposal, "why");
+        assert!(why.starts_with("stands for many of ") && why.ends_with("of which little is measured"), "{why}");
+        assert_eq!((&proposal["selection_order"], text(proposal, "device").is_empty()), (&Value::from(order), false));
+    }
+    assert_eq!(proposals.as_array().map(Vec::len), Some(3), "{proposals:#}");
     let planned = world.augur(&["plan", "next", "--count", "3", "--submit", "--wait"]);
     assert!(planned.stderr.contains("release r"), "{planned:?}");
     let table = planned.expect(0);

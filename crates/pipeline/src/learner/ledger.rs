@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
     io::Write as _,
     path::{Path, PathBuf},
 };
@@ -14,14 +15,21 @@ use crate::PipelineError;
 
 /// File beside the releases.
 const LEDGER_FILE: &str = "proposed.tsv";
+/// File that is locked while that one is changed, which is another file after each change.
+const LOCK_FILE: &str = "proposed.lock";
 /// How long a proposal that was not measured is waited for, and one that gave nothing is left alone, in seconds.
 const WITHHELD_S: i64 = 24 * 3_600;
+
+/// By configuration the last state of a proposal, and when that began.
+type Entries = BTreeMap<String, (i64, Withheld)>;
 
 /// Proposals by their configuration, each with its last state and when that began.
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
-    entries: BTreeMap<String, (i64, Withheld)>,
+    /// What began before is too old to matter, in seconds.
+    oldest_s: i64,
+    entries: Entries,
 }
 
 impl Ledger {
@@ -32,14 +40,8 @@ impl Ledger {
     /// [`PipelineError::File`] if it is there and cannot be read.
     pub fn open(releases_directory: &Path, now: Timestamp) -> Result<Self, PipelineError> {
         let path = releases_directory.join(LEDGER_FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(PipelineError::File { action: "read", path, source }),
-        };
-        let oldest = now.as_seconds() - WITHHELD_S;
-        let entries = text.lines().filter_map(parse).filter(|(_, (since, _))| *since >= oldest).collect();
-        Ok(Self { path, entries })
+        let oldest_s = now.as_seconds() - WITHHELD_S;
+        Ok(Self { entries: read(&path, oldest_s)?, path, oldest_s })
     }
 
     /// What is not to be proposed, by its configuration's text.
@@ -47,21 +49,21 @@ impl Ledger {
         self.entries.iter().map(|(configuration, (_, why))| (configuration.clone(), *why)).collect()
     }
 
-    /// Notes what became of configurations and writes the file, whole or not at all.
-    ///
-    /// Of two processes that write at once the later wins; what the other noted may then be proposed again.
+    /// Notes what became of configurations and writes the file, whole or not at all, with what others noted since it was
+    /// opened.
     ///
     /// # Errors
     ///
-    /// [`PipelineError::File`] if it cannot be written.
+    /// [`PipelineError::File`] if it cannot be locked, read or written.
     pub fn note<'a>(
         &mut self,
         configurations: impl IntoIterator<Item = &'a Configuration>,
         what: Withheld,
         now: Timestamp,
     ) -> Result<(), PipelineError> {
-        self.entries.extend(configurations.into_iter().map(|of| (of.to_string(), (now.as_seconds(), what))));
-        self.write()
+        self.change(|entries| {
+            entries.extend(configurations.into_iter().map(|of| (of.to_string(), (now.as_seconds(), what))));
+        })
     }
 
     /// Takes configurations out again, because no job is to measure them after all, and writes the file.
@@ -73,10 +75,11 @@ impl Ledger {
         &mut self,
         configurations: impl IntoIterator<Item = &'a Configuration>,
     ) -> Result<(), PipelineError> {
-        for of in configurations {
-            self.entries.remove(&of.to_string());
-        }
-        self.write()
+        self.change(|entries| {
+            for of in configurations {
+                entries.remove(&of.to_string());
+            }
+        })
     }
 
     /// Notes how the job of a proposal ended. What failed, and what nothing may be learned from, is left alone for a
@@ -97,19 +100,44 @@ impl Ledger {
         }
     }
 
-    fn write(&self) -> Result<(), PipelineError> {
-        self.replace().map_err(|source| PipelineError::File { action: "write", path: self.path.clone(), source })
+    /// Changes what the file says now, which another command or learner may have changed since it was read.
+    fn change(&mut self, change: impl FnOnce(&mut Entries)) -> Result<(), PipelineError> {
+        let failed = |action, path: PathBuf| move |source| PipelineError::File { action, path, source };
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory).map_err(failed("create", directory.to_owned()))?;
+        let lock = directory.join(LOCK_FILE);
+        // Freed at the end, or by the kernel; whoever holds it reads and writes a small file.
+        let _held = locked(&lock).map_err(failed("lock", lock))?;
+        self.entries = read(&self.path, self.oldest_s)?;
+        change(&mut self.entries);
+        self.replace(directory).map_err(failed("write", self.path.clone()))
     }
 
-    fn replace(&self) -> std::io::Result<()> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory)?;
+    fn replace(&self, directory: &Path) -> std::io::Result<()> {
         let mut new = tempfile::NamedTempFile::new_in(directory)?;
         for (configuration, (since, what)) in &self.entries {
             writeln!(new, "{since}\t{}\t{configuration}", word(*what))?;
         }
         new.persist(&self.path).map(drop).map_err(|error| error.error)
     }
+}
+
+/// Reads what is not too old; nothing where there is no file yet.
+fn read(path: &Path, oldest_s: i64) -> Result<Entries, PipelineError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(PipelineError::File { action: "read", path: path.to_owned(), source }),
+    };
+    Ok(text.lines().filter_map(parse).filter(|(_, (since, _))| *since >= oldest_s).collect())
+}
+
+/// Waits for a lock and takes it.
+fn locked(path: &Path) -> std::io::Result<File> {
+    // Never truncated: it has no content, and another process may hold it.
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    file.lock()?;
+    Ok(file)
 }
 
 const fn word(what: Withheld) -> &'static str {
@@ -168,6 +196,24 @@ mod tests {
         open().note([&configuration(1), &configuration(2)], Withheld::Queued, at(1_000_000)).expect("written");
         open().forget([&configuration(1), &configuration(3)]).expect("written");
         assert_eq!(open().withheld(), [(configuration(2).to_string(), Withheld::Queued)].into());
+    }
+
+    /// Of two that noted at once the later one won, and what the other had noted was proposed again.
+    #[test]
+    fn of_two_that_note_at_once_neither_loses_what_the_other_noted() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || Ledger::open(directory.path(), at(1_000_000)).expect("readable");
+        let (mut learner, mut command) = (open(), open());
+        std::thread::scope(|scope| {
+            for (ledger, sizes) in [(&mut learner, 1..=50), (&mut command, 51..=100)] {
+                scope.spawn(move || {
+                    for size in sizes {
+                        ledger.note([&configuration(size)], Withheld::Queued, at(1_000_000)).expect("written");
+                    }
+                });
+            }
+        });
+        assert_eq!(open().withheld().len(), 100);
     }
 
     #[test]

@@ -119,7 +119,32 @@ fn replace(directory: &Path, name: &str, text: &str) -> Result<(), PipelineError
 
 #[cfg(test)]
 mod tests {
+    use testkit::builders;
+
     use super::*;
+
+    /// A table of the sample at so many batch sizes, with four rows each.
+    fn table(sizes: u32) -> TrainingTable {
+        let mut table = TrainingTable::empty();
+        table.append(&builders::batch_grid(1..=sizes, 1.0));
+        table
+    }
+
+    #[test]
+    fn a_table_without_its_position_is_not_read_and_goes_with_the_next_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let at = |next_offset| Position { next_offset, last_message: None };
+        save_training(path, &table(1), &at(4)).expect("saved");
+        // An updater died behind the first of the two files.
+        table(3).write(&table_path(path, 12)).expect("written");
+        let (found, position) = load_training(path).expect("whole");
+        assert_eq!((found.len(), position), (4, Some(at(4))), "the stream is read again from there");
+        save_training(path, &table(2), &at(8)).expect("saved");
+        let (found, position) = load_training(path).expect("whole");
+        assert_eq!((found.len(), position), (8, Some(at(8))));
+        assert_eq!([4, 8, 12].map(|offset| table_path(path, offset).exists()), [false, true, false]);
+    }
 
     #[test]
     fn a_position_is_read_as_it_was_written_also_without_its_message() {

@@ -13,7 +13,7 @@ use features::{OwnTables, TrainingTable};
 use graphs::ModelCache;
 use messages::{AcceptedMeasurement, Job, JobId, JobResult, Metric, Platform, Priority, ReleaseId, Timestamp};
 use pipeline::{
-    LearnerReport, LearnerSettings, Ledger, PipelineError, PlanRequest, Roster, SearchSettings, Target, learn,
+    LearnerReport, LearnerSettings, Ledger, PipelineError, PlanRequest, Planned, Roster, SearchSettings, Target, learn,
     plan_next, training_table,
 };
 use planner::{Barred, Constraints, Strategy};
@@ -134,6 +134,22 @@ impl Roster for Everybody {
     }
 }
 
+/// All that may be proposed, asked for at once.
+fn all(settings: &LearnerSettings, models: &ModelCache) -> Planned {
+    let request = PlanRequest {
+        search: settings.search.clone(),
+        strategy: settings.strategy,
+        count: 100,
+        constraints: Constraints { model_max: Some(100), ..Constraints::default() },
+        barred: Barred::default(),
+        preferred_devices: Vec::new(),
+        first_device: None,
+        web_places: Vec::new(),
+        is_without_release: false,
+    };
+    tokio::task::block_in_place(|| plan_next(&settings.releases_directory, &request, models)).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_candidate_is_left_the_learner_ends_without_a_job() {
     let (world, directory, models) = measured().await;
@@ -146,19 +162,7 @@ async fn where_no_candidate_is_left_the_learner_ends_without_a_job() {
     let poor = LearnerSettings { constraints, ..settings.clone() };
     assert_eq!(learned(poor, Everybody::default()).await, LearnerReport::default(), "no candidate is so cheap");
 
-    // All that there is, asked for at once.
-    let request = PlanRequest {
-        search: settings.search.clone(),
-        strategy: settings.strategy,
-        count: 100,
-        constraints: Constraints { model_max: Some(100), ..Constraints::default() },
-        barred: Barred::default(),
-        preferred_devices: Vec::new(),
-        first_device: None,
-        web_places: Vec::new(),
-        is_without_release: false,
-    };
-    let planned = tokio::task::block_in_place(|| plan_next(directory.path(), &request, &models)).unwrap();
+    let planned = all(&settings, &models);
     let name = |of: &planner::Proposal| (of.device.clone(), of.configuration.to_string());
     let roster = Everybody { measured: planned.proposals.iter().map(name).collect() };
     assert!(roster.measured.len() > settings.budget, "{:?}", planned.passed_over);
@@ -288,6 +292,15 @@ async fn a_release_that_appears_between_two_batches_predicts_the_second() {
     assert_eq!((runs.len(), jobs, measured), (2, BATCH, BATCH));
 }
 
+/// Measures the next job, which is in the training table before the learner hears of it.
+async fn measure_next(world: &World, directory: &Path, lane: &mut Subscription) {
+    let job: Job = lane.next().await.unwrap().decode().unwrap();
+    let mut table = training_table(directory).unwrap();
+    table.append(&[AcceptedMeasurement { job_id: job.job_id, ..builders::accepted_measurement() }]);
+    keep(directory, &table);
+    measure(world, vec![job]).await;
+}
+
 /// Behind each, a release was waited for that could not come yet, for so long that this test would not end.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_are_too_few_for_a_release_follow_at_once() {
@@ -298,14 +311,42 @@ async fn batches_that_are_too_few_for_a_release_follow_at_once() {
     let roster = Everybody::default();
     let learning = Box::pin(learn(&world.url, settings, models, &roster, world.stop.clone()));
     let working = async {
-        let mut table = training_table(directory.path()).unwrap();
         for _ in 0..BATCH {
-            let job: Job = lane.next().await.unwrap().decode().unwrap();
-            table.append(&[AcceptedMeasurement { job_id: job.job_id, ..builders::accepted_measurement() }]);
-            keep(directory.path(), &table);
-            measure(&world, vec![job]).await;
+            measure_next(&world, directory.path(), &mut lane).await;
         }
     };
     let (learned, ()) = bounded(async { tokio::join!(learning, working) }).await;
     assert_eq!(learned.unwrap().runs.len(), BATCH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_in_seconds_is_that_of_all_batches_together() {
+    let (world, directory, models) = measured().await;
+    let mut settings = LearnerSettings { batch: 1, budget: BATCH, ..settings(directory.path()) };
+    (settings.search.batch_sizes, settings.search.sequence_lengths) = (vec![1, 2], vec![16]);
+    let planned = all(&settings, &models);
+    let on_cpu = planned.proposals.iter().filter(|of| of.configuration.platform == Platform::Cpu);
+    let seconds: Vec<f64> = on_cpu.map(|of| of.expected_seconds).collect();
+    let [one, other] = seconds[..] else { panic!("{planned:?}") };
+    // Enough for either of the two, and not quite for both.
+    let budget_seconds = Some(one + other - one.min(other) / 2.0);
+    let platform_max = [("cuda".to_owned(), 0)].into();
+    settings.constraints = Constraints { budget_seconds, platform_max, ..Constraints::default() };
+    let mut lane = world.lane("jobs.cpu.low").await;
+    let roster = Everybody::default();
+    let learning = Box::pin(learn(&world.url, settings, models, &roster, world.stop.clone()));
+    let working = async {
+        for _ in 0..2 {
+            measure_next(&world, directory.path(), &mut lane).await;
+        }
+    };
+    let ended = async {
+        tokio::select! {
+            learned = learning => learned.unwrap(),
+            () = working => panic!("the second batch had the whole budget again"),
+        }
+    };
+    let LearnerReport { runs, jobs, measured, expected_seconds } = bounded(ended).await;
+    assert_eq!((runs.len(), jobs, measured), (1, 1, 1));
+    assert!(Some(expected_seconds) <= budget_seconds, "{expected_seconds} of {budget_seconds:?}");
 }

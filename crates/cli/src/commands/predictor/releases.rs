@@ -389,3 +389,69 @@ fn comparison_table(comparison: &Comparison) -> comfy_table::Table {
 fn percent(value: f64) -> String {
     format!("{value:.1} %")
 }
+
+#[cfg(test)]
+mod tests {
+    use messages::Timestamp;
+    use predictors::{Source, TrainSettings, UpdateStrategy};
+
+    use super::*;
+
+    fn release_id(number: u32) -> ReleaseId {
+        ReleaseId::parse(&format!("r{number:06}-1f2e3d4c")).expect("a name")
+    }
+
+    /// A release, made by an update unless by hand.
+    fn release(number: u32, is_promoted: Option<bool>) -> Manifest {
+        let update = |is_promoted| Update {
+            strategy: UpdateStrategy::Weighted,
+            reason: "a test".to_owned(),
+            table_rows: 80,
+            whole_rows: 75,
+            held_out: Vec::new(),
+            judged: Vec::new(),
+            is_promoted,
+        };
+        Manifest {
+            release_id: release_id(number),
+            parent: None,
+            created_at: Timestamp::from_micros(0),
+            augur_version: "0.1.0".to_owned(),
+            feature_schema: "0123456789abcdef".to_owned(),
+            feature_names: Vec::new(),
+            training_rows: 75,
+            source: Source::Jobs,
+            models: 1,
+            devices: Vec::new(),
+            few_shots: Vec::new(),
+            metrics: vec![Metric::LatencyMs],
+            evaluation: Vec::new(),
+            update: is_promoted.map(update),
+            settings: TrainSettings::default(),
+            files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_list_tells_candidates_from_what_is_and_was_current() {
+        let made = [release(1, None), release(2, Some(true)), release(3, Some(true)), release(4, Some(false))];
+        let lines = |current: ReleaseId| made.iter().map(|manifest| line(manifest, Some(&current))).collect::<Vec<_>>();
+        let shown = |current: u32| {
+            let table = releases_table(&lines(release_id(current)));
+            let cells = |row: &comfy_table::Row| row.cell_iter().map(comfy_table::Cell::content).collect::<Vec<_>>();
+            table.row_iter().map(|row| (cells(row)[0].clone(), cells(row)[3].clone())).collect::<Vec<_>>()
+        };
+        let row = |number, state: &str, how: &str| (format!("{}{state}", release_id(number)), how.to_owned());
+        let by_hand = row(1, "", "by hand");
+        let (second, third) = (row(2, "", "weighted"), row(3, " (current)", "weighted"));
+        assert_eq!(shown(3), [by_hand.clone(), second.clone(), third, row(4, " (candidate)", "weighted")]);
+        // One that somebody promoted since.
+        let (third, fourth) = (row(3, "", "weighted"), row(4, " (current)", "weighted"));
+        assert_eq!(shown(4), [by_hand, second, third, fourth]);
+        let json = serde_json::to_value(lines(release_id(3))).expect("written");
+        let states = [1_usize, 2, 3].map(|place| [&json[place]["is_current"], &json[place]["update"]["promoted"]]);
+        let states = states.map(|state| state.map(serde_json::Value::as_bool));
+        assert_eq!(states, [[false, true], [true, true], [false, false]].map(|state| state.map(Some)));
+        assert!(json[0]["update"].is_null(), "{json:#}");
+    }
+}

@@ -1,8 +1,16 @@
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::RangeInclusive};
 
+use features::{Subject, TrainingTable};
+use graphs::ModelCache;
+use messages::Priority;
+use planner::{Barred, Constraints, Strategy};
 use testkit::builders;
 
 use super::*;
+use crate::{
+    PlanRequest, Planned, SearchSettings, plan_next,
+    updater::files::{Position, save_training},
+};
 
 /// Small boosters.
 const TRAIN: TrainSettings = TrainSettings {
@@ -314,6 +322,84 @@ fn a_metric_that_nothing_new_was_measured_of_is_named_as_not_judged() {
     assert!(next.metrics.contains(&Metric::MemoryPeakMb) && update.is_promoted, "{update:?}");
     let expected = "the settings say so; too few new rows to judge it in memory_peak_mb on cpu";
     assert_eq!(update.reason, expected, "nothing of power, which nobody measured: {update:?}");
+}
+
+/// Few machines tell what power they draw.
+#[test]
+fn power_is_predicted_where_jobs_measured_it_and_nowhere_else() {
+    let predicted = |measured: RangeInclusive<u32>| {
+        let with_power = |mut row: AcceptedMeasurement| {
+            let threads = f64::from(row.configuration.threads);
+            row.power_w = measured.contains(&row.configuration.batch_size).then_some(100.0 + 5.0 * threads);
+            row
+        };
+        let mut world = World::new();
+        let (manifest, _) = world.update(builders::batch_grid(1..=10, 1.0).into_iter().map(with_power));
+        let predictors = world.releases.current().expect("whole").expect("published").predictors;
+        let answers = predictors.predict_subjects(&[Subject::from(&world.rows[0])]).expect("described");
+        (manifest, answers[0].metric(Metric::PowerW).copied())
+    };
+    let (manifest, power) = predicted(1..=6);
+    let power = power.expect("predicted");
+    assert!(power.lower <= power.value && power.value <= power.upper, "{power:?}");
+    assert!((90.0..135.0).contains(&power.value), "all were between 105 and 120 W: {power:?}");
+    let tested = manifest.evaluation.iter().filter(|of| of.metric == Metric::PowerW);
+    assert!(matches!(tested.map(|of| of.rows).max(), Some(1..=24)), "only what was measured: {manifest:?}");
+    let (manifest, power) = predicted(0..=0);
+    assert!(power.is_none() && !manifest.metrics.contains(&Metric::PowerW), "{power:?}");
+}
+
+/// What is proposed next for the devices of a world.
+fn planned(world: &World) -> Planned {
+    let directory = &world.settings.releases_directory;
+    let mut table = TrainingTable::empty();
+    table.append(&world.rows);
+    save_training(directory, &table, &Position { next_offset: 1, last_message: None }).expect("saved");
+    let search = SearchSettings {
+        models: vec!["bert-tiny".to_owned()],
+        batch_sizes: vec![1, 2],
+        sequence_lengths: vec![16],
+        threads: vec![1],
+        web_platforms: Vec::new(),
+        priority: Priority::Low,
+        seed: 0,
+    };
+    let request = PlanRequest {
+        search,
+        strategy: Strategy::Hybrid,
+        count: 4,
+        constraints: Constraints { model_max: Some(4), ..Constraints::default() },
+        barred: Barred::default(),
+        preferred_devices: Vec::new(),
+        first_device: None,
+        web_places: Vec::new(),
+        is_without_release: false,
+    };
+    let models = ModelCache::open(&world.directory.path().join("models")).expect("opened");
+    plan_next(directory, &request, &models).expect("planned")
+}
+
+#[test]
+fn an_update_that_learned_nothing_of_chaos_on_a_platform_leads_the_learner_there() {
+    let on_gpu = |mut rows: Vec<AcceptedMeasurement>| {
+        rows.iter_mut().for_each(|row| row.device.platform = Platform::Cuda);
+        on(Platform::Cuda, "GPU", rows)
+    };
+    let mut world = World::new();
+    let odd = || builders::batch_grid((1..=19).step_by(2), 1.0);
+    world.update([odd(), on_gpu(odd())].concat());
+    let before = planned(&world);
+    assert_eq!((before.asked_for.len(), before.proposals.len()), (0, 4), "two for each device");
+    // What learns more keeps its intervals, which are narrow.
+    world.settings.strategy = Some(UpdateStrategy::Incremental);
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut chaos = on_gpu(builders::batch_grid((2..=18).step_by(2), 1.0));
+    chaos.iter_mut().for_each(|row| row.latency_ms *= 100_f64.powf(random.f64()));
+    let (_, update) = world.update(chaos);
+    assert_eq!(update.astray().collect::<Vec<_>>(), ["cuda"], "{update:?}");
+    let planned = planned(&world);
+    assert_eq!((&planned.asked_for[..], planned.proposals.len()), (&[Platform::Cuda][..], 2));
+    assert!(planned.proposals.iter().all(|proposal| proposal.device == "GPU"), "{:?}", planned.proposals);
 }
 
 #[test]
