@@ -1,5 +1,7 @@
 //! Broker and aggregator that go away in the middle of a run.
 
+use nix::sys::signal::Signal;
+use serde_json::Value;
 use testkit::{AugurProcess, PrivateNode};
 
 use crate::support::{LIMIT, World, assert_counts};
@@ -24,8 +26,30 @@ fn assert_exact(world: &World, run: &str, jobs: u64) {
     assert!(compared.contains("every table is equal"), "{compared}");
 }
 
+/// The offsets of results, each a line of JSON.
+#[track_caller]
+fn offsets(lines: &str) -> Vec<u64> {
+    let offset = |line| serde_json::from_str::<Value>(line).ok()?["offset"].as_u64();
+    lines.lines().map(|line| offset(line).unwrap_or_else(|| panic!("no offset in `{line}`"))).collect()
+}
+
+/// Who follows the stream since before the outage has printed what is on it: each result once, in order.
+#[track_caller]
+fn assert_followed(world: &World, following: &mut AugurProcess) {
+    let run = world.submit("tests: [{name: last, profile: noop}]");
+    following.wait_for_answer("\"case\":\"last\"", LIMIT).expect("a line of what came after the outage");
+    world.complete(&run);
+    following.signal(Signal::SIGINT).expect("sent");
+    assert_eq!(following.wait(LIMIT).expect("an end").code(), Some(0), "{}", following.stderr());
+    let followed = offsets(&following.stdout());
+    let mut there = offsets(&world.augur(&["result", "replay", "--from", "first", "--format", "json"]).expect(0));
+    // A job that ran again may have given its second result since.
+    there.truncate(followed.len());
+    assert_eq!(followed, there, "the reading goes on behind the last line, not at the first");
+}
+
 #[test]
-fn a_broker_that_goes_away_and_comes_back_loses_no_job() {
+fn a_broker_that_goes_away_and_comes_back_loses_no_job_and_who_follows_no_line() {
     let node = PrivateNode::start().expect("a node");
     let world = World::bare(&node.url(), None);
     world.augur(&["topology", "apply"]).expect(0);
@@ -36,8 +60,11 @@ fn a_broker_that_goes_away_and_comes_back_loses_no_job() {
         "tests:\n  - {name: nothing, profile: noop, repeat: 300}\n  \
          - {name: held, profile: hold, method: held, priority: high, repeat: 2}",
     );
+    let follow = ["result", "replay", "--from", "first", "--follow", "--format", "json"];
+    let mut following = world.spawn("following", &follow);
     let running = [world.holds().next(), world.holds().next()];
     committed(&mut aggregator, 1);
+    following.wait_for_answer("nothing", LIMIT).expect("a line of what came before the outage");
 
     node.stop().expect("stopped");
     // Both end while their results have nowhere to go; either may be run again afterwards, and then ends at once.
@@ -49,6 +76,7 @@ fn a_broker_that_goes_away_and_comes_back_loses_no_job() {
     node.restart().expect("started again");
 
     assert_exact(&world, &run, 302);
+    assert_followed(&world, &mut following);
 }
 
 #[test]

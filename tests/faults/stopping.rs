@@ -1,14 +1,77 @@
-//! SIGTERM to each daemon, and a database that another process holds.
+//! SIGTERM to each daemon and to `up`, which has daemons, and a database that another process holds.
 
-use std::{fs::OpenOptions, io, net::TcpListener, sync::mpsc::channel, thread};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    net::TcpListener,
+    sync::mpsc::channel,
+    thread,
+    time::{Duration, Instant},
+};
 
 use nix::{
-    sys::{signal::Signal, stat::Mode},
-    unistd::mkfifo,
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
 };
 use testkit::AugurProcess;
 
 use crate::support::{LIMIT, World, assert_counts, text};
+
+/// Between two looks at what does not announce itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// `augur up`; whatever is left of it ends with this, also where a test fails.
+struct Up<'a> {
+    world: &'a World,
+    process: AugurProcess,
+}
+
+impl<'a> Up<'a> {
+    /// Starts it with one worker, and waits until all is ready.
+    #[track_caller]
+    fn start(world: &'a World) -> Self {
+        world.set("AUGUR_AGGREGATOR__LISTEN", "127.0.0.1:0");
+        let mut up = Self { world, process: world.spawn("up", &["up", "--workers", "1"]) };
+        up.process.wait_for_answer("ready: 1 workers", LIMIT).expect("ready");
+        assert!(up.alive().len() >= 4, "itself, aggregator, updater and worker: {:?}", up.alive());
+        up
+    }
+
+    /// Itself and its daemons, as far as they live, whoever is their parent: they have the state directory in common.
+    fn alive(&self) -> Vec<i32> {
+        let mark = format!("AUGUR_STATE_DIRECTORY={}", self.world.path("state").display());
+        let entries = fs::read_dir("/proc").expect("Linux");
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let is_ours = |pid: &i32| {
+            // That of a process that has ended is empty.
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+        };
+        pids.filter(is_ours).collect()
+    }
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        for pid in self.alive() {
+            // It may have ended meanwhile.
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap_or_default();
+        }
+    }
+}
+
+/// Looks until it is so.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(LOOK_AGAIN);
+    }
+}
 
 /// Sends SIGTERM and waits for an end in good order.
 #[track_caller]
@@ -133,6 +196,31 @@ fn other_daemons_told_twice_end_at_once_too() {
     let mut aggregator = world.aggregator();
     let _read = awaited(move || OpenOptions::new().write(true).open(current));
     terminate_twice(&mut aggregator, "aggregator stopped");
+}
+
+#[test]
+fn up_ends_in_good_order_with_all_its_daemons() {
+    let world = World::new();
+    let mut up = Up::start(&world);
+    terminate(&mut up.process);
+    assert_eq!(up.alive(), Vec::<i32>::new());
+}
+
+#[test]
+fn up_told_twice_ends_at_once_and_neither_its_daemons_nor_their_job_outlive_it() {
+    let world = World::new();
+    // Longer than anything is waited for here: only the second signal ends the worker.
+    world.set("AUGUR_WORKER__GRACE_S", "600");
+    let mut up = Up::start(&world);
+    world.submit_hold("held");
+    let job = world.holds().next();
+    up.process.signal(Signal::SIGTERM).expect("sent");
+    let log = world.path("state/logs/worker-1.log");
+    until("the worker drains", || fs::read_to_string(&log).is_ok_and(|log| log.contains("worker drains")));
+    up.process.signal(Signal::SIGTERM).expect("sent");
+    assert_eq!(up.process.wait(LIMIT).expect("an end").code(), Some(130), "{}", up.process.stderr());
+    job.gone();
+    until("its daemons end", || up.alive().is_empty());
 }
 
 #[test]

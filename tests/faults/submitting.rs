@@ -1,6 +1,11 @@
-//! Jobs submitted one by one: the same one twice, for later, and how far one is.
+//! What is submitted: jobs one by one (the same one twice, for later, and how far one is), and a suite whose submission
+//! dies halfway.
 
+use std::{collections::BTreeSet, time::Duration};
+
+use broker::AmqpUrl;
 use messages::Timestamp;
+use testkit::TcpProxy;
 
 use crate::support::{World, assert_counts, text};
 
@@ -92,4 +97,45 @@ fn tables_of_workers_and_of_a_run_say_how_far_a_benchmark_is() {
     said(&world, &["run", "show", &run], |shown| done(shown).filter(|done| *done > first));
     world.augur(&["run", "cancel", &run]).expect(0);
     assert_counts(&world.complete(&run), 1, [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_suite_whose_submission_is_killed_halfway_is_submitted_again_and_each_job_counts_once() {
+    const RUN: &str = "0190b5a0-0000-7000-8000-000000000002";
+    /// With the held one more than may be published before the first confirm.
+    const NOTHINGS: u64 = 3_500;
+    const JOBS: u64 = NOTHINGS + 1;
+    /// Longer than it takes the first job to start: until a confirm has come back, only a part can be there.
+    const DELAY: Duration = Duration::from_millis(100);
+    let world = World::new();
+    let _aggregator = world.aggregator();
+    let _worker = world.worker("w1", &["--concurrency", "20", "--prefetch", "200"]);
+    let cases = format!(
+        "  - {{name: held, profile: hold, method: held, priority: high}}\n  \
+         - {{name: nothing, profile: noop, repeat: {NOTHINGS}}}\n"
+    );
+    let file = world.write("killed.yaml", &format!("version: 1\nname: killed\ntests:\n{cases}"));
+    let submit = ["suite", "submit", &file, "--run-id", RUN];
+
+    let url: AmqpUrl = world.url().parse().expect("a URL");
+    let proxy = TcpProxy::start_at(world.node().0.port()).expect("a proxy");
+    proxy.delay(DELAY);
+    world.set("AUGUR_AMQP_URL", &proxy.url_through(&url).reveal());
+    let mut submitting = world.spawn("submit", &submit);
+    world.holds().next();
+    submitting.kill().expect("killed");
+    drop(proxy);
+    world.set("AUGUR_AMQP_URL", world.url());
+
+    assert_eq!(world.augur(&submit).expect(0).trim(), RUN);
+    // Behind everything that was submitted before, what came twice included.
+    let last = world.submit("tests: [{name: last, profile: noop}]");
+    world.holds().let_go(1);
+    assert_counts(&world.complete(&last), 1, [1, 0, 0, 0]);
+    assert_counts(&world.complete(RUN), JOBS, [JOBS, 0, 0, 0]);
+    let results = world.results(RUN);
+    let jobs: BTreeSet<_> = results.iter().map(|row| text(row, "job_id")).collect();
+    assert_eq!((results.len() as u64, jobs.len() as u64), (JOBS, JOBS));
+    let runs = world.augur(&["run", "list", "--format", "json"]).json();
+    assert_eq!(runs.as_array().map(Vec::len), Some(2), "it is one run: {runs:#}");
 }

@@ -1,7 +1,7 @@
-//! Messages that are not what they say they are.
+//! Messages that are not what they say they are, or more than may be.
 
 use broker::{AmqpUrl, Outgoing, Patience, Publisher, Settlement, Start, Subscription};
-use messages::{Encoded, Job, Message, RunSubmitted, encode};
+use messages::{Encoded, Job, JobSpec, Message, RunSubmitted, TestSpec, encode};
 use testkit::builders;
 use tokio_util::sync::CancellationToken;
 use topology::names;
@@ -95,4 +95,45 @@ fn a_job_of_a_newer_schema_is_dead_in_its_run() {
     assert_eq!(text(&letters[0], "job_id"), job.job_id.to_string(), "{letters:#}");
     let compared = ["result", "replay", "--from", "first", "--into", "fresh.duckdb", "--compare"];
     world.augur(&compared).expect(0);
+}
+
+#[test]
+fn a_job_that_is_too_large_is_dead_in_its_run_and_is_not_sent_back() {
+    const JOB_BYTES_MAX: usize = 960 * 1024;
+    let world = World::new();
+    let url = world.url().parse().expect("a URL");
+    let _aggregator = world.aggregator();
+    let mut worker = world.worker("w1", &[]);
+    let run = RunSubmitted { jobs_total: 1, ..builders::run_submitted() };
+    let test = TestSpec { module: Some("m".repeat(JOB_BYTES_MAX)), ..TestSpec::default() };
+    let job = Job { spec: JobSpec::Test(test), ..builders::test_job() };
+    let (run_id, job_id) = (run.run_id.to_string(), job.job_id.to_string());
+    let announcement = Outgoing::new(names::RESULTS, "", run_id.clone(), encode(&run).expect("small"));
+    let message = encode(&job).expect("a message");
+    let large = Outgoing::new(names::JOBS, job.routing_key(), job_id.clone(), message).of_run(run.run_id, 0);
+    publish(&url, [announcement, large]);
+
+    worker.wait_for_line("job is too large; it becomes a dead letter", LIMIT).expect("a warning");
+    assert_eq!(world.augur(&["run", "wait", &run_id, "--timeout-s", "60"]).code, Some(1), "a dead job is unwelcome");
+    let shown = world.augur(&["run", "show", &run_id, "--format", "json"]).json();
+    assert_eq!((shown["done"].as_u64(), shown["dead"].as_u64()), (Some(0), Some(1)), "{shown:#}");
+    let list = || world.augur(&["dead-letter", "list", "--run", &run_id, "--format", "json"]).json();
+    let letters = list();
+    assert_eq!(letters.as_array().map(Vec::len), Some(1), "{letters:#}");
+    let details = world.augur(&["dead-letter", "show", &job_id, "--format", "json"]).json();
+    let limit = format!("the limit is {JOB_BYTES_MAX}");
+    for letter in [&letters[0], &details] {
+        assert_eq!((text(letter, "job_id"), text(letter, "reason")), (&*job_id, "rejected"));
+        assert!(text(letter, "message").contains(&limit), "{letter:#}");
+    }
+
+    let replay = ["dead-letter", "replay", "--job", &job_id];
+    let refused = world.augur(&[&replay[..], &["--format", "json"]].concat()).json();
+    assert_eq!((refused["replayed"].as_u64(), refused["undecodable"].as_u64()), (Some(0), Some(1)), "{refused:#}");
+    let letter = &refused["letters"][0];
+    assert!(text(letter, "fate") == "undecodable" && text(letter, "message").contains(&limit), "{letter:#}");
+    let refused = world.augur(&replay).expect(0);
+    let expected = "0 sent back, 0 duplicates deleted, 1 left that do not decode or are too large";
+    assert!(refused.contains(expected), "{refused}");
+    assert_eq!(list(), letters, "it is where it was");
 }

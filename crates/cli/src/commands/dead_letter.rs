@@ -259,7 +259,10 @@ fn report(done: &Done, format: Format, text: fn(&Done) -> String) -> anyhow::Res
 fn replayed_text(done: &Done) -> String {
     let Done { replayed, duplicates, undecodable, .. } = done;
     let would = if done.dry_run { "dry run, nothing was changed; it would have: " } else { "" };
-    format!("{would}{replayed} sent back, {duplicates} duplicates deleted, {undecodable} left that do not decode")
+    format!(
+        "{would}{replayed} sent back, {duplicates} duplicates deleted, \
+         {undecodable} left that do not decode or are too large"
+    )
 }
 
 fn purged_text(done: &Done) -> String {

@@ -4,7 +4,7 @@ use broker::{Death, Delivery};
 use messages::{DeadLettered, DecodeError, Job, JobId, RunId, Timestamp};
 use topology::names;
 
-use crate::worker::chain;
+use crate::{delivery::ensure_fits, worker::chain};
 
 /// Reason of a letter that came without one and does not decode.
 const REASON_UNDECODABLE: &str = "undecodable";
@@ -64,6 +64,14 @@ impl DeadLetter {
             schema_version: delivery.schema_version(),
             routing_key: delivery.routing_key().to_owned(),
             body_bytes: delivery.body().len(),
+        }
+    }
+
+    /// Why its job cannot go back to its lane: nobody can decode it, or no worker takes it because it is too large.
+    pub fn refusal(&self) -> Option<String> {
+        match &self.job {
+            Err(error) => Some(error.to_string()),
+            Ok(job) => ensure_fits(job, self.body_bytes).err().map(|error| error.to_string()),
         }
     }
 

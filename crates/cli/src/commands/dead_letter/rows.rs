@@ -22,7 +22,7 @@ pub(super) struct LetterRow {
     attempts: u32,
     replays: Option<u32>,
     dead_at: Option<String>,
-    /// What the last attempt said, or why the letter does not decode.
+    /// What the last attempt said, or why the job cannot be sent back.
     message: Option<String>,
     worker_id: Option<String>,
     /// The queue that the broker took it from, if the broker moved it.
@@ -40,7 +40,6 @@ impl LetterRow {
     pub(super) fn new(letter: &DeadLetter, fate: Fate) -> Self {
         let job = letter.job.as_ref().ok();
         let last = job.and_then(|job| job.dispatch.history.last());
-        let undecodable = letter.job.as_ref().err().map(ToString::to_string);
         Self {
             job_id: letter.job_id.map(|id| id.to_string()),
             run_id: letter.run_id.map(|id| id.to_string()),
@@ -52,7 +51,7 @@ impl LetterRow {
             attempts: letter.attempt,
             replays: job.map(|job| job.dispatch.replays),
             dead_at: letter.dead_at.map(|at| at.to_string()),
-            message: undecodable.or_else(|| last.map(|past| past.failure.message.clone())),
+            message: letter.refusal().or_else(|| last.map(|past| past.failure.message.clone())),
             worker_id: last.map(|past| past.worker_id.to_string()),
             queue: letter.death.as_ref().map(|death| death.queue.clone()),
             message_id: letter.message_id.clone(),
