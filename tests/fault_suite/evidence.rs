@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use broker::{AmqpUrl, Patience, Settlement, Start, Subscription, stream_end};
-use messages::{FailedAttempt, JobResult, Message, RunId};
+use broker::{AmqpUrl, Delivery, Patience, Settlement, Start, Subscription, stream_end};
+use messages::{FailedAttempt, Job, JobResult, Message, RunId};
 use store::Store;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use topology::names;
 
 use crate::{
     limits::{CONFIRM_MAX, EVIDENCE_PREFETCH, FIRST_DELIVERY_MAX, LOOK_AGAIN, SILENCE_MAX, STREAM_UP_MAX},
-    verdict::{Counted, Evidence},
+    verdict::{Counted, Evidence, Letter},
     world::World,
 };
 
@@ -25,22 +25,22 @@ const ACK_EVERY_MESSAGES: usize = 500;
 ///
 /// What the database or the broker says.
 pub(crate) fn gather(world: &World, run: RunId) -> Result<Evidence> {
-    let (counted, results_counted) = table(world, run)?;
-    let mut evidence = Evidence { counted, results_counted, ..Evidence::default() };
+    let mut evidence = table(world, run)?;
     world.runtime.block_on(async {
         read_stream(&world.url, &mut evidence).await?;
-        evidence.dead = dead_letters(&world.url).await?;
+        evidence.dead = dead_letters(&world.url, run).await?;
         Ok(evidence)
     })
 }
 
-/// The rows of the run in the aggregator's table, and how many results the run counts.
-fn table(world: &World, run: RunId) -> Result<(Vec<Counted>, usize)> {
+/// The rows of the run in the aggregator's table, and how many results and dead jobs the run counts.
+fn table(world: &World, run: RunId) -> Result<Evidence> {
     let store = Store::open(&world.database())?;
-    let done = store.run(run)?.map_or(0, |run| run.done);
+    let (done, dead) = store.run(run)?.map_or((0, 0), |run| (run.done, run.dead));
     let rows = store.run_results(run)?;
     let rows = rows.into_iter().map(|row| Counted { job_id: row.job_id, status: row.status });
-    Ok((rows.collect(), usize::try_from(done)?))
+    let (results_counted, dead_counted) = (usize::try_from(done)?, usize::try_from(dead)?);
+    Ok(Evidence { counted: rows.collect(), results_counted, dead_counted, ..Evidence::default() })
 }
 
 /// Reads the result stream from its first message to its last.
@@ -91,21 +91,37 @@ fn note_attempt(evidence: &mut Evidence, result: &JobResult) {
     *highest = result.attempt.max(*highest);
 }
 
-/// Looks at all dead letters and leaves them where they are: copies by message id.
+/// Looks at all dead letters and leaves them where they are: by message id, whichever are of this run.
 ///
 /// # Errors
 ///
 /// What the broker says.
-pub(crate) async fn dead_letters(url: &AmqpUrl) -> Result<BTreeMap<String, usize>> {
+pub(crate) async fn dead_letters(url: &AmqpUrl, run: RunId) -> Result<BTreeMap<String, Letter>> {
     let mut queue = subscribe(url, names::DEAD_LETTERS, Start::Queue).await?;
-    let mut copies = BTreeMap::new();
+    let mut letters: BTreeMap<String, Letter> = BTreeMap::new();
     // Kept unsettled, so that each is delivered once; all return when the subscription is dropped.
     let mut held = Vec::new();
     while let Ok(Some(delivery)) = timeout(SILENCE_MAX, queue.next()).await {
-        *copies.entry(delivery.message_id().unwrap_or("without an id").to_owned()).or_default() += 1;
+        let id = delivery.message_id().unwrap_or("without an id").to_owned();
+        let job = delivery.decode::<Job>().ok();
+        let letter = letters.entry(id).or_default();
+        letter.reasons.insert(reason(&delivery, job.is_some()));
+        let of = job.map_or_else(|| delivery.run_id(), |job| Some(job.run.run_id));
+        letter.is_of_run |= of == Some(run);
         held.push(delivery);
     }
-    Ok(copies)
+    Ok(letters)
+}
+
+/// Why a letter lies there, as `docs/operator.md` has it: the word of whoever sent it there, else the broker's for what
+/// can be read.
+fn reason(letter: &Delivery, decodes: bool) -> String {
+    match (letter.reason(), letter.death()) {
+        (Some(ours), _) => ours.to_owned(),
+        (None, _) if !decodes => "undecodable".to_owned(),
+        (None, Some(death)) => death.reason.replace('_', "-"),
+        (None, None) => "unknown".to_owned(),
+    }
 }
 
 async fn subscribe(url: &AmqpUrl, queue: &str, start: Start) -> Result<Subscription> {

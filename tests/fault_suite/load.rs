@@ -93,13 +93,13 @@ impl Load {
         self.runtime.block_on(self.publisher.publish(outgoing))
     }
 
-    /// Publishes a message that no worker can read to a lane; it must become a dead letter.
+    /// Publishes a message that no worker can read, and that belongs to no run, to a lane.
     ///
     /// # Errors
     ///
     /// If it was not stored.
-    pub(crate) fn publish_poison(&mut self, message_id: String, message: Encoded) -> Result<()> {
-        self.expect(std::iter::once(message_id.clone()), Expected::DeadLetter);
+    pub(crate) fn publish_poison(&mut self, message_id: String, message: Encoded, expected: Expected) -> Result<()> {
+        self.expect(std::iter::once(message_id.clone()), expected);
         let key = jobs::job(&self.run, JobId::new(), &Work::Nothing).routing_key();
         self.publish_raw(Outgoing::new(names::JOBS, key, message_id.clone(), message).attempt(1))?;
         self.ledger().confirmed.insert(message_id);

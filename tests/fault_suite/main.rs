@@ -62,7 +62,7 @@ fn run() -> Result<bool> {
             report::print_rows(rows::ALL);
             Ok(true)
         }
-        Command::Soak { minutes, seed } => soak::run(minutes, seed),
+        Command::Soak { minutes, seed } => check_the_judges().and_then(|()| soak::run(minutes, seed)),
         Command::Rows { filters, is_full, seed, is_strict } => run_rows(&filters, is_full, seed, is_strict),
     }
 }
@@ -79,8 +79,7 @@ fn run_rows(filters: &[String], is_full: bool, seed: u64, is_strict: bool) -> Re
         // `cargo test FILTER` runs every test binary, whatever it holds.
         return Ok(true);
     }
-    // A judge that sees nothing would pass everything.
-    verdict::check_the_judge()?;
+    check_the_judges()?;
     let size = if is_full { "full" } else { "quick" };
     println!("fault suite, {size} size, seed {seed}: {} of {} rows", chosen.len(), rows::ALL.len());
     // At quick size rows with a node of their own run beside those that share one, and at last beside each other.
@@ -106,6 +105,12 @@ fn run_rows(filters: &[String], is_full: bool, seed: u64, is_strict: bool) -> Re
     let table = table.into_inner().unwrap_or_else(PoisonError::into_inner);
     table.print();
     Ok(table.is_clean())
+}
+
+/// A judge that sees nothing would pass everything.
+fn check_the_judges() -> Result<()> {
+    verdict::check_the_judge()?;
+    samples::check_the_judge_of_growth()
 }
 
 /// What is shared is valid after every statement, so that a panic of another thread spoils nothing.

@@ -19,7 +19,7 @@ use crate::{
 /// Follows one run by long polls, through every restart of the aggregator.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    done: watch::Receiver<u64>,
+    counts: watch::Receiver<Counts>,
     faults: Arc<Mutex<Faults>>,
     runtime: Handle,
     asking: JoinHandle<()>,
@@ -43,9 +43,10 @@ impl Faults {
 }
 
 /// What is read of the API's answer.
-#[derive(Deserialize)]
-struct Summary {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+struct Counts {
     done: u64,
+    dead: u64,
 }
 
 impl Progress {
@@ -56,16 +57,21 @@ impl Progress {
     /// If the HTTP client cannot be made.
     pub(crate) fn start(runtime: &Handle, api: &str, run: RunId) -> Result<Self> {
         let client = reqwest::Client::builder().timeout(LONG_POLL_MAX + ANSWER_MAX).no_proxy().build()?;
-        let (news, done) = watch::channel(0);
+        let (news, counts) = watch::channel(Counts::default());
         let faults = Arc::new(Mutex::new(Faults::default()));
         let address = format!("{api}/api/runs/{run}/wait");
         let asking = runtime.spawn(ask(client, address, news, Arc::clone(&faults)));
-        Ok(Self { done, faults, runtime: runtime.clone(), asking })
+        Ok(Self { counts, faults, runtime: runtime.clone(), asking })
     }
 
     /// Jobs counted so far.
     pub(crate) fn done(&self) -> u64 {
-        *self.done.borrow()
+        self.counts.borrow().done
+    }
+
+    /// Jobs counted as dead now.
+    pub(crate) fn dead(&self) -> u64 {
+        self.counts.borrow().dead
     }
 
     /// Notes that a fault happens now; its recovery ends with the next result that is counted.
@@ -98,14 +104,14 @@ impl Progress {
     ///
     /// If nothing new is counted for as long as `stall_max`.
     pub(crate) fn wait_for(&self, jobs: u64, stall_max: Duration) -> Result<()> {
-        let mut done = self.done.clone();
+        let mut counts = self.counts.clone();
         self.runtime.block_on(async {
             loop {
-                let so_far = *done.borrow_and_update();
+                let so_far = counts.borrow_and_update().done;
                 if so_far >= jobs {
                     return Ok(());
                 }
-                match tokio::time::timeout(stall_max, done.changed()).await {
+                match tokio::time::timeout(stall_max, counts.changed()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => bail!("nobody asks the aggregator any more"),
                     Err(_) => bail!("{so_far} of {jobs} jobs are counted, none for {} s", stall_max.as_secs()),
@@ -121,27 +127,27 @@ impl Drop for Progress {
     }
 }
 
-async fn ask(client: reqwest::Client, address: String, news: watch::Sender<u64>, faults: Arc<Mutex<Faults>>) {
+async fn ask(client: reqwest::Client, address: String, news: watch::Sender<Counts>, faults: Arc<Mutex<Faults>>) {
     loop {
         let seen = *news.borrow();
-        let query = [("seen", seen), ("timeout_s", LONG_POLL_MAX.as_secs())];
+        let query = [("seen", seen.done), ("timeout_s", LONG_POLL_MAX.as_secs())];
         let answer = async {
             let response = client.get(&address).query(&query).send().await?.error_for_status()?;
-            response.json::<Summary>().await
+            response.json::<Counts>().await
         };
-        let Ok(summary) = answer.await else {
+        let Ok(counts) = answer.await else {
             // It is down, or does not know the run yet.
             tokio::time::sleep(ASK_AGAIN).await;
             continue;
         };
-        if summary.done == seen {
-            // A run whose jobs are all counted is answered at once.
+        if counts == seen {
+            // A run whose jobs are all counted, or of which one is dead, is answered at once.
             tokio::time::sleep(ASK_AGAIN).await;
             continue;
         }
         let now = Instant::now();
-        lock(&faults).recovered(summary.done, now);
-        if news.send(summary.done).is_err() {
+        lock(&faults).recovered(counts.done, now);
+        if news.send(counts).is_err() {
             return;
         }
     }

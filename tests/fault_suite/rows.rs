@@ -126,7 +126,7 @@ pub(crate) const ALL: &[Row] = &[
     ),
     row(
         "poison",
-        "jobs kill their worker, crash, hang, need too much memory, or are no jobs at all",
+        "jobs kill their worker, crash, hang, need too much memory, are too large, or are no jobs at all",
         Amount::new(50_000, 1_000),
         Amount::new(500, 10),
         Node::Shared,

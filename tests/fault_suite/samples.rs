@@ -2,7 +2,7 @@
 
 use std::{fs, fs::File, io::Write, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{report, rig::Rig};
 
@@ -85,7 +85,8 @@ impl Samples {
             self.taken.iter().filter(|sample| sample.role == role).map(read).collect()
         };
         let series: [(&str, Vec<f64>, f64); 9] = [
-            ("broker PSS, MB", of(Role::Broker, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN),
+            // Brokers die meanwhile and begin small again.
+            ("broker PSS, MB", of(Role::Broker, |sample| sample.pss_mb), f64::INFINITY),
             ("aggregator PSS, MB", of(Role::Aggregator, |sample| sample.pss_mb), GROWTH_PSS_MB_MIN + cache_mb),
             ("worker PSS, MB", of(Role::Worker, |sample| sample.pss_mb), GROWTH_IDLE_PSS_MB_MIN),
             ("updater PSS, MB", of(Role::Updater, |sample| sample.pss_mb), GROWTH_IDLE_PSS_MB_MIN),
@@ -96,12 +97,7 @@ impl Samples {
             ("broker channels", of(Role::Broker, |sample| sample.channels), GROWTH_COUNT_MIN),
         ];
         for (what, values, least) in series.into_iter().filter(|(_, values, _)| !values.is_empty()) {
-            let third = values.len().div_ceil(3);
-            let first = median(&values[..third]);
-            let last = median(&values[values.len() - third..]);
-            // Brokers die meanwhile and begin small again.
-            let too_much =
-                !what.starts_with("broker PSS") && last - first > least && last > first * (1.0 + GROWTH_SHARE_MAX);
+            let Growth { first, last, too_much } = growth(&values, least);
             grown.extend(too_much.then_some(what));
             let growth = format!("{:+.1}{}", last - first, if too_much { " GROWS" } else { "" });
             table.add_row([what.to_owned(), format!("{first:.1}"), format!("{last:.1}"), growth]);
@@ -109,6 +105,46 @@ impl Samples {
         println!("{table}");
         grown
     }
+}
+
+/// How much something grew.
+struct Growth {
+    /// Median of the first third.
+    first: f64,
+    /// Median of the last third.
+    last: f64,
+    too_much: bool,
+}
+
+/// Growth up to `least` is never too much.
+fn growth(values: &[f64], least: f64) -> Growth {
+    let third = values.len().div_ceil(3);
+    let first = median(&values[..third]);
+    let last = median(&values[values.len() - third..]);
+    Growth { first, last, too_much: last - first > least && last > first * (1.0 + GROWTH_SHARE_MAX) }
+}
+
+/// Shows the judge of growth a leak, and what is none.
+///
+/// # Errors
+///
+/// If it overlooks the one, or accuses the other.
+pub(crate) fn check_the_judge_of_growth() -> Result<()> {
+    const SAMPLES: u32 = 30;
+    let series = |of: fn(u32) -> f64| (0..SAMPLES).map(of).collect::<Vec<_>>();
+    let cases = [
+        ("open files that leak", series(|at| 20.0 + 2.0 * f64::from(at)), true),
+        ("a leak that begins late", series(|at| if at < SAMPLES / 2 { 20.0 } else { 60.0 }), true),
+        ("what stays as it is", series(|at| 20.0 + f64::from(at % 3)), false),
+        ("a little more of little", series(|at| 2.0 + 0.3 * f64::from(at)), false),
+        ("a little more of much", series(|at| 200.0 + 2.0 * f64::from(at)), false),
+        ("a peak at the end", series(|at| if at < SAMPLES - 3 { 20.0 } else { 200.0 }), false),
+    ];
+    for (what, values, is_leak) in cases {
+        let found = growth(&values, GROWTH_COUNT_MIN).too_much;
+        ensure!(found == is_leak, "the judge of growth is blind: it says {found} of {what}");
+    }
+    Ok(())
 }
 
 /// 0 of nothing.

@@ -41,7 +41,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
         rig.load.publish(&copy, Expected::Passed)?;
     }
     wait_until("every failing job is a dead letter", DEAD_LETTERS_MAX, || {
-        Ok(rig.world.runtime.block_on(evidence::dead_letters(&rig.world.url))?.len() >= failing)
+        Ok(rig.world.runtime.block_on(evidence::dead_letters(&rig.world.url, rig.load.run.run_id))?.len() >= failing)
     })?;
     let doubled = double_dead_letters(&rig)?;
     std::fs::write(rig.world.directory.join("mended"), "").context("failed to mend the machine")?;

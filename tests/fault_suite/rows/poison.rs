@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use graphs::ModelCache;
-use messages::{BODY_BYTES_MAX, Dispatch, Encoded, Job, Message, encode};
+use messages::{BODY_BYTES_MAX, Dispatch, Encoded, Job, JobId, Message, encode};
 use testkit::builders;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     jobs::Work,
     limits::STALL_MAX,
     measurements::MODEL,
-    rig::{Rig, Setup, ensure_faults},
+    rig::{PART_SPREAD, Rig, Setup, ensure_faults},
     row::{Outcome, Trial},
     verdict::Expected,
     world::Broker,
@@ -27,7 +27,8 @@ const SHARES: &[(Poison, usize)] = &[
     (Poison::OutOfMemory, 80),
     (Poison::Hang, 200),
     (Poison::Undecodable, 100),
-    (Poison::TooLarge, 100),
+    (Poison::TooLarge, 50),
+    (Poison::TooLargeJob, 50),
     (Poison::WrongSchema, 150),
     (Poison::WrongType, 150),
 ];
@@ -35,12 +36,15 @@ const SHARES: &[(Poison, usize)] = &[
 const CHILD_MEMORY_MB: u64 = 150;
 /// Lease of a claim, in seconds: heartbeats come every 5.
 const LEASE_S: u64 = 8;
-/// Jobs beside each one that kills its worker that are as slow as that takes, and have no more attempts than usual.
+/// Jobs beside each one that kills its worker that are as slow as that takes.
 const NEIGHBOURS_SLOW: usize = 3;
 /// How long each of them takes, in milliseconds.
 const NEIGHBOUR_MS: u64 = 2_000;
 /// A byte that `MessagePack` never uses.
 const GARBAGE: u8 = 0xc1;
+/// Length of a text, in bytes, with which a job has a little more than the 960 KiB that are possible, and far less than
+/// the 1 MiB of a message.
+const FILLING_BYTES: usize = 960 * 1024;
 /// A schema version that no Augur has written.
 const SCHEMA_UNKNOWN: u16 = 99;
 /// How long one bad job may take to its end: a job that kills its worker takes two leases and several workers.
@@ -53,9 +57,27 @@ enum Poison {
     OutOfMemory,
     Hang,
     Undecodable,
+    /// More bytes than any message has.
     TooLarge,
+    /// A job that would pass if nobody looked at its size.
+    TooLargeJob,
     WrongSchema,
     WrongType,
+}
+
+impl Poison {
+    /// As what it may die. A job whose own process fails may lose its last attempt with a worker that another one
+    /// kills.
+    fn reasons(self) -> &'static [&'static str] {
+        match self {
+            Self::KillWorker => &["worker-lost"],
+            Self::Crash => &["crashed", "worker-lost"],
+            Self::OutOfMemory => &["out-of-memory", "worker-lost"],
+            Self::Hang => &["timed-out", "worker-lost"],
+            Self::TooLargeJob => &["rejected"],
+            Self::Undecodable | Self::TooLarge | Self::WrongSchema | Self::WrongType => &["undecodable"],
+        }
+    }
 }
 
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
@@ -72,22 +94,29 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let good = trial.amount.jobs.saturating_sub(bad.len()) / bad.len().max(1);
     for (number, poison) in bad.iter().enumerate() {
         let slow = if matches!(poison, Poison::KillWorker) { NEIGHBOURS_SLOW.min(good) } else { 0 };
-        rig.publish_nothing(good - slow);
+        let mut quick = rig.load.jobs(good - slow, &Work::Nothing);
         let mut neighbours = rig.load.jobs(slow, &Work::Long { duration_ms: NEIGHBOUR_MS });
-        for neighbour in &mut neighbours {
-            neighbour.dispatch.attempts_max = Dispatch::ATTEMPTS_DEFAULT;
+        // The second attempt of one that lost its worker runs alone: none needs more than usual.
+        for job in quick.iter_mut().chain(&mut neighbours) {
+            job.dispatch.attempts_max = Dispatch::ATTEMPTS_DEFAULT;
         }
+        rig.load.publish_in_background(quick, Expected::Passed, PART_SPREAD);
         rig.load.publish(&neighbours, Expected::Passed)?;
         publish(&mut rig, *poison, number).with_context(|| format!("{poison:?}"))?;
         rig.progress.note_fault();
     }
     rig.load.wait_for_confirms()?;
     let killers = u32::try_from(bad.iter().filter(|poison| matches!(poison, Poison::KillWorker)).count())?;
-    let wanted = rig.load.ledger().clone();
-    wait_until("every bad job is a dead letter", STALL_MAX + PER_KILLER_MAX * killers, || {
+    let expected = rig.load.ledger().expected.clone();
+    let bad = expected.iter().filter(|(_, expected)| **expected != Expected::Passed).map(|(id, _)| id);
+    let bad: Vec<&String> = bad.collect();
+    // The others are of no run that could count them.
+    let jobs = bad.iter().filter(|id| id.parse::<JobId>().is_ok()).count() as u64;
+    wait_until("every bad job is a dead letter and counted", STALL_MAX + PER_KILLER_MAX * killers, || {
         rig.fleet.revive(&rig.world)?;
-        let dead = rig.world.runtime.block_on(evidence::dead_letters(&rig.world.url))?;
-        Ok(wanted.expected.iter().all(|(id, expected)| *expected != Expected::DeadLetter || dead.contains_key(id)))
+        let looking = evidence::dead_letters(&rig.world.url, rig.load.run.run_id);
+        let dead = rig.world.runtime.block_on(looking)?;
+        Ok(bad.iter().all(|id| dead.contains_key(*id)) && rig.progress.dead() >= jobs)
     })
     .unwrap_or_else(|late| rig.unexpected.push(format!("{late:#}")));
     rig.fleet.revive(&rig.world)?;
@@ -103,7 +132,9 @@ fn mixture(count: usize, random: &mut fastrand::Rng) -> Vec<Poison> {
 }
 
 fn publish(rig: &mut Rig, poison: Poison, number: usize) -> Result<()> {
-    let raw = |message_type, schema_version, body| Encoded { message_type, schema_version, body };
+    let expected = Expected::DeadLetter(poison.reasons());
+    let bytes = |schema_version, body| Encoded { message_type: Job::TYPE, schema_version, body };
+    let raw = |rig: &mut Rig, message| rig.load.publish_poison(format!("poison-{number}"), message, expected);
     let work = match poison {
         Poison::KillWorker => Work::KillWorker,
         Poison::Crash => Work::Crash,
@@ -112,20 +143,18 @@ fn publish(rig: &mut Rig, poison: Poison, number: usize) -> Result<()> {
             let cache = ModelCache::open(&rig.world.cache()?.join("models"))?;
             Work::OutOfMemory(cache.obtain(MODEL, messages::Precision::Fp32)?.model)
         }
-        Poison::Undecodable => return raw_poison(rig, number, raw(Job::TYPE, 1, vec![GARBAGE])),
-        Poison::TooLarge => {
-            return raw_poison(rig, number, raw(Job::TYPE, 1, vec![GARBAGE; BODY_BYTES_MAX + 1]));
+        Poison::Undecodable => return raw(rig, bytes(1, vec![GARBAGE])),
+        Poison::TooLarge => return raw(rig, bytes(1, vec![GARBAGE; BODY_BYTES_MAX + 1])),
+        Poison::TooLargeJob => {
+            let mut jobs = rig.load.jobs(1, &Work::Nothing);
+            for job in &mut jobs {
+                job.run.suite = "x".repeat(FILLING_BYTES);
+            }
+            return rig.load.publish(&jobs, expected);
         }
-        Poison::WrongSchema => {
-            let body = encode(&builders::test_job())?.body;
-            return raw_poison(rig, number, raw(Job::TYPE, SCHEMA_UNKNOWN, body));
-        }
-        Poison::WrongType => return raw_poison(rig, number, encode(&builders::test_result())?),
+        Poison::WrongSchema => return raw(rig, bytes(SCHEMA_UNKNOWN, encode(&builders::test_job())?.body)),
+        Poison::WrongType => return raw(rig, encode(&builders::test_result())?),
     };
     let jobs = rig.load.jobs(1, &work);
-    rig.load.publish(&jobs, Expected::DeadLetter)
-}
-
-fn raw_poison(rig: &mut Rig, number: usize, message: Encoded) -> Result<()> {
-    rig.load.publish_poison(format!("poison-{number}"), message)
+    rig.load.publish(&jobs, expected)
 }
