@@ -382,7 +382,9 @@ fn planned(world: &World) -> Planned {
 #[test]
 fn an_update_that_learned_nothing_of_chaos_on_a_platform_leads_the_learner_there() {
     let on_gpu = |mut rows: Vec<AcceptedMeasurement>| {
-        rows.iter_mut().for_each(|row| row.device.platform = Platform::Cuda);
+        for row in &mut rows {
+            row.device.platform = Platform::Cuda;
+        }
         on(Platform::Cuda, "GPU", rows)
     };
     let mut world = World::new();
@@ -394,7 +396,9 @@ fn an_update_that_learned_nothing_of_chaos_on_a_platform_leads_the_learner_there
     world.settings.strategy = Some(UpdateStrategy::Incremental);
     let mut random = fastrand::Rng::with_seed(1);
     let mut chaos = on_gpu(builders::batch_grid((2..=18).step_by(2), 1.0));
-    chaos.iter_mut().for_each(|row| row.latency_ms *= 100_f64.powf(random.f64()));
+    for row in &mut chaos {
+        row.latency_ms *= 100_f64.powf(random.f64());
+    }
     let (_, update) = world.update(chaos);
     assert_eq!(update.astray().collect::<Vec<_>>(), ["cuda"], "{update:?}");
     let planned = planned(&world);
