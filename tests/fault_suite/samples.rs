@@ -116,12 +116,12 @@ struct Growth {
     too_much: bool,
 }
 
-/// Growth up to `least` is never too much.
-fn growth(values: &[f64], least: f64) -> Growth {
+/// Growth up to `allowed` is never too much.
+fn growth(values: &[f64], allowed: f64) -> Growth {
     let third = values.len().div_ceil(3);
     let first = median(&values[..third]);
     let last = median(&values[values.len() - third..]);
-    Growth { first, last, too_much: last - first > least && last > first * (1.0 + GROWTH_SHARE_MAX) }
+    Growth { first, last, too_much: last - first > allowed && last > first * (1.0 + GROWTH_SHARE_MAX) }
 }
 
 /// Shows the judge of growth a leak, and what is none.
