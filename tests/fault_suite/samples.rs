@@ -76,7 +76,7 @@ impl Samples {
     }
 
     /// Prints the medians of the first and of the last third; names what grew too much. The aggregator's memory may
-    /// grow by `cache_mb` more than others': DuckDB keeps in memory what it wrote, up to its limit.
+    /// grow by `cache_mb` more than others': DuckDB keeps in memory what it can of its file.
     pub(crate) fn print_growth(&self, cache_mb: f64) -> Vec<&'static str> {
         let mut table = report::plain();
         table.set_header(["what", "first third", "last third", "growth"]);

@@ -14,9 +14,9 @@ use crate::{
     write::Writer,
 };
 
-/// Memory that DuckDB may use before it spills to disk. Enough for its hash tables over millions of rows; the
-/// aggregator shares its machine with workers.
-const MEMORY_LIMIT: &str = "2GB";
+/// Memory, in MB (10^6 bytes), that DuckDB may use before it spills to disk. Enough for its hash tables over millions of
+/// rows; the aggregator shares its machine with workers.
+const MEMORY_MB_USUAL: u32 = 2_000;
 
 /// Threads that DuckDB may use. Writing gains nothing from more: its statements are small, and handing them to another
 /// thread took longer than running them.
@@ -47,7 +47,17 @@ impl Store {
     /// [`StoreError::NewerSchema`], [`StoreError::TableInTheWay`], [`StoreError::Migration`], and [`StoreError::Io`]
     /// for what the file system refuses.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let config = config().map_err(failed("configure DuckDB"))?;
+        Self::open_within(path, MEMORY_MB_USUAL)
+    }
+
+    /// As [`Self::open`], but DuckDB may use so much memory, in MB (10^6 bytes), before it spills to disk; what it keeps of
+    /// the file in memory counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_within(path: &Path, memory_mb: u32) -> Result<Self, StoreError> {
+        let config = config().and_then(|config| limited(config, memory_mb)).map_err(failed("configure DuckDB"))?;
         Self::with(Connection::open_with_flags(path, config).map_err(open_failed(path))?)
     }
 
@@ -91,7 +101,11 @@ pub(crate) fn config() -> duckdb::Result<Config> {
     // Extensions that DuckDB would download are never wanted; JSON and Parquet are in the library.
     Config::default()
         .enable_autoload_extension(false)?
-        .max_memory(MEMORY_LIMIT)?
         .threads(THREADS)?
         .with("checkpoint_threshold", LOG_SIZE_MAX)
+        .and_then(|config| limited(config, MEMORY_MB_USUAL))
+}
+
+fn limited(config: Config, memory_mb: u32) -> duckdb::Result<Config> {
+    config.max_memory(&format!("{memory_mb}MB"))
 }

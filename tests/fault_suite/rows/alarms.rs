@@ -16,7 +16,7 @@ use crate::{
 const ALARM_MAX: Duration = Duration::from_secs(5);
 
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
-    let mut rig = Rig::new(trial, Broker::own(trial, PrivateNodeOptions::default())?, Setup::default())?;
+    let mut rig = Rig::new(trial, Broker::own(trial, PrivateNodeOptions::default())?, Setup::default().watched())?;
     let (mut samples, started) = (Samples::create(&trial.directory.join("alarms.csv"), None)?, Instant::now());
     samples.take(&rig, started.elapsed())?;
     rig.under_load(trial, |rig, number| {
@@ -29,7 +29,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
         samples.take(rig, started.elapsed())?;
         clear_alarm(rig.world.node()?, resource)
     })?;
-    rig.note_growth(&samples)?;
+    rig.note_growth(&samples);
     ensure_faults(rig.finish()?)
 }
 

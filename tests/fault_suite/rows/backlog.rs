@@ -55,7 +55,7 @@ impl Drop for Standing {
 pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let (concurrency, prefetch) = FLEET;
     let fleet = FleetOptions { workers: 1, concurrency, prefetch, ..FleetOptions::default() };
-    let setup = Setup { fleet, ..Setup::default() };
+    let setup = Setup { fleet, ..Setup::default() }.watched();
     let mut rig = Rig::new(trial, Broker::own(trial, PrivateNodeOptions::default())?, setup)?;
     let mut updater = start_updater(&rig.world, 0)?;
     let mut samples = Samples::create(&trial.directory.join("backlog.csv"), Some(updater.pid()))?;
@@ -80,7 +80,7 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     work_off(&rig, rig.results_expected(), &mut samples, started)?;
     samples.take(&rig, started.elapsed())?;
     terminate(&mut updater).context("the updater")?;
-    rig.note_growth(&samples)?;
+    rig.note_growth(&samples);
     ensure_faults(rig.finish()?)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use dashboard::{ApiState, Forecaster};
 use pipeline::AggregatorSettings;
@@ -11,6 +11,9 @@ use tokio::{net::TcpListener, sync::watch};
 use tracing::info;
 
 use crate::{context::Context, exit::Exit, shutdown};
+
+/// What full batches and a backlog of a million were tried with.
+const DATABASE_MEMORY_MB_MIN: u32 = 128;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AggregatorCommand {
@@ -34,7 +37,12 @@ pub(crate) async fn run(command: AggregatorCommand, context: &Context) -> anyhow
     let url = context.amqp_url()?;
     let section = &context.loaded.settings.aggregator;
     let db = context.database(db)?;
-    let store = tokio::task::block_in_place(|| Store::open(&db))
+    let memory_mb = section.database_memory_mb;
+    ensure!(
+        memory_mb >= DATABASE_MEMORY_MB_MIN,
+        "`aggregator.database_memory_mb` is {memory_mb}; {DATABASE_MEMORY_MB_MIN} are needed"
+    );
+    let store = tokio::task::block_in_place(|| Store::open_within(&db, memory_mb))
         .with_context(|| format!("failed to open database {}", db.display()))?;
     let listen = listen.unwrap_or_else(|| section.listen.clone());
     let listener = TcpListener::bind(&listen).await.with_context(|| format!("failed to listen on {listen}"))?;

@@ -36,6 +36,7 @@ pub(crate) struct AggregatorSection {
     pub(crate) listen: String,
     pub(crate) batch_messages_max: usize,
     pub(crate) batch_wait_ms: u64,
+    pub(crate) database_memory_mb: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
