@@ -302,8 +302,8 @@ fn wrong_usage_and_wrong_settings_are_exit_code_2() {
     let world = world();
     let answer = world.augur(&["suite", "sumbit", "x.yaml"]);
     assert!(answer.code == Some(2) && answer.stderr.contains("'submit'"), "{answer:?}");
-    let with_little = [("AUGUR_AMQP_URL", "amqp://127.0.0.1:1"), ("AUGUR_AGGREGATOR__DATABASE_MEMORY_MB", "64")];
-    with_little.map(|(name, value)| world.set(name, value));
+    world.set("AUGUR_AMQP_URL", "amqp://127.0.0.1:1");
+    world.set("AUGUR_AGGREGATOR__DATABASE_MEMORY_MB", "64");
     let answer = world.augur(&["aggregator", "start"]);
     assert!(answer.code == Some(2) && answer.stderr.contains("`aggregator.database_memory_mb` is 64"), "{answer:?}");
     world.set("AUGUR_WORKER__GRACE", "7");
