@@ -25,7 +25,7 @@ pub(crate) const PART_SPREAD: Duration = Duration::from_millis(600);
 const FAULT_AFTER_MAX: Duration = Duration::from_millis(400);
 
 /// Memory that the database may use in rows that look at memory, in MB, the least that may be set: DuckDB keeps what it
-/// can of its file in memory, which would look like a leak, or hide one.
+/// can of its file in memory, which would look like a leak.
 const DATABASE_MEMORY_MB: u32 = 128;
 
 /// How a row is set up.
@@ -148,7 +148,7 @@ impl Rig {
 
     /// Notes whose memory, files or channels grew, in a row whose setup is [`Setup::watched`].
     pub(crate) fn note_growth(&mut self, samples: &Samples) {
-        let grown = samples.print_growth(DATABASE_MEMORY_MB.into());
+        let grown = samples.print_growth();
         // The broker is not ours, and keeps an index of what is queued in memory.
         let ours = grown.into_iter().filter(|what| !what.starts_with("broker"));
         self.unexpected.extend(ours.map(|what| format!("{what}: it grew")));

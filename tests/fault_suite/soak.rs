@@ -93,7 +93,7 @@ pub(crate) fn run(minutes: f64, seed: u64) -> Result<bool> {
         rig.unexpected.push(format!("the updater: {error:#}"));
     }
     let outcome = rig.finish()?;
-    let grown = samples.print_growth(0.0);
+    let grown = samples.print_growth();
     let verdict = &outcome.verdict;
     println!(
         "{} jobs, {} faults: {} lost, {} counted twice, {} unexpected",

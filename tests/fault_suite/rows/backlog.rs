@@ -64,12 +64,18 @@ pub(super) fn run(trial: &Trial) -> Result<Outcome> {
     let worker = Standing::new(*rig.fleet.pids().first().context("there is no worker")?)?;
     publish(&mut rig, trial.amount.jobs, &mut samples, started)?;
     wait_until("every job is queued at once", STALL_MAX, || Ok(rig.world.jobs_queued()? >= trial.amount.jobs))?;
+    rig.note_growth(&samples);
     drop(worker);
 
     let mut until = 0;
-    for part in parts(trial.amount.jobs, trial.amount.faults + 1).into_iter().take(trial.amount.faults) {
-        until += part as u64;
+    let shares = parts(trial.amount.jobs, trial.amount.faults + 1);
+    for (fault, share) in shares.into_iter().take(trial.amount.faults).enumerate() {
+        until += share as u64;
         work_off(&rig, until, &mut samples, started)?;
+        if fault == 0 {
+            // Everybody has all that it needs to work.
+            samples.begin_anew();
+        }
         rig.progress.note_fault();
         let _aggregator = Standing::new(rig.aggregator.pid()?)?;
         for _ in 0..trial.pick(SAMPLES_STANDING_FULL, SAMPLES_STANDING_QUICK) {
