@@ -317,6 +317,19 @@ fn completions_are_printed() {
     assert!(script.contains("complete -F _augur"), "{script}");
 }
 
+/// Each line of the log that could not be written was a panic, of whichever part of a daemon had written it.
+#[test]
+fn a_daemon_whose_log_nobody_reads_ends_as_it_would() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, stderr) = std::io::pipe().expect("a pipe");
+    drop(log);
+    let mut updater = Command::new(binary());
+    updater.args(["updater", "start"]).stderr(stderr);
+    updater.env("AUGUR_AMQP_URL", "amqp://127.0.0.1:1/%2f").env("AUGUR_BROKER__PATIENCE_S", "1");
+    updater.env("AUGUR_STATE_DIRECTORY", directory.path());
+    assert_eq!(updater.status().expect("started").code(), Some(3), "no broker");
+}
+
 #[test]
 fn colours_are_for_terminals_that_want_them() {
     // `script` of util-linux runs a command on a terminal of its own.

@@ -1,6 +1,6 @@
 //! Exit codes, and errors as people see them.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use broker::BrokerError;
 use pipeline::PipelineError;
@@ -30,13 +30,14 @@ impl From<Exit> for ExitCode {
 pub(crate) fn report(error: &anyhow::Error) -> Exit {
     let mut chain = error.chain().map(ToString::to_string).collect::<Vec<_>>();
     chain.dedup();
-    for (depth, text) in chain.iter().enumerate() {
-        eprintln!("{}{text}", if depth == 0 { "error: " } else { "  caused by: " });
-    }
     let exit = code(error);
+    let first = |depth| if depth == 0 { "error: " } else { "  caused by: " };
+    let mut lines: String = chain.iter().enumerate().map(|(depth, text)| format!("{}{text}\n", first(depth))).collect();
     if let Some(hint) = hint(error, exit) {
-        eprintln!("hint: {hint}");
+        lines += &format!("hint: {hint}\n");
     }
+    // Where nobody reads it, the exit code still tells.
+    drop(std::io::stderr().write_all(lines.as_bytes()));
     exit
 }
 

@@ -50,7 +50,9 @@ fn start_tracing(cli: &Cli) {
     let level = if cli.command.is_daemon() { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("AUGUR_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("{level},lapin=off,xgboost_rs=warn")));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that nobody reads any more is no reason to die: told of each line that cannot be written, it panics.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match cli.log_format {
         commands::LogFormat::Json => builder.json().init(),
         commands::LogFormat::Text => {
