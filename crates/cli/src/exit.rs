@@ -32,12 +32,11 @@ pub(crate) fn report(error: &anyhow::Error) -> Exit {
     chain.dedup();
     let exit = code(error);
     let first = |depth| if depth == 0 { "error: " } else { "  caused by: " };
-    let mut lines: String = chain.iter().enumerate().map(|(depth, text)| format!("{}{text}\n", first(depth))).collect();
-    if let Some(hint) = hint(error, exit) {
-        lines += &format!("hint: {hint}\n");
-    }
+    let mut lines: Vec<String> =
+        chain.iter().enumerate().map(|(depth, text)| format!("{}{text}", first(depth))).collect();
+    lines.extend(hint(error, exit).map(|hint| format!("hint: {hint}")));
     // Where nobody reads it, the exit code still tells.
-    drop(std::io::stderr().write_all(lines.as_bytes()));
+    drop(writeln!(std::io::stderr(), "{}", lines.join("\n")));
     exit
 }
 
