@@ -27,7 +27,7 @@ fn dead_letters(world: &World) -> Vec<Value> {
 
 /// Asks again until the aggregator has heard what the test waits for; each question starts a process.
 #[track_caller]
-fn eventually<T>(ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(ask: impl FnMut() -> Option<T>) -> T {
     const QUESTIONS_MAX: usize = 1_000;
     std::iter::repeat_with(ask).take(QUESTIONS_MAX).flatten().next().expect("it comes to the database")
 }
@@ -273,6 +273,13 @@ fn a_running_benchmark_says_how_far_it_is() {
     let job = &list(&shown, "running")[0];
     assert!(done(job).is_some_and(|done| done > first), "{shown:#}");
     assert_eq!(number(job, "progress_total"), 10_000);
+
+    let in_table = |question: &[&str]| -> Option<u64> {
+        let shown = world.augur(question).stdout;
+        shown.split_whitespace().find_map(|word| word.strip_suffix("/10000")?.parse().ok())
+    };
+    let listed = eventually(|| in_table(&["worker", "list"]).filter(|done| *done > 0));
+    eventually(|| in_table(&["run", "show", &run]).filter(|done| *done > listed));
     world.augur(&["run", "cancel", &run]).expect(0);
     assert_counts(&world.complete(&run), 1, [0, 0, 0, 1]);
 }

@@ -7,16 +7,10 @@ use broker::AmqpUrl;
 use messages::Timestamp;
 use testkit::TcpProxy;
 
-use crate::support::{World, assert_counts, text};
-
-/// What the first answer that has it says; the aggregator may not have heard of it yet, and each question starts a
-/// process.
-#[track_caller]
-fn said<T>(world: &World, question: &[&str], find: impl Fn(&str) -> Option<T>) -> T {
-    const QUESTIONS_MAX: usize = 1_000;
-    let mut answers = std::iter::repeat_with(|| world.augur(question).stdout).take(QUESTIONS_MAX);
-    answers.find_map(|answer| find(&answer)).unwrap_or_else(|| panic!("`{question:?}` never says it"))
-}
+use crate::{
+    delivery::eventually,
+    support::{World, assert_counts, text},
+};
 
 #[test]
 fn a_job_that_is_submitted_twice_under_one_key_is_one_job() {
@@ -67,7 +61,7 @@ fn a_job_for_later_is_shown_as_such_and_begins_when_it_is_due() {
         let due_at = |shown: &str| -> Option<String> {
             shown.lines().find_map(|line| line.strip_prefix("not to begin before ")).map(str::to_owned)
         };
-        let due = said(&world, &["run", "show", &run], due_at);
+        let due = eventually(|| due_at(&world.augur(&["run", "show", &run]).stdout));
         assert_counts(&world.complete(&run), 1, [1, 0, 0, 0]);
         let results = world.results(&run);
         let started = text(&results[0], "started_at");
@@ -77,26 +71,6 @@ fn a_job_for_later_is_shown_as_such_and_begins_when_it_is_due() {
     });
     assert_eq!([due[0].as_str(), due[2].as_str()], [soon.as_str(), PAST], "what is past begins at once");
     assert!(due[1] >= soon, "{} is less than 3 s behind the submission, which came after that of {soon}", due[1]);
-}
-
-#[test]
-fn tables_of_workers_and_of_a_run_say_how_far_a_benchmark_is() {
-    let world = World::new();
-    // A short lease makes heartbeats frequent.
-    world.set("AUGUR_WORKER__LEASE_S", "1");
-    let _aggregator = world.aggregator();
-    let _worker = world.worker("w1", &[]);
-    let run = world.submit(
-        "benchmarks:\n  - {models: [mobilenet-v2], batch_sizes: [4], image_sizes: [128], threads: [1],\n     \
-         warmup_iterations: 0, iterations_min: 10000, iterations_max: 10000, duration_s_max: 600}",
-    );
-    let done = |shown: &str| -> Option<u64> {
-        shown.split_whitespace().find_map(|word| word.strip_suffix("/10000")?.parse().ok())
-    };
-    let first = said(&world, &["worker", "list"], |shown| done(shown).filter(|done| *done > 0));
-    said(&world, &["run", "show", &run], |shown| done(shown).filter(|done| *done > first));
-    world.augur(&["run", "cancel", &run]).expect(0);
-    assert_counts(&world.complete(&run), 1, [0, 0, 0, 1]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod constraints;
 mod ledger;
 mod measuring;
-mod planning;
+pub(crate) mod planning;
 mod waiting;
 
 use std::{

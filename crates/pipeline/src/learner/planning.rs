@@ -259,4 +259,4 @@ fn search_space(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,7 +20,8 @@ fn search() -> SearchSettings {
     }
 }
 
-fn request() -> PlanRequest {
+/// Everything of one small model, at most eight.
+pub(crate) fn request() -> PlanRequest {
     PlanRequest {
         search: search(),
         strategy: Strategy::Hybrid,

@@ -2,13 +2,14 @@ use std::{collections::HashSet, ops::RangeInclusive};
 
 use features::{Subject, TrainingTable};
 use graphs::ModelCache;
-use messages::Priority;
-use planner::{Barred, Constraints, Strategy};
+use planner::Constraints;
 use testkit::builders;
 
 use super::*;
 use crate::{
-    PlanRequest, Planned, SearchSettings, plan_next,
+    PlanRequest, Planned,
+    learner::planning::tests::request,
+    plan_next,
     updater::files::{Position, save_training},
 };
 
@@ -355,25 +356,10 @@ fn planned(world: &World) -> Planned {
     let mut table = TrainingTable::empty();
     table.append(&world.rows);
     save_training(directory, &table, &Position { next_offset: 1, last_message: None }).expect("saved");
-    let search = SearchSettings {
-        models: vec!["bert-tiny".to_owned()],
-        batch_sizes: vec![1, 2],
-        sequence_lengths: vec![16],
-        threads: vec![1],
-        web_platforms: Vec::new(),
-        priority: Priority::Low,
-        seed: 0,
-    };
     let request = PlanRequest {
-        search,
-        strategy: Strategy::Hybrid,
         count: 4,
         constraints: Constraints { model_max: Some(4), ..Constraints::default() },
-        barred: Barred::default(),
-        preferred_devices: Vec::new(),
-        first_device: None,
-        web_places: Vec::new(),
-        is_without_release: false,
+        ..request()
     };
     let models = ModelCache::open(&world.directory.path().join("models")).expect("opened");
     plan_next(directory, &request, &models).expect("planned")
